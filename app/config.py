@@ -1,0 +1,53 @@
+"""Every setting, declared once with name, default and help. Imports nothing of the project."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings, read from the environment variables `LOOKALIKE_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="LOOKALIKE_", frozen=True, extra="ignore")
+
+    database_url: str | None = Field(
+        None,
+        description="PostgreSQL to use, as postgresql://user:password@host:port/name. "
+        "Unset: the embedded server in `home`.",
+    )
+    home: Path = Field(
+        Path(".lookalike"), description="Folder of the embedded server's data, its log and uploaded files."
+    )
+    storage_url: str | None = Field(
+        None,
+        description="Where uploaded images are stored: a folder or any fsspec URL (s3://bucket/prefix). "
+        "Unset: `uploads` in `home`.",
+    )
+    model: str = Field(
+        "tf_efficientnet_lite0", description="timm model of the first embedding space, which the first worker creates."
+    )
+    weights: str | None = Field(
+        None, description="Local weight file of that model. Unset: a weight package, else timm's own download."
+    )
+    device: str | None = Field(None, description="torch device of a worker. Unset: cuda where there is one, else cpu.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Most images that a worker encodes at once.")
+    loader_threads: int = Field(0, ge=0, le=256, description="Threads that fetch and decode. 0: one a core.")
+    lease_seconds: float = Field(120, gt=0, description="A claimed job not finished by then is given to another worker.")
+    max_attempts: int = Field(5, ge=1, description="Tries of an image with passing trouble before it is parked as failed.")
+    max_image_bytes: int = Field(64 * 2**20, gt=0, description="Largest image file that is read, in bytes.")
+    max_image_pixels: int = Field(100_000_000, gt=0, description="Largest image that is decoded, in pixels.")
+    fetch_timeout: float = Field(20, gt=0, description="Seconds that fetching one image may take.")
+    query_timeout: float = Field(10, gt=0, description="Seconds that a search waits for its query image's embedding.")
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    api_workers: int = Field(2, ge=1, description="API processes.")
+    api_threads: int = Field(8, ge=1, description="Threads, and database connections, of each API process.")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+
+@cache
+def settings() -> Settings:
+    """Return the process's settings; the environment is read once, at the first call, not at import."""
+    return Settings()
