@@ -1,0 +1,155 @@
+"""Connections, and the translation of database errors; connecting runs no DDL.
+
+Imports `config`, `embedded` and `errors`.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg import errors as pg
+from psycopg_pool import ConnectionPool
+
+from app import embedded
+from app.config import Settings
+from app.errors import (
+    ConfigurationError,
+    ConflictError,
+    DatabaseUnavailableError,
+    InvalidInputError,
+    LookalikeError,
+    NotFoundError,
+    NoWorkerError,
+    SchemaError,
+)
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+MIN_SERVER = 160000
+MIN_PGVECTOR = (0, 8, 4)
+
+_CONSTRAINTS: dict[str, tuple[type[LookalikeError], str]] = {
+    "images_uri_key": (ConflictError, "an image with this uri is already there"),
+    "images_uri_check": (InvalidInputError, "an image needs a uri that is not empty"),
+    "images_sha256_check": (InvalidInputError, "a sha256 has 32 bytes"),
+    "images_attributes_check": (InvalidInputError, "attributes are a JSON object"),
+    "embedding_spaces_name_key": (ConflictError, "an embedding space of this name is already there"),
+    "embedding_spaces_one_active": (ConflictError, "another session is switching the active embedding space"),
+}
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """Yield the URL of the database to use; without `database_url`, of the embedded server, running meanwhile."""
+    if settings.database_url:
+        yield settings.database_url
+    else:
+        with embedded.running(settings.home) as server:
+            yield server.url
+
+
+def connect(url: str, *, autocommit: bool = False, application: str = "lookalike") -> Connection:
+    """Open a connection that speaks pgvector's types; DatabaseUnavailableError or SchemaError where it cannot be."""
+    with translated():
+        connection = psycopg.connect(
+            url, autocommit=True, application_name=application, fallback_application_name=application
+        )
+        try:
+            _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        connection.autocommit = autocommit
+    return connection
+
+
+def open_pool(url: str, *, size: int, application: str) -> "ConnectionPool[Connection]":
+    """Open a pool of up to `size` autocommit connections that reconnects by itself; it does not wait for the first."""
+    return ConnectionPool(
+        url,
+        min_size=0,
+        max_size=size,
+        open=True,
+        check=ConnectionPool.check_connection,
+        configure=_prepare,
+        kwargs={"autocommit": True, "application_name": application},
+        timeout=5,
+        name=application,
+    )
+
+
+def _prepare(connection: Connection) -> None:
+    try:
+        register_vector(connection)
+    except psycopg.ProgrammingError as error:
+        raise SchemaError('the database has no pgvector types; run "lookalike migrate" first') from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the database's errors into ours: what they say is kept, the way out is added."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: psycopg.Error) -> LookalikeError:
+    """Return our error for one of the database's: by constraint, then by SQLSTATE."""
+    diagnostics = error.diag
+    message = " ".join(filter(None, (diagnostics.message_primary, diagnostics.message_hint))) or str(error).strip()
+    known = _CONSTRAINTS.get(diagnostics.constraint_name or "")
+    if known:
+        detail = f" ({diagnostics.message_detail})" if diagnostics.message_detail else ""
+        return known[0](known[1] + detail)
+    if diagnostics.sqlstate == "LK001":
+        return NoWorkerError(message)
+    for kinds, result in _BY_STATE:
+        if isinstance(error, kinds):
+            return result(message)
+    return LookalikeError(f"the database refused: {message}")
+
+
+_BY_STATE: list[tuple[tuple[type[psycopg.Error], ...], type[LookalikeError]]] = [
+    ((pg.NoDataFound,), NotFoundError),
+    ((pg.UndefinedTable, pg.UndefinedFunction, pg.InvalidSchemaName, pg.ObjectNotInPrerequisiteState), SchemaError),
+    ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InsufficientPrivilege), ConfigurationError),
+    ((pg.UniqueViolation, pg.ForeignKeyViolation), ConflictError),
+    ((pg.DataError, pg.IntegrityError), InvalidInputError),
+    ((psycopg.OperationalError, psycopg.InterfaceError), DatabaseUnavailableError),
+]
+
+
+def check_server(connection: Connection) -> None:
+    """Refuse a server or a pgvector too old to be safe, in one message that says what to do."""
+    if connection.info.server_version < MIN_SERVER:
+        raise SchemaError(
+            f"PostgreSQL {connection.info.server_version // 10000} is too old; Lookalike needs 16 or newer"
+        )
+    row = connection.execute(
+        "SELECT installed_version, default_version FROM pg_available_extensions WHERE name = 'vector'"
+    ).fetchone()
+    wanted = ".".join(map(str, MIN_PGVECTOR))
+    if row is None:
+        raise SchemaError(
+            f"this PostgreSQL server has no pgvector; install {wanted} or newer there (Debian: postgresql-"
+            f"{connection.info.server_version // 10000}-pgvector), then migrate again"
+        )
+    installed, available = (None if value is None else str(value) for value in row)
+    if installed is not None and _version(installed) < MIN_PGVECTOR:
+        remedy = (
+            'run "ALTER EXTENSION vector UPDATE" and REINDEX its HNSW indexes'
+            if available is not None and _version(available) >= MIN_PGVECTOR
+            else f"install pgvector {wanted} or newer on the server, then ALTER EXTENSION vector UPDATE"
+        )
+        raise SchemaError(f"pgvector {installed} can corrupt HNSW indexes; {remedy}")
+    if installed is None and available is not None and _version(available) < MIN_PGVECTOR:
+        raise SchemaError(
+            f"the server offers pgvector {available}; install {wanted} or newer there, then migrate again"
+        )
+
+
+def _version(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -1,0 +1,135 @@
+"""What is passed between modules: one frozen record a kind of row or answer. Imports nothing of the project."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Anything that JSON can hold at the top of an object.
+Json = dict[str, Any]
+
+# One embedding: float32, shape (dimensions,), unit length.
+Embedding = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A row of `lookalike.images`; sha256 in hex."""
+
+    id: int
+    uri: str
+    sha256: str | None
+    media_type: str | None
+    width: int | None
+    height: int | None
+    caption: str | None
+    attributes: Json
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """One result of a search; distance is L2 between unit vectors, 0 to 2."""
+
+    distance: float
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search found, nearest first, in which space, and how (`lookalike.explain_search`)."""
+
+    neighbors: list[Neighbor]
+    space: str
+    plan: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A row of `lookalike.embedding_spaces`."""
+
+    id: int
+    name: str
+    model: str
+    weights: str | None
+    preprocessing: Json
+    fingerprint: str
+    dimensions: int
+    index_options: Json
+    table_name: str
+    active: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed job: the image to embed, and how often it has been claimed, this time included."""
+
+    image_id: int
+    uri: str
+    attempts: int
+    enqueued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A row of `lookalike.failures`."""
+
+    image_id: int
+    space: str
+    uri: str
+    step: str
+    reason: str
+    attempts: int
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceStatus:
+    """A row of `lookalike.space_status`; counts stop at 100,000, bytes include indexes."""
+
+    id: int
+    name: str
+    model: str
+    dimensions: int
+    active: bool
+    embedded: int
+    queued: int
+    failed: int
+    oldest_job_seconds: float | None
+    live_workers: int
+    index_name: str | None
+    index_valid: bool | None
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A row of `lookalike.worker_status`."""
+
+    id: int
+    name: str
+    version: str
+    device: str
+    state: str
+    spaces: list[str]
+    alive: bool
+    started_at: datetime
+    heartbeat_at: datetime
+    images_embedded: int
+    images_failed: int
+    queries_answered: int
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of the whole: spaces, workers, and the number of images (up to 100,000)."""
+
+    revision: str
+    images: int
+    spaces: list[SpaceStatus]
+    workers: list[WorkerStatus]

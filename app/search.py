@@ -1,0 +1,67 @@
+"""Search from Python: the SQL functions, with their results' metadata. Imports `db`, `records`, `spaces` and `sql`."""
+
+from collections.abc import Sequence
+from typing import Any, TypedDict, Unpack
+
+from pgvector import HalfVector
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from app import sql
+from app.db import Connection, translated
+from app.errors import SchemaError
+from app.records import Answer, Embedding, Image, Json, Neighbor
+
+
+class Options(TypedDict, total=False):
+    """The options of `lookalike.search`; one left out or None takes the SQL function's default."""
+
+    k: int
+    filter: Json | None
+    max_distance: float | None
+    exclude: Sequence[int]
+    recall: float | None
+    ef_search: int | None
+    strategy: str | None
+    explain: bool
+
+
+def search(conn: Connection, query: Embedding, **options: Unpack[Options]) -> Answer:
+    """Return the images nearest to an embedding of the active space, shape (dimensions,); one statement.
+
+    InvalidInputError for a malformed filter, another dimension or an option out of range.
+    """
+    return _run(conn, {"query": HalfVector(query), "image_id": None}, options)
+
+
+def similar(conn: Connection, image_id: int, **options: Unpack[Options]) -> Answer:
+    """Return the images nearest to a stored one, itself left out; NotFoundError where it is unknown or not embedded."""
+    return _run(conn, {"query": None, "image_id": image_id}, options)
+
+
+def _run(conn: Connection, subject: dict[str, Any], options: Options) -> Answer:
+    filter_ = options.get("filter")
+    parameters = {
+        "k": 10,
+        "max_distance": None,
+        "recall": None,
+        "ef_search": None,
+        "strategy": None,
+        "explain": False,
+        **options,
+        **subject,
+        "filter": None if filter_ is None else Jsonb(filter_),
+        "exclude": list(options.get("exclude", ())),
+    }
+    with translated(), conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(sql.query("search"), parameters).fetchall()
+    if not rows:
+        raise SchemaError('no embedding space is active; the first "lookalike worker" creates one')
+    space, plan = rows[0]["space"], rows[0]["plan"] or {}
+    neighbors = []
+    for row in rows:
+        distance = row.pop("distance")
+        del row["space"], row["plan"]
+        if distance is not None:
+            neighbors.append(Neighbor(distance=distance, image=Image(**row)))
+    return Answer(neighbors=neighbors, space=space, plan=plan)

@@ -1,0 +1,163 @@
+"""The tables of schema `lookalike`, as SQLAlchemy metadata: what Alembic compares the database with.
+
+The tables of embedding spaces (`embeddings_<id>`) are made by `lookalike.create_space` and stand outside; so do
+functions, views and triggers, whose source is `sql/`. Imports nothing of the project.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import UserDefinedType
+
+
+class HalfVec(UserDefinedType[str]):
+    """pgvector's halfvec, without a dimension."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "halfvec"
+
+
+metadata = MetaData(
+    schema="lookalike",
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    },
+)
+
+_now = text("clock_timestamp()")
+
+
+def _time(name: str, *, nullable: bool = False) -> "Column[datetime]":
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=None if nullable else _now)
+
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("uri", Text, nullable=False, unique=True),
+    Column("sha256", LargeBinary),
+    Column("media_type", Text),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("caption", Text),
+    Column("attributes", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _time("created_at"),
+    _time("updated_at"),
+    CheckConstraint("uri <> ''", name="uri"),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256"),
+    CheckConstraint("jsonb_typeof(attributes) = 'object'", name="attributes"),
+    Index(None, "attributes", postgresql_using="gin", postgresql_ops={"attributes": "jsonb_path_ops"}),
+    Index(None, "sha256"),
+    comment="One row an image. Any client may write; triggers keep jobs and embeddings right.",
+)
+
+embedding_spaces = Table(
+    "embedding_spaces",
+    metadata,
+    Column("id", SmallInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("model", Text, nullable=False),
+    Column("weights", Text, comment="Local weight file; NULL: a weight package or timm's own"),
+    Column("preprocessing", JSONB, nullable=False, comment="timm data config"),
+    Column("fingerprint", Text, nullable=False, comment="Of model, preprocessing and weights together"),
+    Column("dimensions", Integer, nullable=False),
+    Column("index_options", JSONB, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("active", Boolean, nullable=False, server_default=text("false")),
+    _time("created_at"),
+    Index("embedding_spaces_one_active", "active", unique=True, postgresql_where=text("active")),
+    comment="A model with its preprocessing and index; the embeddings are in a table of its own.",
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("image_id", BigInteger, ForeignKey("lookalike.images.id", ondelete="CASCADE"), primary_key=True),
+    Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), primary_key=True),
+    Column("lease", Uuid, comment="The claim that holds the job"),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column(
+        "available_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=_now,
+        comment="Due from then on; a claim moves it to the end of its lease",
+    ),
+    _time("enqueued_at"),
+    Index("jobs_due", "space_id", "available_at"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_threshold": "500"},
+    comment="Images to embed, one row an image and space; gone when the embedding is written.",
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("image_id", BigInteger, ForeignKey("lookalike.images.id", ondelete="CASCADE"), primary_key=True),
+    Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), primary_key=True),
+    Column("uri", Text, nullable=False),
+    Column("step", Text, nullable=False, comment="fetch, decode, transform, encode or write"),
+    Column("reason", Text, nullable=False),
+    Column("attempts", SmallInteger, nullable=False),
+    _time("failed_at"),
+    Index(None, "space_id", "failed_at"),
+    comment="Images that could not be embedded, with the reason; lookalike.retry_failures queues them again.",
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, comment="host:pid"),
+    Column("version", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("space_ids", ARRAY(SmallInteger), nullable=False),
+    Column("state", Text, nullable=False, server_default="starting"),
+    _time("started_at"),
+    _time("heartbeat_at"),
+    Column("images_embedded", BigInteger, nullable=False, server_default=text("0")),
+    Column("images_failed", BigInteger, nullable=False, server_default=text("0")),
+    Column("queries_answered", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_error", Text),
+    comment="One row a running worker; see lookalike.worker_status.",
+)
+
+query_images = Table(
+    "query_images",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), primary_key=True),
+    Column("image", LargeBinary, comment="The bytes, until they are embedded"),
+    Column("embedding", HalfVec),
+    Column("reason", Text, comment="Why it could not be embedded"),
+    _time("asked_at"),
+    _time("available_at"),
+    _time("answered_at", nullable=True),
+    Index("query_images_due", "space_id", "available_at", postgresql_where=text("answered_at IS NULL")),
+    prefixes=["UNLOGGED"],
+    comment="Query images on their way to a worker and back; a cache of a while, not a record.",
+)

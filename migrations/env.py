@@ -1,0 +1,52 @@
+"""Alembic's entry: connects to the configured database (or the embedded server) and runs revisions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from alembic import context
+from sqlalchemy import Connection, create_engine, pool, text
+
+from app import db
+from app.config import settings
+from app.tables import metadata
+
+
+def _include_name(name: str | None, kind: str, parents: object) -> bool:
+    """Leave out what revisions do not own: other schemas, and the tables of embedding spaces."""
+    if kind == "schema":
+        return name == "lookalike"
+    return not (kind == "table" and name is not None and name.startswith("embeddings_"))
+
+
+@contextmanager
+def _url() -> Iterator[str]:
+    given = context.config.attributes.get("url")
+    if given:
+        yield given
+    else:
+        with db.database(settings()) as url:
+            yield url
+
+
+def _run(connection: Connection) -> None:
+    connection.execute(text("CREATE SCHEMA IF NOT EXISTS lookalike"))
+    connection.commit()
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        version_table_schema="lookalike",
+        include_schemas=True,
+        include_name=_include_name,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+with _url() as url:
+    with psycopg.connect(url, autocommit=True) as server:
+        db.check_server(server)
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        _run(connection)

@@ -1,0 +1,11 @@
+-- The name of an attribute's index, the same for the same path and type, at most 60 bytes: a readable part, and a hash
+-- since paths may be long or odd.
+CREATE OR REPLACE FUNCTION lookalike.attribute_index_name(path text[], kind text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+AS $$
+    SELECT format(
+        'images_attribute_%s_%s_%s',
+        left(trim('_' FROM regexp_replace(lower(array_to_string(path, '_')), '[^a-z0-9]+', '_', 'g')), 20),
+        left(encode(sha256(convert_to(path::text, 'UTF8')), 'hex'), 12),
+        replace(kind, '[]', 's'));
+$$;

@@ -1,0 +1,15 @@
+-- A worker's heartbeat: what it does, and how much it has done so far. False where its row is gone.
+CREATE OR REPLACE FUNCTION lookalike.beat_worker(
+    worker_id bigint, worker_state text, embedded bigint, failed bigint, answered bigint, error text
+) RETURNS boolean
+LANGUAGE sql SET search_path FROM CURRENT
+AS $$
+    WITH beaten AS (
+        UPDATE lookalike.workers w
+        SET heartbeat_at = clock_timestamp(), state = worker_state, images_embedded = embedded,
+            images_failed = failed, queries_answered = answered, last_error = error
+        WHERE w.id = worker_id
+        RETURNING 1
+    )
+    SELECT EXISTS (SELECT FROM beaten);
+$$;

@@ -1,0 +1,27 @@
+-- Queues up to `most` images that have, in this space, neither an embedding nor a job nor a failure; returns how many.
+-- Triggers leave none such behind but where they did not run: a space younger than a writer's snapshot, a restore or
+-- replication with triggers off.
+CREATE OR REPLACE FUNCTION lookalike.enqueue_missing(for_space smallint, most int DEFAULT 100000) RETURNS bigint
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    space_table text;
+    queued bigint;
+BEGIN
+    SELECT s.table_name INTO STRICT space_table FROM lookalike.embedding_spaces s WHERE s.id = for_space;
+    EXECUTE format($query$
+        INSERT INTO lookalike.jobs (space_id, image_id)
+        SELECT $1, i.id FROM lookalike.images i
+        WHERE NOT EXISTS (SELECT FROM lookalike.%I e WHERE e.image_id = i.id)
+          AND NOT EXISTS (SELECT FROM lookalike.jobs j WHERE j.image_id = i.id AND j.space_id = $1)
+          AND NOT EXISTS (SELECT FROM lookalike.failures f WHERE f.image_id = i.id AND f.space_id = $1)
+        LIMIT $2
+        ON CONFLICT DO NOTHING
+        $query$, space_table) USING for_space, most;
+    GET DIAGNOSTICS queued = ROW_COUNT;
+    IF queued > 0 THEN
+        PERFORM pg_notify('lookalike_jobs', '');
+    END IF;
+    RETURN queued;
+END
+$$;

@@ -1,0 +1,9 @@
+-- Whether comparing this scalar with the expressions of attribute indexes, which stop at 500 characters of text and
+-- 1,000 of a number, gives the same as comparing it with the attribute itself.
+CREATE OR REPLACE FUNCTION lookalike.filter_fits_index(operand jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE jsonb_typeof(operand)
+    WHEN 'string' THEN length(operand #>> '{}') < 500
+    WHEN 'number' THEN octet_length(operand::text) < 1000
+    ELSE true
+END;

@@ -1,0 +1,48 @@
+-- The SQL condition of a filter object, at the top or below $and, $or, $not: all of its keys must hold. `place` is where
+-- the object stands in the filter, '' at the top.
+CREATE OR REPLACE FUNCTION lookalike.filter_object(filter jsonb, place text, depth int) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path FROM CURRENT
+AS $$
+DECLARE
+    conditions text[] := '{}';
+    branches text[];
+    name text;
+    test jsonb;
+    below text;
+BEGIN
+    IF depth > 32 THEN
+        RAISE EXCEPTION 'the filter nests more than 32 levels deep at %', left(place, 200) USING ERRCODE = '22023';
+    ELSIF jsonb_typeof(filter) <> 'object' THEN
+        RAISE EXCEPTION 'the filter% has to be an object such as {"price": {"$lt": 100}}, got %',
+            CASE WHEN place <> '' THEN ' at ' || left(place, 200) ELSE '' END, jsonb_typeof(filter)
+            USING ERRCODE = '22023';
+    END IF;
+    FOR name, test IN SELECT f.key, f.value FROM jsonb_each(filter) AS f ORDER BY f.key COLLATE "C" LOOP
+        below := concat_ws('.', nullif(place, ''), name);
+        IF name IN ('$and', '$or') THEN
+            IF jsonb_typeof(test) <> 'array' THEN
+                RAISE EXCEPTION '% at % needs an array of filters, got %', name, left(below, 200), jsonb_typeof(test)
+                    USING ERRCODE = '22023';
+            END IF;
+            branches := ARRAY(
+                SELECT lookalike.filter_object(b.branch, format('%s[%s]', below, b.position - 1), depth + 1)
+                FROM jsonb_array_elements(test) WITH ORDINALITY AS b (branch, position) ORDER BY b.position);
+            conditions := conditions || CASE
+                WHEN branches <> '{}' THEN
+                    '(' || array_to_string(branches, CASE name WHEN '$or' THEN ' OR ' ELSE ' AND ' END) || ')'
+                WHEN name = '$or' THEN 'FALSE'
+                ELSE 'TRUE'
+            END;
+        ELSIF name = '$not' THEN
+            conditions := conditions || format('%s IS NOT TRUE', lookalike.filter_object(test, below, depth + 1));
+        ELSIF name LIKE '$%' THEN
+            PERFORM lookalike.filter_operand(name, test, below);
+            RAISE EXCEPTION '% at % needs the name of an attribute or column around it: {"price": {"%": ...}}',
+                name, left(below, 200), name USING ERRCODE = '22023';
+        ELSE
+            conditions := conditions || lookalike.filter_field(name, test, below, depth + 1);
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN conditions = '{}' THEN 'TRUE' ELSE '(' || array_to_string(conditions, ' AND ') || ')' END;
+END
+$$;

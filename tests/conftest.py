@@ -1,0 +1,75 @@
+"""A real embedded PostgreSQL for the session; for each test a database of its own, cloned from a migrated template."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from app import db, embedded, schema
+
+TEMPLATE = "lookalike_template"
+
+# Durability is not what is tested here, and several test processes share two cores.
+FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "256MB"}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[embedded.EmbeddedServer]:
+    """The session's own server; a short path, since a unix socket's is limited."""
+    home = Path(tempfile.mkdtemp(prefix="lookalike-test-"))
+    home.chmod(0o755)
+    try:
+        with embedded.running(home, settings=FAST) as started:
+            yield started
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server: embedded.EmbeddedServer) -> str:
+    """A migrated, empty database to clone."""
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    schema.upgrade(make_conninfo(server.url, dbname=TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def new_database(server: embedded.EmbeddedServer) -> Iterator[Callable[..., str]]:
+    """Create a database (a clone of `template`, where named) and return its URL; all are dropped at the end."""
+    made: list[str] = []
+
+    def create(template: str | None = None) -> str:
+        name = f"test_{os.getpid()}_{len(made)}"
+        with psycopg.connect(server.url, autocommit=True) as admin:
+            admin.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                    sql.Identifier(name), sql.Identifier(template or "template0")
+                )
+            )
+        made.append(name)
+        return make_conninfo(server.url, dbname=name)
+
+    yield create
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        for name in made:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(new_database: Callable[..., str], template: str) -> str:
+    """A migrated, empty database of this test's own."""
+    return new_database(template)
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[db.Connection]:
+    """A connection to this test's database, autocommit off."""
+    with db.connect(database_url) as connection:
+        yield connection
