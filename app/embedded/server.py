@@ -188,13 +188,24 @@ def _running_postmaster(place: Place) -> _Postmaster | None:
         if code == 0:
             return postmaster
         if code != 1 and not _is_alive(place, postmaster.pid):
-            # The number may be another process's by now (a container starts at 1 again); then PostgreSQL would refuse.
-            (place.data / "postmaster.pid").unlink(missing_ok=True)
+            _forget(place, postmaster)
             return None
         if time.monotonic() - reported > 5:
             reported = time.monotonic()
             logger.info("waiting for the embedded server, %.0f s: %s", reported - began, tail(place.log, lines=1))
         time.sleep(0.1)
+
+
+def _forget(place: Place, dead: _Postmaster) -> None:
+    """Remove the lock files of a dead server.
+
+    PostgreSQL refuses to start while their number is any process's: a zombie's in a container whose first process
+    reaps none, or, since a restarted container counts from 1 again, a stranger's.
+    """
+    (place.data / "postmaster.pid").unlink(missing_ok=True)
+    if dead.socket_dir:
+        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+            (dead.socket_dir / name).unlink(missing_ok=True)
 
 
 def _create(place: Place, *, durable: bool) -> None:
