@@ -76,12 +76,21 @@ def open_pool(url: str, *, size: int, application: str) -> "ConnectionPool[Conne
         configure=_prepare,
         kwargs={"autocommit": True, "application_name": application},
         timeout=5,
+        # The pool would wait ever longer between its tries; given up early, the next request makes a new one.
+        reconnect_timeout=1,
         name=application,
     )
 
 
 def _prepare(connection: Connection) -> None:
+    """Teach the connection pgvector's types, also where they live in a schema that is not on its search path."""
     try:
+        connection.execute(
+            "SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''),"
+            " quote_ident(n.nspname)), false)"
+            " FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+            " WHERE e.extname = 'vector' AND NOT n.nspname = ANY (current_schemas(true))"
+        )
         register_vector(connection)
     except psycopg.ProgrammingError as error:
         raise SchemaError('the database has no pgvector types; run "lookalike migrate" first') from error

@@ -1,10 +1,16 @@
 """Schema revisions: migrate, and tell whether database and code agree. Imports `db` and `errors`."""
 
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from app import db
 from app.errors import SchemaError
@@ -12,11 +18,12 @@ from app.errors import SchemaError
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
-def _config(url: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    config.attributes["url"] = url
-    return config
+def config(url: str, *, lose_data: bool = False) -> Config:
+    """Return Alembic's configuration for this database; `lose_data` is its `-x lose=data`."""
+    made = Config(cmd_opts=Namespace(x=["lose=data"] if lose_data else []))
+    made.set_main_option("script_location", str(_MIGRATIONS))
+    made.attributes["url"] = url
+    return made
 
 
 def head() -> str:
@@ -29,14 +36,30 @@ def head() -> str:
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Bring the database up to `revision`, one transaction a revision. Needs the right to create a schema."""
-    with db.translated():
-        command.upgrade(_config(url), revision)
+    with _translated():
+        command.upgrade(config(url), revision)
 
 
-def downgrade(url: str, revision: str = "-1") -> None:
-    """Take the database down by one revision, or to `revision`; what a revision would lose, it says by itself."""
-    with db.translated():
-        command.downgrade(_config(url), revision)
+def downgrade(url: str, revision: str = "-1", *, lose_data: bool = False) -> None:
+    """Take the database down by one revision, or to `revision`.
+
+    A revision that would lose rows says how many and of what, and raises SchemaError unless `lose_data`.
+    """
+    with _translated():
+        command.downgrade(config(url, lose_data=lose_data), revision)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        with db.translated():
+            yield
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise db.translate(error.orig) from error
+        raise
+    except CommandError as error:
+        raise SchemaError(str(error)) from error
 
 
 def current(connection: db.Connection) -> str | None:

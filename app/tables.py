@@ -6,6 +6,7 @@ functions, views and triggers, whose source is `sql/`. Imports nothing of the pr
 
 from datetime import datetime
 
+from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -25,17 +26,6 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import UserDefinedType
-
-
-class HalfVec(UserDefinedType[str]):
-    """pgvector's halfvec, without a dimension."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: object) -> str:
-        return "halfvec"
-
 
 metadata = MetaData(
     schema="lookalike",
@@ -152,7 +142,7 @@ query_images = Table(
     Column("sha256", LargeBinary, primary_key=True),
     Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), primary_key=True),
     Column("image", LargeBinary, comment="The bytes, until they are embedded"),
-    Column("embedding", HalfVec),
+    Column("embedding", HALFVEC),
     Column("reason", Text, comment="Why it could not be embedded"),
     _time("asked_at"),
     _time("available_at"),

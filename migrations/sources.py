@@ -65,7 +65,11 @@ def refuse_loss(**tables: str) -> None:
 
 
 def use_schema_path() -> None:
-    """Put the schema, and the one that holds pgvector, on this transaction's search path: functions record it."""
+    """Put the schema, and the one that holds pgvector, on this transaction's search path: functions record it.
+
+    Bodies are not checked while they load, so that functions may be listed in any order.
+    """
+    op.execute("SET LOCAL check_function_bodies = off")
     vector_schema = op.get_bind().scalar(
         text("SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'")
     )

@@ -1,0 +1,171 @@
+"""Revisions: fresh equals upgraded, metadata equals database, `sql/` is what the database holds, no loss unasked."""
+
+import importlib
+import subprocess
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from psycopg import sql as pgsql
+
+from app import db, schema
+from app.embedded import EmbeddedServer
+from app.errors import SchemaError
+from migrations import sources
+
+REVISIONS = sorted(script.revision for script in ScriptDirectory("migrations").walk_revisions())
+
+
+def dump(server: EmbeddedServer, url: str) -> str:
+    """The schema as pg_dump writes it, less the random token of its \\restrict line."""
+    out = subprocess.run(
+        [server.bin_dir / "pg_dump", "--schema-only", url], check=True, capture_output=True, text=True
+    ).stdout
+    return "\n".join(line for line in out.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+@pytest.fixture
+def empty_url(new_database: Callable[..., str]) -> str:
+    """An empty database, not migrated."""
+    return new_database()
+
+
+@pytest.fixture
+def fresh_dump(server: EmbeddedServer, database_url: str) -> str:
+    return dump(server, database_url)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_upgraded_from_every_revision_equals_fresh(
+    server: EmbeddedServer, empty_url: str, fresh_dump: str, revision: str
+) -> None:
+    schema.upgrade(empty_url, revision)
+    schema.upgrade(empty_url)
+    assert dump(server, empty_url) == fresh_dump
+
+
+def test_down_and_up_again_one_revision_at_a_time_equals_fresh(
+    server: EmbeddedServer, empty_url: str, fresh_dump: str
+) -> None:
+    at: dict[str, str] = {}
+    for revision in REVISIONS:
+        schema.upgrade(empty_url, revision)
+        at[revision] = dump(server, empty_url)
+    for revision in reversed(REVISIONS):
+        assert dump(server, empty_url) == at[revision]
+        schema.downgrade(empty_url)
+    schema.upgrade(empty_url)
+    assert dump(server, empty_url) == fresh_dump
+
+
+def test_metadata_equals_database(database_url: str) -> None:
+    command.check(schema.config(database_url))
+
+
+def test_every_file_of_sql_is_loaded_by_the_revision_that_the_lock_names() -> None:
+    lock = sources.locked()
+    assert {path: entry["sha256"] for path, entry in lock.items()} == sources.current(), (
+        "sql/ changed: add a revision that loads the files, then run python -m migrations.freeze REVISION"
+    )
+    modules = {
+        module.revision: module
+        for module in (
+            importlib.import_module(f"migrations.versions.{path.stem}")
+            for path in sources.FROZEN.parent.glob("versions/0*.py")
+        )
+    }
+    for path, entry in lock.items():
+        assert path in modules[entry["revision"]].SOURCES
+
+
+def test_downgrade_that_would_lose_rows_is_refused_and_says_what(database_url: str, conn: db.Connection) -> None:
+    conn.execute("INSERT INTO lookalike.images (uri) VALUES ('file:///a.jpg')")
+    conn.commit()
+    with pytest.raises(SchemaError, match=r"lose 1 images.*--lose-data"):
+        schema.downgrade(database_url, "base")
+    assert schema.current(conn) == schema.head()
+    conn.rollback()
+    schema.downgrade(database_url, "base", lose_data=True)
+    assert schema.current(conn) is None
+
+
+def test_a_view_that_a_user_hung_on_gallery_stops_the_downgrade_and_stays(
+    database_url: str, conn: db.Connection
+) -> None:
+    conn.execute("CREATE VIEW public.mine AS SELECT id FROM lookalike.gallery")
+    conn.commit()
+    with pytest.raises(Exception, match=r"mine|depend"):
+        schema.downgrade(database_url, "base")
+    assert conn.execute("SELECT count(*) FROM public.mine").fetchone() == (0,)
+
+
+def test_upgrade_keeps_a_view_that_a_user_hung_on_gallery(empty_url: str) -> None:
+    schema.upgrade(empty_url, REVISIONS[0])
+    with psycopg.connect(empty_url, autocommit=True) as conn:
+        conn.execute("CREATE VIEW public.mine AS SELECT id, uri FROM lookalike.gallery")
+        schema.upgrade(empty_url)
+        assert conn.execute("SELECT count(*) FROM public.mine").fetchone() == (0,)
+
+
+@pytest.fixture
+def altered(server: EmbeddedServer, empty_url: str) -> Iterator[Callable[[str, str], None]]:
+    """Run a statement about the empty database ({}) as superuser."""
+
+    def run(statement: str, on: str = server.url) -> None:
+        name = psycopg.conninfo.conninfo_to_dict(empty_url)["dbname"]
+        with psycopg.connect(on, autocommit=True) as admin:
+            admin.execute(pgsql.SQL(statement).format(pgsql.Identifier(str(name))))
+
+    return run
+
+
+def test_server_without_pgvector_is_refused_with_the_way_out(
+    empty_url: str, altered: Callable[[str, str], None], server: EmbeddedServer
+) -> None:
+    altered("ALTER DATABASE {} SET extension_control_path = '/nonexistent'", server.url)
+    with pytest.raises(SchemaError, match=r"no pgvector; install 0\.8\.4 or newer"):
+        schema.upgrade(empty_url)
+
+
+@pytest.mark.parametrize("version", ["0.7.4", "0.8.0", "0.8.3"])
+def test_old_pgvector_is_refused_with_the_way_out(empty_url: str, version: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as conn:
+        conn.execute("CREATE EXTENSION vector")
+        conn.execute("UPDATE pg_extension SET extversion = %s WHERE extname = 'vector'", (version,))
+        with pytest.raises(SchemaError, match=rf"pgvector {version} can corrupt HNSW.*ALTER EXTENSION vector UPDATE"):
+            schema.upgrade(empty_url)
+        assert conn.execute("SELECT to_regnamespace('lookalike')").fetchone() == (None,)
+
+
+def test_pgvector_in_another_schema_works(empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as conn:
+        conn.execute("CREATE SCHEMA extensions")
+        conn.execute("CREATE EXTENSION vector SCHEMA extensions")
+    schema.upgrade(empty_url)
+    with db.connect(empty_url) as conn:
+        conn.execute("SELECT lookalike.create_space('s', 'm', 3, '{}', 'f')")
+        conn.execute("INSERT INTO lookalike.images (uri) VALUES ('a'), ('b')")
+        conn.execute(
+            "INSERT INTO lookalike.embeddings_1 SELECT id, '[1,0,0]'::extensions.halfvec FROM lookalike.images"
+        )
+        rows = conn.execute("SELECT id FROM lookalike.search('[1,0,0]'::extensions.halfvec, 5)").fetchall()
+        assert len(rows) == 2
+
+
+def test_revision_behind_and_ahead_of_the_code_are_reported_in_one_line(conn: db.Connection, empty_url: str) -> None:
+    schema.check(conn)
+    conn.execute("UPDATE lookalike.alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaError, match=r"at revision 9999, newer than this code") as ahead:
+        schema.check(conn)
+    assert "\n" not in str(ahead.value)
+    with psycopg.connect(empty_url) as empty, pytest.raises(SchemaError, match="no Lookalike schema yet"):
+        schema.check(empty)
+
+
+def test_plain_alembic_upgrades_the_configured_database(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKALIKE_DATABASE_URL", empty_url)
+    subprocess.run(["python", "-m", "alembic", "upgrade", "head"], check=True, capture_output=True)
+    with psycopg.connect(empty_url) as conn:
+        assert schema.current(conn) == schema.head()
