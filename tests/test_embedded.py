@@ -27,7 +27,8 @@ USER = """
 import sys
 from pathlib import Path
 from app import embedded
-with embedded.running(Path(sys.argv[1]), settings={"fsync": "off", "shared_buffers": "32MB"}) as server:
+settings = {"fsync": "off", "shared_buffers": "32MB", **dict(word.split("=", 1) for word in sys.argv[2:])}
+with embedded.running(Path(sys.argv[1]), settings=settings) as server:
     print(server.pid, flush=True)
     sys.stdin.read()
 """
@@ -192,6 +193,26 @@ def test_ctrl_c_ends_the_user_and_the_user_ends_the_server(home: Path) -> None:
         _, said = process.communicate(timeout=60)
         assert "KeyboardInterrupt" in said
         assert not alive(pid)
+
+
+def test_ctrl_c_during_recovery_leaves_no_server(home: Path) -> None:
+    with embedded.running(home, settings=FAST) as server:
+        pass
+    slow = server.data_dir / "recovery.signal"  # makes the next start ask a slow command for archived WAL
+    slow.touch()
+    os.chown(slow, server.data_dir.stat().st_uid, server.data_dir.stat().st_gid)
+    command = [sys.executable, "-c", USER, str(home), "restore_command=sleep 3; false"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (server.data_dir / "postmaster.pid").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in said
+    assert [found for found in postgres_processes() if str(home) in found] == []
+    with embedded.running(home, settings={**FAST, "restore_command": "false"}) as again:
+        assert answer(again, "SELECT NOT pg_is_in_recovery()") == "True"
 
 
 def test_a_crashed_server_recovers_and_keeps_what_was_committed(home: Path) -> None:

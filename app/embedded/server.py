@@ -202,6 +202,12 @@ def _forget(place: Place, dead: _Postmaster) -> None:
     PostgreSQL refuses to start while their number is any process's: a zombie's in a container whose first process
     reaps none, or, since a restarted container counts from 1 again, a stranger's.
     """
+    try:
+        os.kill(dead.pid, 0)
+    except ProcessLookupError:
+        return  # PostgreSQL sees as much, and makes checks of its own
+    except PermissionError:
+        pass
     (place.data / "postmaster.pid").unlink(missing_ok=True)
     if dead.socket_dir:
         for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):

