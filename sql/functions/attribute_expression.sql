@@ -3,15 +3,16 @@
 -- Filters and indexes both come from here, since the planner wants them equal to the letter.
 CREATE OR REPLACE FUNCTION lookalike.attribute_expression(path text[], kind text, qualifier text DEFAULT 'i.')
 RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
-    -- quote_literal writes a backslash as E'\\', so the text means the same whatever standard_conforming_strings is.
-    value text := (
-        SELECT qualifier || 'attributes -> ' || string_agg(quote_literal(s.step) || '::text', ' -> ' ORDER BY s.position)
-        FROM unnest(path) WITH ORDINALITY AS s (step, position)
-    );
+    value text := qualifier || 'attributes';
+    step text;
 BEGIN
+    -- quote_literal writes a backslash as E'\\', so the text means the same whatever standard_conforming_strings is.
+    FOREACH step IN ARRAY path LOOP
+        value := value || ' -> ' || quote_literal(step) || '::text';
+    END LOOP;
     RETURN CASE kind
         WHEN 'numeric' THEN 'lookalike.attribute_numeric(' || value || ')'
         WHEN 'text' THEN 'lookalike.attribute_text(' || value || ') COLLATE "C"'

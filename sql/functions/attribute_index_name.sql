@@ -1,7 +1,7 @@
 -- The name of an attribute's index, the same for the same path and type, at most 60 bytes: a readable part, and a hash
 -- since paths may be long or odd.
 CREATE OR REPLACE FUNCTION lookalike.attribute_index_name(path text[], kind text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
     SELECT format(
         'images_attribute_%s_%s_%s',

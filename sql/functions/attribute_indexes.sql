@@ -10,7 +10,7 @@ AS $$
     JOIN pg_class c ON c.oid = x.indexrelid
     CROSS JOIN LATERAL (
         SELECT array_agg(
-            CASE WHEN m[1] LIKE 'E%' THEN replace(replace(m[2], '\\', '\'), '''''', '''')
+            CASE WHEN m[1] LIKE 'E%' THEN replace(replace(m[2], E'\\\\', E'\\'), '''''', '''')
                  ELSE replace(m[2], '''''', '''') END ORDER BY position)
         FROM regexp_matches(pg_get_indexdef(c.oid), '-> (E?)''((?:[^'']|'''')*)''::text', 'g')
              WITH ORDINALITY AS r (m, position)

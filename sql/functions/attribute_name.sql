@@ -1,13 +1,13 @@
 -- The name of a path, the inverse of lookalike.attribute_path: {size,w} is size.w; a key that is a column's name gets
 -- `attributes.` before it.
 CREATE OR REPLACE FUNCTION lookalike.attribute_name(path text[]) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
     SELECT CASE
                WHEN path[1] = 'attributes' OR left(path[1], 1) = '$' THEN 'attributes.'
                WHEN cardinality(path) = 1 AND lookalike.filter_column_kind(path[1]) IS NOT NULL THEN 'attributes.'
                ELSE ''
            END
-           || string_agg(replace(replace(s.step, '\', '\\'), '.', '\.'), '.' ORDER BY s.position)
+           || string_agg(replace(replace(s.step, E'\\', E'\\\\'), '.', E'\\.'), '.' ORDER BY s.position)
     FROM unnest(path) WITH ORDINALITY AS s (step, position);
 $$;

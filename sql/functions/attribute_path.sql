@@ -1,7 +1,8 @@
 -- The path that a name means: `size.w` is {size,w}; a dot in a key is written \. and a backslash \\. A leading
--- `attributes.` is dropped. Raises invalid_parameter_value for an empty step or another use of the backslash.
+-- `attributes.` is dropped. Backslashes below are in E'' strings, which mean the same whatever
+-- standard_conforming_strings is. Raises invalid_parameter_value for an empty step or another use of the backslash.
 CREATE OR REPLACE FUNCTION lookalike.attribute_path(name text) RETURNS text[]
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
     path text[] := '{}';
@@ -9,17 +10,17 @@ DECLARE
     letter text;
     escaped boolean := false;
 BEGIN
-    IF strpos(name, '\') = 0 THEN
+    IF strpos(name, E'\\') = 0 THEN
         path := string_to_array(name, '.');
     ELSE
         FOREACH letter IN ARRAY string_to_array(name, NULL) LOOP
-            IF escaped AND letter NOT IN ('.', '\') THEN
-                RAISE EXCEPTION 'the attribute name % uses a backslash before %; only \. and \\ are known',
+            IF escaped AND letter NOT IN ('.', E'\\') THEN
+                RAISE EXCEPTION E'the attribute name % uses a backslash before %; only \\. and \\\\ are known',
                     to_json(left(name, 100)), to_json(letter) USING ERRCODE = '22023';
-            ELSIF escaped OR letter NOT IN ('.', '\') THEN
+            ELSIF escaped OR letter NOT IN ('.', E'\\') THEN
                 step := step || letter;
                 escaped := false;
-            ELSIF letter = '\' THEN
+            ELSIF letter = E'\\' THEN
                 escaped := true;
             ELSE
                 path := path || step;
@@ -27,7 +28,7 @@ BEGIN
             END IF;
         END LOOP;
         IF escaped THEN
-            RAISE EXCEPTION 'the attribute name % ends in a backslash; a backslash in a key is written \\',
+            RAISE EXCEPTION E'the attribute name % ends in a backslash; a backslash in a key is written \\\\',
                 to_json(left(name, 100)) USING ERRCODE = '22023';
         END IF;
         path := path || step;

@@ -18,7 +18,7 @@ BEGIN
         RETURN NULL;
     ELSIF clock = '' THEN
         iso := iso || 'Z';
-    ELSIF clock !~ '^[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?$' THEN
+    ELSIF clock !~ '^[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?$' THEN
         RETURN NULL;
     ELSIF right(clock, 1) <> 'Z' AND strpos(clock, '+') = 0 AND strpos(clock, '-') = 0 THEN
         iso := iso || 'Z';

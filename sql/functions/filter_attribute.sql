@@ -5,7 +5,7 @@
 -- it multiplies their selectivities: measured, 3,561 rows expected of 25,000.)
 CREATE OR REPLACE FUNCTION lookalike.filter_attribute(path text[], operator text, operand jsonb, place text)
 RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 DECLARE
     operand_type text := jsonb_typeof(operand);

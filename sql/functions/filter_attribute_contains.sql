@@ -1,6 +1,6 @@
 -- The SQL condition of $contains on an attribute: an array that has the value, or every value of the list, as element.
 CREATE OR REPLACE FUNCTION lookalike.filter_attribute_contains(path text[], operand jsonb) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 DECLARE
     elements jsonb := CASE jsonb_typeof(operand) WHEN 'array' THEN operand ELSE jsonb_build_array(operand) END;

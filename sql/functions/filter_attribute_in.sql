@@ -1,6 +1,6 @@
 -- The SQL condition of $in on an attribute: equal to one of the values; null also matches a missing key.
 CREATE OR REPLACE FUNCTION lookalike.filter_attribute_in(path text[], operand jsonb) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 DECLARE
     kind text;

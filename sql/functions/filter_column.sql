@@ -1,7 +1,7 @@
 -- The SQL condition of one positive operator on a column of images; the operand's shape has been checked. The condition
 -- is TRUE where the operator holds; where it does not, FALSE or NULL.
 CREATE OR REPLACE FUNCTION lookalike.filter_column(name text, operator text, operand jsonb, place text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
     kind text := lookalike.filter_column_kind(name);
@@ -19,7 +19,7 @@ BEGIN
     ELSIF operator = '$eq' AND operand = 'null' THEN
         RETURN format('i.%I IS NULL', name);
     ELSIF operator = '$in' THEN
-        SELECT coalesce(format('i.%I = ANY (ARRAY[%s])', name, string_agg(l.literal, ', ')), 'FALSE')
+        SELECT coalesce(format('i.%I = ANY (ARRAY[', name) || string_agg(l.literal, ', ') || '])', 'FALSE')
         INTO condition
         FROM jsonb_path_query(operand, '$[*] ? (@ != null)') AS e (element),
              lookalike.filter_literal(kind, operator, e.element, place) AS l (literal)

@@ -1,7 +1,7 @@
 -- The SQL condition of one key of a filter that is no $and, $or or $not: a column of images or an attribute, with a plain
 -- value (equality) or an object of operators, all of which must hold. `place` is where the key stands in the filter.
 CREATE OR REPLACE FUNCTION lookalike.filter_field(name text, test jsonb, place text, depth int) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 DECLARE
     column_kind text := lookalike.filter_column_kind(name);
@@ -23,7 +23,7 @@ BEGIN
     ELSIF jsonb_typeof(test) <> 'object' THEN
         test := jsonb_build_object('$eq', test);
     END IF;
-    FOR operator, operand IN SELECT t.key, t.value FROM jsonb_each(test) AS t ORDER BY t.key COLLATE "C" LOOP
+    FOR operator, operand IN SELECT t.key, t.value FROM jsonb_each(test) AS t LOOP
         IF operator NOT LIKE '$%' THEN
             RAISE EXCEPTION 'the object at % has the key % where an operator is wanted; write the nested path %',
                 left(place, 200), to_json(left(operator, 100)), to_json(left(place || '.' || operator, 200))

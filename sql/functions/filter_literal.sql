@@ -1,7 +1,7 @@
 -- The SQL literal of one value for a column of images of this kind (see filter_column_kind); raises
 -- invalid_parameter_value where the value is none of that kind. A number is a bigint where it is one, for the indexes.
 CREATE OR REPLACE FUNCTION lookalike.filter_literal(kind text, operator text, operand jsonb, place text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
     raw text := operand #>> '{}';

@@ -1,7 +1,7 @@
 -- The SQL literal of a time given as ISO text, the same under every TimeZone and DateStyle; raises
 -- invalid_parameter_value for anything else. `operator` and `place` are for that message.
 CREATE OR REPLACE FUNCTION lookalike.filter_moment(operator text, operand jsonb, place text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
     moment timestamp := lookalike.attribute_timestamp(operand) AT TIME ZONE 'UTC';

@@ -1,7 +1,7 @@
 -- The SQL condition of a filter object, at the top or below $and, $or, $not: all of its keys must hold. `place` is where
 -- the object stands in the filter, '' at the top.
 CREATE OR REPLACE FUNCTION lookalike.filter_object(filter jsonb, place text, depth int) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 DECLARE
     conditions text[] := '{}';
@@ -17,7 +17,7 @@ BEGIN
             CASE WHEN place <> '' THEN ' at ' || left(place, 200) ELSE '' END, jsonb_typeof(filter)
             USING ERRCODE = '22023';
     END IF;
-    FOR name, test IN SELECT f.key, f.value FROM jsonb_each(filter) AS f ORDER BY f.key COLLATE "C" LOOP
+    FOR name, test IN SELECT f.key, f.value FROM jsonb_each(filter) AS f LOOP
         below := concat_ws('.', nullif(place, ''), name);
         IF name IN ('$and', '$or') THEN
             IF jsonb_typeof(test) <> 'array' THEN

@@ -1,7 +1,7 @@
 -- Refuses, with invalid_parameter_value, an operator that is unknown or whose operand has the wrong shape; `place` is
 -- where it stands in the filter. What is left to the caller: the types that a column wants.
 CREATE OR REPLACE FUNCTION lookalike.filter_operand(operator text, operand jsonb, place text) RETURNS void
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
     got text := jsonb_typeof(operand);

@@ -1,0 +1,123 @@
+"""Attribute indexes: the expression indexes, one an attribute and type, that filters use. Imports `db` and `errors`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+from app import db
+from app.errors import ConflictError, NotFoundError
+
+TYPES = ("numeric", "text", "boolean", "timestamp", "text[]")
+
+
+@dataclass(frozen=True)
+class AttributeIndex:
+    """One attribute index; `name` is as filters write it, `valid` is false during a build and after a failed one."""
+
+    name: str
+    type: str
+    index: str
+    valid: bool
+    size_bytes: int
+    scans: int
+
+
+def add(connection: db.Connection, name: str, type: str) -> AttributeIndex:  # noqa: A002 - the word of the CLI
+    """Build the index of attribute `name` as `type` (one of TYPES) while others read and write, then its statistics.
+
+    Needs a connection in autocommit, outside any transaction: the build is CONCURRENTLY, and waits for transactions
+    older than itself. What an interrupted build left is swept first; an index that is there already is kept, and only
+    its statistics are taken anew.
+    Values of another type are left out of the index. InvalidInputError for a bad name or type, ConflictError while
+    another session builds or drops one.
+    """
+    with db.translated(), _alone(connection):
+        statement = _text(connection, "SELECT lookalike.attribute_index_ddl(%s, %s)", name, type)
+        index = _text(connection, "SELECT lookalike.attribute_index_name(lookalike.attribute_path(%s), %s)", name, type)
+        found = _find(connection, index)
+        if found is not None and not found.valid:
+            _drop_index(connection, index)
+            found = None
+        if found is None:
+            # The text is the database's own, quoted there: see sql/functions/attribute_index_ddl.sql.
+            connection.execute(statement)
+        # Of the whole table: ANALYZE with a list of columns passes over the expressions of indexes.
+        connection.execute("ANALYZE lookalike.images")
+        found = _find(connection, index)
+    if found is None:
+        raise ConflictError(f"the index {index} of attribute {name!r} was dropped while it was built; add it again")
+    return found
+
+
+def ls(connection: db.Connection) -> list[AttributeIndex]:
+    """Return the attribute indexes, finished or not, by name and type."""
+    with db.translated():
+        rows = connection.execute(
+            "SELECT name, kind, index_name, valid, size_bytes, scans FROM lookalike.attribute_indexes()"
+        ).fetchall()
+    return [_record(row) for row in rows]
+
+
+def drop(connection: db.Connection, name: str) -> list[AttributeIndex]:
+    """Drop the indexes of attribute `name`, of every type, finished or not, and return what they were.
+
+    Needs a connection in autocommit, outside any transaction. NotFoundError where there is none; ConflictError while
+    another session builds or drops one. Filters answer the same without it, only slower.
+    """
+    with db.translated(), _alone(connection):
+        rows = connection.execute(
+            "SELECT name, kind, index_name, valid, size_bytes, scans FROM lookalike.attribute_indexes()"
+            " WHERE path = lookalike.attribute_path(%s)",
+            (name,),
+        ).fetchall()
+        dropped = [_record(row) for row in rows]
+        for one in dropped:
+            _drop_index(connection, one.index)
+    if not dropped:
+        raise NotFoundError(f'attribute {name!r} has no index; "lookalike attribute ls" lists those there are')
+    return dropped
+
+
+@contextmanager
+def _alone(connection: db.Connection) -> Iterator[None]:
+    # Not a lock that waits: a waiting session holds a snapshot, for which a CONCURRENTLY build would wait in turn.
+    key: LiteralString = "hashtextextended('lookalike.attribute_indexes', 0)"
+    row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(sql.SQL(key))).fetchone()
+    if row is None or not row[0]:
+        raise ConflictError("another session is building or dropping an attribute index; try again when it is done")
+    try:
+        # A time limit meant for queries would end every build of a large table.
+        connection.execute("SET statement_timeout = 0")
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("RESET statement_timeout")
+            connection.execute(sql.SQL("SELECT pg_advisory_unlock({})").format(sql.SQL(key)))
+
+
+def _find(connection: db.Connection, index: str) -> AttributeIndex | None:
+    return next((one for one in ls(connection) if one.index == index), None)
+
+
+def _drop_index(connection: db.Connection, index: str) -> None:
+    connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("lookalike", index)))
+
+
+def _text(connection: db.Connection, query: LiteralString, *parameters: str) -> str:
+    row = connection.execute(query, parameters).fetchone()
+    return str(row[0]) if row else ""
+
+
+def _record(row: tuple[object, ...]) -> AttributeIndex:
+    name, kind, index, valid, size, scans = row
+    return AttributeIndex(
+        name=str(name),
+        type=str(kind),
+        index=str(index),
+        valid=bool(valid),
+        size_bytes=int(str(size)),
+        scans=int(str(scans)),
+    )
