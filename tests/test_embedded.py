@@ -40,22 +40,22 @@ def home() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="lookalike-embedded-"))
     folder.chmod(0o755)
     yield folder / "home"
-    leaked = [process for process in postgres_processes() if str(folder) in process]
-    for started in folder.rglob("postmaster.pid"):
-        os.kill(int(started.read_text().split()[0]), signal.SIGQUIT)
-    shutil.rmtree(folder)
+    leaked = servers_below(folder)
+    for pid in leaked:
+        os.kill(pid, signal.SIGQUIT)
+    shutil.rmtree(folder, ignore_errors=bool(leaked))
     assert leaked == []
 
 
-def postgres_processes() -> list[str]:
+def servers_below(folder: Path) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = entry.read_text(errors="replace").split("\0")
         except OSError:
             continue
-        if words[0].endswith("postgres"):
-            found.append(" ".join(words))
+        if words[0].endswith("postgres") and any(word.startswith(str(folder)) for word in words):
+            found.append(int(entry.parent.name))
     return found
 
 
@@ -210,7 +210,7 @@ def test_ctrl_c_during_recovery_leaves_no_server(home: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in said
-    assert [found for found in postgres_processes() if str(home) in found] == []
+    assert servers_below(home) == []
     with embedded.running(home, settings={**FAST, "restore_command": "false"}) as again:
         assert answer(again, "SELECT NOT pg_is_in_recovery()") == "True"
 
