@@ -17,7 +17,7 @@ def text(path: str) -> str:
 
 
 @cache
-def query(name: str) -> LiteralString:
-    """Return `sql/queries/NAME.sql` for psycopg; its parameters, `:'name'` in the file, are passed by name."""
-    raw = text(f"queries/{name}.sql").replace("%", "%%")
+def query(name: str, folder: str = "queries") -> LiteralString:
+    """Return `sql/FOLDER/NAME.sql` for psycopg; its parameters, `:'name'` in the file, are passed by name."""
+    raw = text(f"{folder}/{name}.sql").replace("%", "%%")
     return cast("LiteralString", _VARIABLE.sub(r"%(\1)s", raw))  # type: ignore[redundant-cast]

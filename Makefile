@@ -1,0 +1,37 @@
+# The daily habits. Each target does its own set-up; nothing needs to be installed by hand but Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Rebuilt when what it is made from changes; a half-made one has no stamp and is made anew.
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types check bench clean
+
+demo: $(STAMP)  ## Embed the sample gallery and show searches on it
+	$(BIN)/python -m app.demo
+
+test: $(STAMP)  ## The whole test suite, on a real embedded PostgreSQL
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test demo
+
+bench: $(STAMP)  ## Search under filters, quick; see bench/README.md for the rest
+	$(BIN)/python -m bench.filters --quick
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Lookalike needs Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,embedded,dev]'
+	touch $(STAMP)
+
+clean:  ## Remove the environment and the demo's database (stop `lookalike up` first)
+	rm -rf $(VENV) .lookalike build dist

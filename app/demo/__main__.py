@@ -1,0 +1,166 @@
+"""`make demo`: the way of an image, from a folder to SQL, on the sample gallery. Starts the worker as a process."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.syntax import Syntax
+from rich.table import Table
+
+from app import db, indexes, ingest, schema, sources, spaces
+from app.config import Settings, settings
+from app.db import Connection
+from app.demo import sheet, tour
+from app.errors import LookalikeError
+from app.records import Image
+
+REFERENCE = Path(__file__).parent / "reference.json"
+
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Run the demo; a second run finds its work done. Returns the exit status."""
+    configured = settings()
+    try:
+        with db.database(configured) as url:
+            _step("PostgreSQL", url)
+            schema.upgrade(url)
+            _step("schema", f"revision {schema.head()}")
+            with db.connect(url, autocommit=True, application="lookalike demo") as conn:
+                _embed(conn, url, configured)
+                _index(conn)
+                _show(conn, configured)
+    except LookalikeError as error:
+        Console(stderr=True, highlight=False).print(f"[red]error:[/] {error}", soft_wrap=True)
+        return 1
+    return 0
+
+
+def _step(name: str, text: str) -> None:
+    console.print(f"[bold]{name:<11}[/] {text}", soft_wrap=True)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("[bold]{task.description:<11}[/]"),
+        BarColumn(40),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _embed(conn: Connection, url: str, configured: Settings) -> None:
+    """Register the gallery and have a worker embed what is not embedded yet."""
+    found = sources.find([], manifest=tour.MANIFEST)
+    ids: list[int] = []
+    counts = {"new": 0, "changed": 0, "unchanged": 0}
+    with _progress() as progress:
+        bar = progress.add_task("gallery", total=len(found.candidates))
+        for batch in ingest.ingest(
+            conn, found.candidates, max_bytes=configured.max_image_bytes, max_pixels=configured.max_image_pixels
+        ):
+            ids += batch.ids
+            for outcome in counts:
+                counts[outcome] += getattr(batch, outcome)
+            progress.advance(bar, batch.size)
+    _step("gallery", f"{len(ids)} images: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    began = time.monotonic()
+    if not spaces.ls(conn) or ingest.look(conn, ids).done < len(ids):
+        with _worker(url), _progress() as progress:
+            bar = progress.add_task("embedding", total=len(ids))
+            done = ingest.wait(conn, ids, progress=lambda now: progress.update(bar, completed=now.done))
+        seconds = time.monotonic() - began
+        _step("embedding", f"{done.searchable} images in {seconds:.0f} s, the model's start included")
+    else:
+        _step("embedding", "done before")
+
+
+@contextmanager
+def _worker(url: str) -> Iterator[None]:
+    """Run a worker until the queue is drained; one that fails says so itself, and ends the wait."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers", "--drain"],
+        env={**os.environ, "LOOKALIKE_DATABASE_URL": url, "LOOKALIKE_LOG_LEVEL": "WARNING"},
+    )
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+
+
+def _index(conn: Connection) -> None:
+    space = spaces.active(conn)
+    with _progress() as progress:
+        bar = progress.add_task("index", total=100)
+        built = indexes.build(conn, space, progress=lambda _, share: progress.update(bar, completed=100 * share))
+    index = next(index for index in indexes.ls(conn, space) if index.valid)
+    _step("index", f"{index.name}, HNSW, {index.bytes / 2**20:.1f} MB{'' if built else ', built before'}")
+
+
+def _show(conn: Connection, configured: Settings) -> None:
+    visits = [tour.visit(conn, stop) for stop in tour.STOPS]
+    for seen in visits:
+        _print_visit(seen)
+    reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    console.print()
+    for label in ("subcategory", "category"):
+        measured = tour.label_precision(conn, label)
+        _step("precision@5", f"{measured:.3f} by {label}, leave-one-out over the gallery, exact search")
+        _step("", f"{reference[label]:.3f} by timm's own transform and forward in fp32, for comparison")
+    picture = sheet.draw(
+        [tour.sheet_row(seen) for seen in visits],
+        title="Lookalike",
+        subtitle="Image retrieval inside PostgreSQL: the demo gallery, nearest neighbours by "
+        f"{spaces.active(conn).model}",
+    )
+    path = configured.home.absolute() / "demo.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+    _step("picture", str(path))
+    _print_ways_on()
+
+
+def _print_visit(seen: tour.Visit) -> None:
+    condition = "" if seen.stop.filter is None else f" where {json.dumps(seen.stop.filter)}"
+    table = Table(title=f"\nlike {seen.image.caption!r} ({_kind(seen.image)}){condition}", title_justify="left")
+    for column in ("title", "category", "distance"):
+        table.add_column(column, justify="right" if column == "distance" else "left")
+    for neighbor in seen.answer.neighbors:
+        table.add_row(neighbor.image.caption, _kind(neighbor.image), f"{neighbor.distance:.3f}")
+    console.print(table)
+    console.print(Syntax(tour.statement(seen), "sql", theme="ansi_light", background_color="default", word_wrap=True))
+
+
+def _kind(image: Image) -> str:
+    return f"{image.attributes['category']} / {image.attributes['subcategory']}"
+
+
+def _print_ways_on() -> None:
+    command = Path(sys.executable).with_name("lookalike")
+    shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command
+    console.print("\nGo on with:")
+    for arguments, purpose in (
+        ("psql", "paste the SQL above"),
+        ("up", "worker, API and page together, on http://127.0.0.1:8000"),
+        ("ingest FOLDER --wait", "index a folder of your own (with `up` running)"),
+        ("search PICTURE.jpg", "search by a picture of your own (with `up` running)"),
+    ):
+        console.print(f"  {shown} {arguments:<22} {purpose}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The tour: a few searches on the sample gallery, their SQL, and how good the space is. Imports the domain only."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import images, search, sql
+from app.db import Connection, translated
+from app.demo.sheet import Row, Tile
+from app.errors import NotFoundError
+from app.records import Answer, Image, Json
+
+GALLERY = Path(__file__).resolve().parent / "gallery"
+MANIFEST = GALLERY / "manifest.csv"
+
+RESULTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One search of the tour: a file of the gallery, and a filter in the JSON grammar or none."""
+
+    file: str
+    filter: Json | None = None
+
+
+STOPS = (
+    Stop("fruit-23.jpg"),
+    Stop("clocks-15.jpg"),
+    Stop("flags-12.jpg"),
+    Stop("beverages-27.jpg"),
+    Stop("bugs-05.jpg"),
+    Stop("vehicles-31.jpg"),
+    Stop("flowers-13.jpg", {"category": "plants", "color": {"$in": ["red", "pink", "orange"]}}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A stop with what was found there."""
+
+    stop: Stop
+    image: Image
+    answer: Answer
+
+
+def visit(conn: Connection, stop: Stop) -> Visit:
+    """Search for the images nearest to one of the gallery's."""
+    uri = str(GALLERY / stop.file)
+    image_id = images.id_of_uri(conn, uri)
+    if image_id is None:
+        raise NotFoundError(f"{uri} is not in the database; was the gallery registered from another folder?")
+    answer = search.similar(conn, image_id, k=RESULTS, filter=stop.filter, explain=True)
+    return Visit(stop, images.get(conn, image_id), answer)
+
+
+def statement(seen: Visit) -> str:
+    """Return the SQL of a visit, ready for psql: plain on the gallery, or through lookalike.similar with a filter."""
+    if seen.stop.filter is None:
+        return (
+            "SELECT caption, attributes->>'category' AS category,\n"
+            f"       embedding <-> lookalike.embedding_of({seen.image.id}) AS distance\n"
+            f"FROM lookalike.gallery WHERE id <> {seen.image.id}\n"
+            f"ORDER BY embedding <-> lookalike.embedding_of({seen.image.id}) LIMIT {RESULTS};"
+        )
+    literal = json.dumps(seen.stop.filter).replace("'", "''")
+    return (
+        "SELECT i.caption, i.attributes->>'category' AS category, s.distance\n"
+        f"FROM lookalike.similar({seen.image.id}, {RESULTS},\n       '{literal}') s\n"
+        "JOIN lookalike.images i USING (id) ORDER BY s.distance;"
+    )
+
+
+def label_precision(conn: Connection, label: str, *, k: int = RESULTS) -> float:
+    """Return the leave-one-out precision at k by this attribute over all embedded images, by exact search."""
+    with translated():
+        row = conn.execute(sql.query("label_precision", "analyst"), {"label": label, "k": k}).fetchone()
+    if row is None or row[2] is None:
+        raise NotFoundError(f'no embedded image has the attribute "{label}"')
+    return float(str(row[2]))
+
+
+def sheet_row(seen: Visit) -> Row:
+    """Return the row of the contact sheet that shows this visit."""
+    wanted = seen.image.attributes["subcategory"]
+    heading = "nearest neighbours; a green dot marks the same subcategory"
+    if seen.stop.filter is not None:
+        heading = f"where {json.dumps(seen.stop.filter)}"
+    return Row(
+        query=Tile(_path(seen.image), _title(seen.image), _kind(seen.image)),
+        results=[
+            Tile(
+                _path(neighbor.image),
+                _title(neighbor.image),
+                f"{neighbor.distance:.3f}  {_kind(neighbor.image)}",
+                match=neighbor.image.attributes["subcategory"] == wanted,
+            )
+            for neighbor in seen.answer.neighbors
+        ],
+        heading=heading,
+    )
+
+
+def _path(image: Image) -> Path:
+    return GALLERY / image.uri.rsplit("/", 1)[-1]
+
+
+def _title(image: Image) -> str:
+    return image.caption or f"image {image.id}"
+
+
+def _kind(image: Image) -> str:
+    return f"{image.attributes['category']} / {image.attributes['subcategory']}".replace("_", " ")

@@ -1,0 +1,9 @@
+-- How well does the active space put like with like? Leave-one-out precision at k by a label attribute, exactly: of the k
+-- nearest neighbours of each labelled image, the share that bears its label. Costs one exact search an image.
+-- Variables: label, an attribute's name; k. In psql: \set label subcategory \set k 5 \i label_precision.sql
+SELECT :'label' AS label, count(DISTINCT g.id) AS images,
+       avg((n.attributes ->> :'label' IS NOT DISTINCT FROM g.attributes ->> :'label')::int)::float8 AS precision_at_k
+FROM lookalike.gallery g
+CROSS JOIN LATERAL lookalike.similar(g.id, :'k'::int, strategy => 'exact') s
+JOIN lookalike.images n ON n.id = s.id
+WHERE g.attributes ->> :'label' IS NOT NULL;
