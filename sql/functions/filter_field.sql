@@ -11,6 +11,7 @@ DECLARE
     conditions text[] := '{}';
     operator text;
     operand jsonb;
+    pairs jsonb;
 BEGIN
     IF depth > 32 THEN
         RAISE EXCEPTION 'the filter nests more than 32 levels deep at %', left(place, 200) USING ERRCODE = '22023';
@@ -23,7 +24,11 @@ BEGIN
     ELSIF jsonb_typeof(test) <> 'object' THEN
         test := jsonb_build_object('$eq', test);
     END IF;
-    FOR operator, operand IN SELECT t.key, t.value FROM jsonb_each(test) AS t LOOP
+    -- Not SELECT ... FROM jsonb_each: an expression costs a fifth of a query.
+    pairs := jsonb_path_query_array(test, '$.keyvalue()');
+    FOR position IN 0..jsonb_array_length(pairs) - 1 LOOP
+        operator := pairs -> position ->> 'key';
+        operand := pairs -> position -> 'value';
         IF operator NOT LIKE '$%' THEN
             RAISE EXCEPTION 'the object at % has the key % where an operator is wanted; write the nested path %',
                 left(place, 200), to_json(left(operator, 100)), to_json(left(place || '.' || operator, 200))

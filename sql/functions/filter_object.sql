@@ -9,6 +9,7 @@ DECLARE
     name text;
     test jsonb;
     below text;
+    pairs jsonb;
 BEGIN
     IF depth > 32 THEN
         RAISE EXCEPTION 'the filter nests more than 32 levels deep at %', left(place, 200) USING ERRCODE = '22023';
@@ -17,7 +18,11 @@ BEGIN
             CASE WHEN place <> '' THEN ' at ' || left(place, 200) ELSE '' END, jsonb_typeof(filter)
             USING ERRCODE = '22023';
     END IF;
-    FOR name, test IN SELECT f.key, f.value FROM jsonb_each(filter) AS f LOOP
+    -- Not SELECT ... FROM jsonb_each: an expression costs a fifth of a query.
+    pairs := jsonb_path_query_array(filter, '$.keyvalue()');
+    FOR position IN 0..jsonb_array_length(pairs) - 1 LOOP
+        name := pairs -> position ->> 'key';
+        test := pairs -> position -> 'value';
         below := concat_ws('.', nullif(place, ''), name);
         IF name IN ('$and', '$or') THEN
             IF jsonb_typeof(test) <> 'array' THEN
