@@ -22,10 +22,10 @@ from PIL import Image
 
 from app.errors import ImageError, TransientImageError
 from tests import images
-from workers import http_fetcher
-from workers.fetcher import fetch
-from workers.limits import Limits
-from workers.loader import load
+from app import http_fetcher
+from app.fetcher import fetch
+from app.limits import Limits
+from app.loader import load
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**7, timeout=5)
 

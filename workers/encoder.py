@@ -17,8 +17,10 @@ log = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MIN_COSINE = 0.999  # what a faster precision may cost
-# A JPEG is decoded down to no less than this many times the size it is then resized to: see decode_target.
-_DRAFT_MARGIN = 2.0
+# A JPEG is decoded down to no less than this many times the size it is then resized to. Least cosine to the whole decode,
+# EfficientNet-Lite0, 12 images enlarged to 12 megapixels, clean and with noise added: at 4 times 0.9996 for photographs
+# and 0.9987 for the worst drawing with noise on flat areas; at 2 times 0.9994 and 0.9977; at once 0.995 and 0.989.
+_DRAFT_MARGIN = 4.0
 # Shortest-side resizing of a longer strip would make it gigantic: 1 × 60,000 pixels become 256 × 15,360,000.
 _MAX_ASPECT = 16
 
@@ -40,8 +42,7 @@ class Encoder:
     """A model on a device, held ready. `transform` may run in many threads at once, `encode` in one.
 
     Public attributes: `model_name`, `fingerprint`, `preprocessing` (timm's data config as JSON values), `dimensions`,
-    `device`, `device_name`, `precision` (in use), `channels_last`, and `decode_target`: the (width, height) that
-    loader.load may decode a large JPEG down to at cosine ≥ 0.999.
+    `device`, `device_name`, `precision` (in use), `channels_last`, and `decode_target` for loader.load.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Encoder:
 
     @property
     def decode_target(self) -> tuple[int, int]:
-        """(width, height) below which reduced-scale decoding would show: twice what the transform resizes to."""
+        """(width, height) below which reduced-scale decoding would show: four times what the transform resizes to."""
         _, height, width = self.input_shape
         scale = _DRAFT_MARGIN / self.preprocessing["crop_pct"]
         return math.ceil(width * scale), math.ceil(height * scale)
