@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from app.errors import ConfigurationError, ImageError, TransientImageError
+from app.limits import Limits
+from app.loader import load
 from tests import images
 from workers import models
 from workers.encoder import EmbeddingError, Encoder, calibration_images, native_precisions
-from app.limits import Limits
-from app.loader import load
 from workers.models import WEIGHT_PACKAGES, load_model
 
 LITE0 = "tf_efficientnet_lite0"

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import ImageError, TransientImageError
-from tests import images
 from app import http_fetcher
+from app.errors import ImageError, TransientImageError
 from app.fetcher import fetch
 from app.limits import Limits
 from app.loader import load
+from tests import images
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**7, timeout=5)
 
@@ -215,7 +215,7 @@ def test_a_path_and_a_file_url_give_the_bytes(tmp_path):
 
 def test_a_missing_file_is_refused(tmp_path):
     error = refused(lambda: fetch(f"{tmp_path}/none.jpg", limits=LIMITS))
-    assert (error.step, error.reason) == ("fetch", f"there is no file {tmp_path}/none.jpg on the worker's machine")
+    assert (error.step, error.reason) == ("fetch", f"there is no file {tmp_path}/none.jpg on {socket.gethostname()}")
 
 
 def test_a_directory_is_refused(tmp_path):
@@ -298,7 +298,7 @@ def test_an_fsspec_url_is_read():
 
 def test_a_store_whose_package_is_missing_says_which():
     assert (
-        "s3:// needs a package that this worker lacks: Install s3fs"
+        "s3:// needs a package that is not installed: Install s3fs"
         in refused(lambda: fetch("s3://bucket/a.jpg", limits=LIMITS)).reason
     )
     assert "Protocol not known: nonsense" in refused(lambda: fetch("nonsense://a", limits=LIMITS)).reason

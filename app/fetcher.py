@@ -1,0 +1,124 @@
+"""Fetches the bytes behind an image's uri: a local file, http(s) or any fsspec URL. Imports app.limits,
+app.http_fetcher, app.errors and fsspec."""
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import fsspec
+
+from app.errors import ImageError
+from app.http_fetcher import fetch_http
+from app.limits import Limits, check_size, passing, refuse, within
+
+_PASSING_ERRNO = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
+# fsspec protocols that reach a host or a local file named in the URL itself, past the checks made here.
+_UNCHECKED = frozenset(
+    {
+        *("ftp", "git", "github", "gitlab", "hdfs", "arrow_hdfs", "webhdfs", "http", "https", "jlab", "jupyter"),
+        *("lakefs", "sftp", "ssh", "smb", "dask", "dbfs", "dir", "local", "asynclocal", "async_wrapper", "reference"),
+        *("blockcache", "cached", "filecache", "simplecache", "libarchive", "tar", "zip"),
+    }
+)
+
+
+def fetch(uri: str, *, limits: Limits) -> bytes:
+    """Return the content of `uri`: an absolute path, file://, http(s):// or an fsspec URL such as s3://.
+
+    Raises ImageError (step "fetch") where another try would fail alike, TransientImageError where it may succeed.
+    """
+    scheme = "" if uri.startswith("/") or "://" not in uri else uri.partition("://")[0].lower()
+    if scheme in ("http", "https"):
+        return fetch_http(uri, limits=limits)
+    if scheme == "file":
+        return _fetch_local(_path_of(uri), limits)
+    if scheme:
+        return _fetch_store(uri, scheme, limits)
+    if not Path(uri).is_absolute():
+        refuse(f"{uri!r} is neither an absolute path nor a URL; write /folder/file.jpg or scheme://…")
+    return _fetch_local(uri, limits)
+
+
+def _path_of(uri: str) -> str:
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        refuse(f"{uri!r} is not a URL: {error}", error)
+    if parts.netloc not in ("", "localhost"):
+        refuse(f"{uri!r} names the host {parts.netloc!r}; a file URL of this machine has three slashes: file:///…")
+    if parts.query or parts.fragment:
+        refuse(f"{uri!r} has a bare ? or #; in a file URL write them as %3F and %23")
+    return url2pathname(parts.path)
+
+
+def _fetch_local(path: str, limits: Limits) -> bytes:
+    try:
+        real = Path(path).resolve(strict=True)
+        if limits.roots is not None and not any(real.is_relative_to(root.resolve()) for root in limits.roots):
+            roots = ", ".join(map(str, limits.roots)) or "none"
+            refuse(f"{path} lies outside the folders that images may be read from: {roots}")
+        # O_NONBLOCK: opening a named pipe would wait for its writer for ever.
+        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 — a descriptor, not a path
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                refuse(f"{path} is a directory, not an image file")
+            if not stat.S_ISREG(status.st_mode):
+                refuse(f"{path} is a device, pipe or socket, not an image file")
+            check_size(status.st_size, limits)
+            data = file.read(limits.max_bytes + 1)
+    except (OSError, ValueError, RuntimeError) as error:
+        _local_trouble(path, error)
+    check_size(len(data), limits, more=True)
+    return data
+
+
+def _local_trouble(path: str, error: OSError | ValueError | RuntimeError) -> NoReturn:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        refuse(f"there is no file {path} on {socket.gethostname()}", error)
+    if isinstance(error, IsADirectoryError):
+        refuse(f"{path} is a directory, not an image file", error)
+    if isinstance(error, PermissionError):
+        refuse(f"{path} may not be read on {socket.gethostname()}: permission denied", error)
+    if isinstance(error, OSError):
+        tell = passing if error.errno in _PASSING_ERRNO else refuse
+        tell(f"{path} cannot be read: {error.strerror or error}", error)
+    refuse(f"{path!r} is not a usable path: {error}", error)
+
+
+def _read_store(uri: str, limits: Limits) -> bytes:
+    files, path = fsspec.core.url_to_fs(uri)
+    found = files.info(path)
+    if found["type"] == "directory":
+        refuse(f"{uri} is a folder, not an image file")
+    check_size(found.get("size") or 0, limits)
+    with files.open(path, "rb") as file:
+        data: bytes = file.read(limits.max_bytes + 1)
+    check_size(len(data), limits, more=True)
+    return data
+
+
+def _fetch_store(uri: str, scheme: str, limits: Limits) -> bytes:
+    if "::" in uri or scheme in _UNCHECKED:
+        refuse(f"{scheme}:// URLs are not fetched from; use a path, file://, http(s):// or an object store")
+    try:
+        return within(limits.timeout, lambda: _read_store(uri, limits))
+    except ImageError:
+        raise
+    except ImportError as error:
+        refuse(f"{scheme}:// needs a package that is not installed: {error}", error)
+    except FileNotFoundError as error:
+        refuse(f"there is no file {uri}", error)
+    except PermissionError as error:
+        refuse(f"{uri} may not be read: permission denied", error)
+    except TimeoutError as error:
+        passing(f"{uri} did not arrive within {limits.timeout:g} s (LOOKALIKE_FETCH_TIMEOUT)", error)
+    except ValueError as error:
+        refuse(f"{uri} cannot be fetched: {error}", error)
+    except Exception as error:  # noqa: BLE001 — each store has errors of its own, most of them of the network
+        passing(f"{uri} cannot be fetched: {error or type(error).__name__}", error)

@@ -1,0 +1,241 @@
+"""Fetches one image over http(s), from public or named hosts only, within one deadline. Imports app.limits,
+app.errors and the standard library."""
+
+import http.client
+import io
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from app.errors import ImageError
+from app.limits import Limits, check_size, passing, refuse, within
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Resolved = tuple[socket.AddressFamily, tuple[Any, ...]]
+
+_CHUNK = 2**16
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PASSING = frozenset({408, 425, 429})  # 4xx answers that ask for another try
+# Connection: close, as every image may live elsewhere; no compression, as images are compressed.
+_HEADERS = {
+    "User-Agent": "lookalike",
+    "Accept": "image/*, */*;q=0.5",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+}
+
+
+@dataclass(frozen=True)
+class _Target:
+    secure: bool
+    host: str
+    port: int
+    selector: str
+
+    def __str__(self) -> str:
+        """Without path and query, which may hold a signature."""
+        return f"{'https' if self.secure else 'http'}://{self.host}:{self.port}"
+
+
+def fetch_http(uri: str, *, limits: Limits) -> bytes:
+    """Return the body that `uri` answers with, after at most 5 redirects, all within `limits`.
+
+    Hosts with private, loopback or link-local addresses are refused unless `limits` names them. Proxies of the
+    environment are not used: behind one, the address connected to could not be checked.
+    Raises ImageError for what will fail again (a 4xx, a refused host), TransientImageError for what may pass.
+    """
+    deadline = time.monotonic() + limits.timeout
+    target = _target(uri)
+    try:
+        for _ in range(_MAX_REDIRECTS + 1):
+            with _connect(target, limits, deadline) as connection:
+                connection.request("GET", target.selector, headers=_HEADERS)
+                with connection.getresponse() as response:
+                    if response.status not in _REDIRECTS:
+                        return _read_body(response, target, limits)
+                    if not (location := response.getheader("Location")):
+                        raise ImageError("fetch", f"{target} redirects without saying where to")
+                    uri = urljoin(uri, location)
+            target = _redirected(target, uri)
+    except ssl.SSLCertVerificationError as error:
+        refuse(f"{target} has no valid certificate: {error.verify_message}", error)
+    except TimeoutError as error:
+        passing(f"{target} did not deliver within {limits.timeout:g} s (LOOKALIKE_FETCH_TIMEOUT)", error)
+    except http.client.HTTPException as error:
+        passing(f"{target} broke off its answer: {error or type(error).__name__}", error)
+    except ConnectionRefusedError as error:
+        passing(f"{target} refused the connection", error)
+    except OSError as error:
+        passing(f"{target} cannot be reached: {error.strerror or error}", error)
+    except ValueError as error:  # a header or a redirect that http.client or urljoin refuses
+        refuse(f"{target}: {error}", error)
+    raise ImageError("fetch", f"more than {_MAX_REDIRECTS} redirects, the last to {target}")
+
+
+def _target(uri: str) -> _Target:
+    try:
+        parts = urlsplit(uri)
+        port, host = parts.port, (parts.hostname or "").rstrip(".")
+        if not host.isascii():
+            host = host.encode("idna").decode()
+        selector = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        # What a browser would escape, http.client refuses.
+        selector = "".join(c if "!" <= c <= "~" else "".join(f"%{b:02X}" for b in c.encode()) for c in selector)
+    except ValueError as error:
+        refuse(f"{uri!r} is not a URL: {error}", error)
+    if not host:
+        refuse(f"{uri!r} names no host")
+    if "@" in parts.netloc:
+        refuse(f"the URL of {host} holds a user name or password, which is not supported; use a signed URL")
+    secure = parts.scheme == "https"
+    return _Target(secure, host, port or (443 if secure else 80), selector)
+
+
+def _redirected(source: _Target, uri: str) -> _Target:
+    scheme = urlsplit(uri).scheme
+    if scheme not in ("http", "https") or (source.secure and scheme == "http"):
+        was = "https" if source.secure else "http"
+        refuse(f"{source} redirects from {was} to {scheme or 'nothing'}, which is not followed")
+    return _target(uri)
+
+
+@contextmanager
+def _connect(target: _Target, limits: Limits, deadline: float) -> Iterator[http.client.HTTPConnection]:
+    named = target.host in limits.allowed_hosts
+    if not named and "*" not in limits.allowed_hosts:
+        refuse(f"the host {target.host} is not among the allowed hosts: {', '.join(sorted(limits.allowed_hosts))}")
+    addresses = _resolve(target, deadline)
+    if not named:
+        for address in addresses:
+            _check_public(target, address)
+    # The socket is opened to the very address that was checked, so a second answer of the DNS changes nothing.
+    opened = _open_socket(addresses, deadline)
+    try:
+        if target.secure:
+            opened.settimeout(_left(deadline))
+            opened = ssl.create_default_context().wrap_socket(opened, server_hostname=target.host)
+        kind = http.client.HTTPSConnection if target.secure else http.client.HTTPConnection
+        connection = kind(target.host, target.port)
+        connection.sock = _TimedSocket(opened, deadline)
+        yield connection
+    finally:
+        opened.close()
+
+
+def _resolve(target: _Target, deadline: float) -> list[_Resolved]:
+    def look_up() -> list[_Resolved]:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        return [(family, address) for family, _, _, _, address in found]
+
+    try:
+        return within(_left(deadline), look_up)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_NONAME:
+            refuse(f"there is no host named {target.host}", error)
+        passing(f"the name of the host {target.host} cannot be looked up now: {error.strerror}", error)
+
+
+def _check_public(target: _Target, address: _Resolved) -> None:
+    ip = ipaddress.ip_address(str(address[1][0]).partition("%")[0])
+    if not all(each.is_global and not each.is_multicast for each in _reached(ip)):
+        refuse(
+            f"the host {target.host} has the private address {ip}, which is not fetched from; "
+            "name the host among the allowed hosts to permit it"
+        )
+
+
+def _reached(ip: _Address) -> list[_Address]:
+    """Return the addresses that a packet to `ip` may reach: an IPv6 address can carry an IPv4 one."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return [ip]
+    if ip.ipv4_mapped:
+        return [ip.ipv4_mapped]
+    carried = [ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)] if ip in _NAT64 else []
+    return [ip, *carried, *([ip.sixtofour] if ip.sixtofour else []), *(ip.teredo or ())]
+
+
+def _open_socket(addresses: list[_Resolved], deadline: float) -> socket.socket:
+    failure: OSError = OSError("the host has no address")
+    for family, address in addresses:
+        opened = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            opened.settimeout(_left(deadline))
+            opened.connect(address)
+        except OSError as error:
+            opened.close()
+            failure = error
+        else:
+            return opened
+    raise failure
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class _TimedReader(io.RawIOBase):
+    """The reading side of a socket, whose every read counts against one deadline.
+
+    A socket's own timeout starts anew with each byte, so a server could drip for ever.
+    """
+
+    def __init__(self, raw: socket.socket, deadline: float) -> None:
+        self._raw = raw
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        self._raw.settimeout(_left(self._deadline))
+        return self._raw.recv_into(buffer)
+
+
+class _TimedSocket:
+    """As much of a socket as http.client uses. Closing is left to `_connect`, which opened it."""
+
+    def __init__(self, raw: socket.socket, deadline: float) -> None:
+        self._raw = raw
+        self._deadline = deadline
+
+    def sendall(self, data: bytes) -> None:
+        self._raw.settimeout(_left(self._deadline))
+        self._raw.sendall(data)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self._raw, self._deadline), _CHUNK)
+
+    def close(self) -> None:
+        """Do nothing: http.client closes its socket while the answer is still being read."""
+
+
+def _read_body(response: http.client.HTTPResponse, target: _Target, limits: Limits) -> bytes:
+    status = response.status
+    if status != http.client.OK:
+        tell = passing if status >= 500 or status in _PASSING else refuse
+        tell(f"{target} answered {status} {response.reason}")
+    if (encoding := response.getheader("Content-Encoding", "identity")) != "identity":
+        refuse(f"{target} sent the image compressed as {encoding!r}, though asked not to")
+    announced = response.length  # None: chunked, or until the connection closes
+    check_size(announced or 0, limits)
+    body = bytearray()
+    while chunk := response.read(_CHUNK):
+        body += chunk
+        check_size(len(body), limits, more=True)
+    if announced is not None and len(body) < announced:
+        passing(f"{target} broke off after {len(body):,} of {announced:,} bytes")
+    return bytes(body)

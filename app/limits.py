@@ -1,0 +1,73 @@
+"""What fetching and decoding one image may cost, and how a breach is told. Imports app.config and app.errors."""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from app.config import Settings
+from app.errors import ImageError, TransientImageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What fetching and decoding one image may cost, and where it may come from.
+
+    `timeout` is the total of one fetch in seconds. `allowed_hosts` are the http(s) hosts: "*" allows every host with
+    a public address; a host named here may have a private or loopback address too. `roots` are the folders that local
+    files must lie in after symbolic links are followed; None allows every folder.
+    """
+
+    max_bytes: int
+    max_pixels: int
+    timeout: float
+    allowed_hosts: frozenset[str] = frozenset({"*"})
+    roots: tuple[Path, ...] | None = None
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what the settings allow one image to cost."""
+    return Limits(
+        max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, timeout=settings.fetch_timeout
+    )
+
+
+def refuse(reason: str, cause: BaseException | None = None) -> NoReturn:
+    """Raise ImageError, step "fetch": another try would fail alike."""
+    raise ImageError("fetch", reason) from cause
+
+
+def passing(reason: str, cause: BaseException | None = None) -> NoReturn:
+    """Raise TransientImageError, step "fetch": another try may succeed."""
+    raise TransientImageError("fetch", reason) from cause
+
+
+def check_size(size: int, limits: Limits, *, more: bool = False) -> None:
+    """Refuse a file of `size` bytes above the limit; `more`: reading stopped there, so its real size is unknown."""
+    if size > limits.max_bytes:
+        told = f"more than {limits.max_bytes:,}" if more else f"{size:,}"
+        refuse(f"the file has {told} bytes; the limit is {limits.max_bytes:,} (LOOKALIKE_MAX_IMAGE_BYTES)")
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Run `work` in a thread of its own and wait `seconds` at most; work that hangs longer is left behind."""
+    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((work(), None))
+        except BaseException as error:  # noqa: BLE001 — raised again in the caller's thread
+            answers.put((None, error))
+
+    threading.Thread(target=run, daemon=True, name="fetch").start()
+    try:
+        value, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]  # None only beside an error
