@@ -17,9 +17,10 @@ log = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MIN_COSINE = 0.999  # what a faster precision may cost
-# A JPEG is decoded down to no less than this many times the size it is then resized to. Least cosine to the whole decode,
-# EfficientNet-Lite0, 12 images enlarged to 12 megapixels, clean and with noise added: at 4 times 0.9996 for photographs
-# and 0.9987 for the worst drawing with noise on flat areas; at 2 times 0.9994 and 0.9977; at once 0.995 and 0.989.
+# A JPEG is decoded down to no less than this many times the size it is then resized to. Least cosine to the whole
+# decode, EfficientNet-Lite0, 12 images enlarged to 12 megapixels, clean and with noise added: at 4 times 0.9996 for
+# photographs and 0.9987 for the worst drawing with noise on flat areas; at 2 times 0.9994 and 0.9977; at 1 time 0.995
+# and 0.989.
 _DRAFT_MARGIN = 4.0
 # Shortest-side resizing of a longer strip would make it gigantic: 1 × 60,000 pixels become 256 × 15,360,000.
 _MAX_ASPECT = 16
