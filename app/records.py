@@ -66,12 +66,16 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job: the image to embed, and how often it has been claimed, this time included."""
+    """A claimed job: the image to embed, and how often it has been claimed, this time included.
+
+    `suspect`: the last to claim it was not heard of again, so the image may take workers down.
+    """
 
     image_id: int
     uri: str
     attempts: int
     enqueued_at: datetime
+    suspect: bool
 
 
 @dataclass(frozen=True, slots=True)

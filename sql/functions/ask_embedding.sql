@@ -11,7 +11,8 @@ BEGIN
     INSERT INTO lookalike.query_images AS q (space_id, sha256, image)
     VALUES (for_space, digest, image)
     ON CONFLICT (sha256, space_id) DO UPDATE
-    SET asked_at = clock_timestamp(), image = coalesce(q.image, excluded.image), reason = NULL, answered_at = NULL
+    SET asked_at = clock_timestamp(), available_at = clock_timestamp(), image = coalesce(q.image, excluded.image),
+        reason = NULL, answered_at = NULL
     WHERE q.embedding IS NULL AND (q.answered_at IS NOT NULL OR q.asked_at < clock_timestamp() - interval '10 s');
     SELECT q.embedding INTO known
     FROM lookalike.query_images q WHERE q.sha256 = digest AND q.space_id = for_space;

@@ -1,6 +1,7 @@
 -- Queues up to `most` images that have, in this space, neither an embedding nor a job nor a failure; returns how many.
 -- Triggers leave none such behind but where they did not run: a space younger than a writer's snapshot, a restore or
--- replication with triggers off.
+-- replication with triggers off. An image that another transaction is changing or deleting just now is left
+-- to the next call, so that neither waits for the other.
 CREATE OR REPLACE FUNCTION lookalike.enqueue_missing(for_space smallint, most int DEFAULT 100000) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
@@ -16,6 +17,7 @@ BEGIN
           AND NOT EXISTS (SELECT FROM lookalike.jobs j WHERE j.image_id = i.id AND j.space_id = $1)
           AND NOT EXISTS (SELECT FROM lookalike.failures f WHERE f.image_id = i.id AND f.space_id = $1)
         LIMIT $2
+        FOR KEY SHARE OF i SKIP LOCKED
         ON CONFLICT DO NOTHING
         $query$, space_table) USING for_space, most;
     GET DIAGNOSTICS queued = ROW_COUNT;

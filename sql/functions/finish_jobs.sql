@@ -21,9 +21,13 @@ BEGIN
     SELECT array_agg(l.id) INTO held
     FROM (SELECT i.id FROM lookalike.images i WHERE i.id = ANY (image_ids) ORDER BY i.id
           FOR NO KEY UPDATE SKIP LOCKED) l;
-    WITH done AS (
-        DELETE FROM lookalike.jobs j
+    WITH leased AS MATERIALIZED (
+        SELECT j.image_id FROM lookalike.jobs j
         WHERE j.image_id = ANY (held) AND j.space_id = in_space AND j.lease = claim
+        FOR UPDATE SKIP LOCKED
+    ), done AS (
+        DELETE FROM lookalike.jobs j USING leased l
+        WHERE j.image_id = l.image_id AND j.space_id = in_space
         RETURNING j.image_id
     )
     SELECT array_agg(d.image_id) INTO mine FROM done d;

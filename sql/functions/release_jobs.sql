@@ -1,15 +1,21 @@
 -- Gives up the lease `claim` on these jobs: they are due again after `delay_seconds`. With `unattempted` the claim does
--- not count as an attempt (a worker that shuts down hands back what it had not begun). Returns the number released.
+-- not count as an attempt (a worker that shuts down hands back what it had not begun). A job whose row another
+-- transaction holds just now is passed over: that transaction requeues it, or else its lease ends. Returns the number.
 CREATE OR REPLACE FUNCTION lookalike.release_jobs(
     in_space smallint, claim uuid, image_ids bigint[], delay_seconds float8 DEFAULT 0, unattempted boolean DEFAULT false
 ) RETURNS bigint
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
-    WITH released AS (
+    WITH mine AS MATERIALIZED (
+        SELECT j.image_id FROM lookalike.jobs j
+        WHERE j.image_id = ANY (image_ids) AND j.space_id = in_space AND j.lease = claim
+        FOR UPDATE SKIP LOCKED
+    ), released AS (
         UPDATE lookalike.jobs j
         SET lease = NULL, available_at = clock_timestamp() + make_interval(secs => delay_seconds),
             attempts = j.attempts - unattempted::int
-        WHERE j.image_id = ANY (image_ids) AND j.space_id = in_space AND j.lease = claim
+        FROM mine m
+        WHERE j.image_id = m.image_id AND j.space_id = in_space
         RETURNING 1
     )
     SELECT count(*) FROM released;

@@ -1,0 +1,3 @@
+-- Claims due jobs of a space, in the order of records.Job. See lookalike.claim_jobs.
+SELECT c.image_id, c.uri, c.attempts, c.enqueued_at, c.suspect
+FROM lookalike.claim_jobs(:'space_id'::smallint, :'lease'::uuid, :'most'::int, :'lease_seconds'::float8) c;
