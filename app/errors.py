@@ -33,6 +33,14 @@ class NoWorkerError(LookalikeError):
     """No live worker serves the embedding space, so a query image cannot be embedded now."""
 
 
+class QueryTimeoutError(LookalikeError):
+    """Live workers did not embed a query image in the time allowed."""
+
+
+class StorageError(LookalikeError):
+    """The place where uploaded files are stored cannot be written just now."""
+
+
 class ImageError(LookalikeError):
     """An image cannot be embedded. `step` says where it failed: fetch, decode, transform, encode or write."""
 
