@@ -34,8 +34,15 @@ class Settings(BaseSettings):
     device: str | None = Field(None, description="torch device of a worker. Unset: cuda where there is one, else cpu.")
     batch_size: int = Field(32, ge=1, le=4096, description="Most images that a worker encodes at once.")
     loader_threads: int = Field(0, ge=0, le=256, description="Threads that fetch and decode. 0: one a core.")
-    lease_seconds: float = Field(120, gt=0, description="A claimed job not finished by then is given to another worker.")
-    max_attempts: int = Field(5, ge=1, description="Tries of an image with passing trouble before it is parked as failed.")
+    lease_seconds: float = Field(
+        120, gt=0, description="A claimed job not finished by then is given to another worker."
+    )
+    max_attempts: int = Field(
+        5, ge=1, description="Tries of an image with passing trouble before it is parked as failed."
+    )
+    index_min_rows: int = Field(
+        500, ge=1, description="Embeddings that a space holds when its first HNSW index is built, its queue once drained."
+    )
     max_image_bytes: int = Field(64 * 2**20, gt=0, description="Largest image file that is read, in bytes.")
     max_image_pixels: int = Field(100_000_000, gt=0, description="Largest image that is decoded, in pixels.")
     fetch_timeout: float = Field(20, gt=0, description="Seconds that fetching one image may take.")

@@ -5,13 +5,18 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, embedded, schema
+from app import db, embedded, indexes, schema, spaces
+from tests import running
+
+if TYPE_CHECKING:
+    from workers.encoder import Encoder
 
 TEMPLATE = "lookalike_template"
 
@@ -73,3 +78,30 @@ def conn(database_url: str) -> Iterator[db.Connection]:
     """A connection to this test's database, autocommit off."""
     with db.connect(database_url) as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def lite0() -> "Encoder":
+    """The default model on the CPU, loaded once for the session."""
+    from workers.encoder import Encoder
+    from workers.models import load_model
+
+    return Encoder(load_model("tf_efficientnet_lite0"), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def gallery_template(new_database: Callable[..., str], template: str) -> str:
+    """The name of a database to clone: the first 240 images of the demo gallery, embedded by a worker and indexed."""
+    url = new_database(template)
+    running.embed_gallery(url, images=240)
+    with db.connect(url, autocommit=True) as connection:
+        indexes.build(connection, spaces.active(connection))
+    return str(conninfo_to_dict(url)["dbname"])
+
+
+@pytest.fixture(scope="session")
+def live(new_database: Callable[..., str], gallery_template: str) -> Iterator[running.Running]:
+    """A gallery of the session's own with a live worker and the API: what a user has running."""
+    url = new_database(gallery_template)
+    with running.live_worker(url), running.live_api(url) as api:
+        yield running.Running(url, api)

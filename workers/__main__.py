@@ -1,0 +1,85 @@
+"""`python -m workers`: reads options and settings, loads the models, runs one worker. Imports workers and `app`."""
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from types import FrameType
+
+from app import db
+from app.config import Settings, settings
+from app.errors import LookalikeError
+from workers.reconnect import until_available
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker; return the exit status: 0 stopped or drained, 1 an error that waiting would not mend."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=settings().log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _quit)
+    try:
+        with db.database(settings()) as url:
+            _run(url, settings(), names=options.space, drain=options.drain)
+    except LookalikeError as error:
+        log.error("%s", error)  # noqa: TRY400 — one line: a traceback would say no more
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lookalike worker",
+        description="Embeds the images in the queue, and query images, until it is stopped. SIGTERM or Ctrl-C ends it "
+        "after the batch in hand; a second one ends it at once. Settings are environment variables (LOOKALIKE_…).",
+    )
+    parser.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="embedding space to serve; may be given several times (default: the active one, created if there is none)",
+    )
+    parser.add_argument("--drain", action="store_true", help="end with status 0 when the queue is empty")
+    return parser
+
+
+def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> None:
+    # Here, so that --help and a bad option need not wait for torch.
+    from workers.serving import Served, serve
+    from workers.worker import Worker
+
+    def load() -> list[Served]:
+        with closing(db.connect(url, autocommit=True, application="lookalike worker")) as conn, db.translated():
+            return serve(conn, chosen, names=names)
+
+    worker = Worker(url, until_available(load, pause=_sleep) or [], chosen, drain=drain)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        log.info("%s: finishing the batch in hand", signal.Signals(number).name)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
+        worker.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    worker.run()
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True
+
+
+def _quit(_: int, __: FrameType | None) -> None:
+    """Before there is a worker there is nothing to finish."""
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Wakes a thread that waits on a socket: from another thread or a signal handler. Imports nothing of the project."""
+
+import selectors
+import socket
+from contextlib import suppress
+
+
+class Bell:
+    """Rung by anyone, waited for by one."""
+
+    def __init__(self) -> None:
+        self._inner, self._outer = socket.socketpair()
+        self._inner.setblocking(False)
+        self._outer.setblocking(False)
+
+    def ring(self) -> None:
+        """Wake who waits, or the next who will; safe in signal handlers."""
+        try:
+            self._outer.send(b"\0")
+        except BlockingIOError:
+            return  # rung often enough
+
+    def wait(self, seconds: float, *, descriptor: int | None = None) -> bool:
+        """Wait until the bell is rung, `descriptor` can be read, or time is up; tell whether it was not the time."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._inner, selectors.EVENT_READ)
+            if descriptor is not None:
+                selector.register(descriptor, selectors.EVENT_READ)
+            ready = selector.select(max(0.0, seconds))
+        with suppress(BlockingIOError):
+            self._inner.recv(4096)
+        return bool(ready)
+
+    def close(self) -> None:
+        self._inner.close()
+        self._outer.close()

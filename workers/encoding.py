@@ -1,0 +1,58 @@
+"""Encodes a batch so that a bad image fails alone: bisects on errors. Imports workers.encoder, app.errors
+and app.records."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import ImageError, LookalikeError, TransientImageError
+from app.records import Embedding
+from workers.encoder import EmbeddingError, Encoder, calibration_images
+
+log = logging.getLogger(__name__)
+
+# One transformed image: uint8, shape (3, height, width).
+Pixels = NDArray[np.uint8]
+
+
+class DeviceError(LookalikeError):
+    """The device fails on images known to be good: the worker must end, not park image after image."""
+
+
+def encode_each(encoder: Encoder, images: Sequence[Pixels]) -> list[Embedding | ImageError]:
+    """Return for each image its embedding or the reason why it has none, in one pass where all is well.
+
+    Where a pass fails, its halves are tried, down to the single image at fault. Before that image is blamed, a known
+    good one is encoded: DeviceError where that fails too.
+    """
+    try:
+        return list(encoder.encode(np.stack(images)))
+    except EmbeddingError as error:
+        if len(error.indices) == len(images):
+            _check_device(encoder, error)
+        bad = ImageError("encode", f"the model {encoder.model_name} gives it a vector that is zero or not finite")
+        return [bad if i in error.indices else vector for i, vector in enumerate(error.embeddings)]
+    except TransientImageError as error:  # from an encoder that had tried single images already
+        if len(images) == 1:
+            return [error]
+    except Exception as error:
+        if len(images) == 1:
+            _check_device(encoder, error)
+            log.warning("an image cannot be encoded", exc_info=error)
+            if isinstance(error, ImageError):
+                return [error]
+            return [ImageError("encode", f"the model {encoder.model_name} fails on this image: {error!r}")]
+        log.warning("a batch of %d images fails, its halves are tried: %r", len(images), error)
+    half = len(images) // 2
+    return encode_each(encoder, images[:half]) + encode_each(encoder, images[half:])
+
+
+def _check_device(encoder: Encoder, cause: Exception) -> None:
+    try:
+        encoder.encode(calibration_images(encoder.input_shape, count=1))
+    except Exception as error:
+        raise DeviceError(
+            f"{encoder.device_name} fails on every image, last with {error!r}; the first error was {cause!r}"
+        ) from error

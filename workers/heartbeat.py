@@ -1,0 +1,107 @@
+"""The worker's row in lookalike.workers, kept fresh from a thread and connection of its own. Imports `app`."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from psycopg.rows import scalar_row
+
+from app import db, sql
+from app.errors import LookalikeError
+from app.records import Space
+
+log = logging.getLogger(__name__)
+
+# lookalike.live_workers counts a worker as alive for ten seconds after a beat.
+_BEAT_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a worker does and has done; written by its thread, read by the heartbeat's."""
+
+    state: str = "idle"
+    embedded: int = 0
+    failed: int = 0
+    answered: int = 0
+    last_error: str | None = None
+
+
+class Heartbeat:
+    """Registers the worker, beats every two seconds, reconnects by itself; the row goes when it stops."""
+
+    def __init__(self, url: str, spaces: Sequence[Space], *, device: str, progress: Progress) -> None:
+        self._url = url
+        self._space_ids = [space.id for space in spaces]
+        self._device = device
+        self._progress = progress
+        self._worker_id: int | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Remove the row and end the thread; a database that cannot be reached just now is not waited for."""
+        self._stopping.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        lost = False
+        while True:
+            try:
+                with closing(db.connect(self._url, autocommit=True, application="lookalike worker heartbeat")) as conn:
+                    lost = False
+                    self._beat_until_stopped(conn)
+                    return
+            except LookalikeError as error:
+                if not lost:
+                    log.warning("no heartbeat for now: %s", error)
+                lost = True
+            if self._stopping.wait(_BEAT_SECONDS):
+                return
+
+    def _beat_until_stopped(self, conn: db.Connection) -> None:
+        while True:
+            if self._worker_id is None or not self._beat(conn, self._worker_id):
+                self._worker_id = self._begin(conn)
+            if self._stopping.wait(_BEAT_SECONDS):
+                with db.translated():
+                    conn.execute(sql.query("end_worker"), {"worker_id": self._worker_id})
+                return
+
+    def _begin(self, conn: db.Connection) -> int:
+        values = {
+            "name": f"{socket.gethostname()}:{os.getpid()}",
+            "version": _version(),
+            "device": self._device,
+            "space_ids": self._space_ids,
+        }
+        with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
+            return int(cursor.execute(sql.query("begin_worker"), values).fetchone() or 0)
+
+    def _beat(self, conn: db.Connection, worker_id: int) -> bool:
+        now = self._progress
+        values = {
+            "worker_id": worker_id,
+            "state": now.state,
+            "embedded": now.embedded,
+            "failed": now.failed,
+            "answered": now.answered,
+            "error": now.last_error,
+        }
+        with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
+            return bool(cursor.execute(sql.query("beat_worker"), values).fetchone())
+
+
+def _version() -> str:
+    try:
+        return version("lookalike")
+    except PackageNotFoundError:  # run in place from a checkout
+        return "checkout"

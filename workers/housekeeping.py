@@ -1,0 +1,101 @@
+"""What a worker does beside its work: old answers, missed images, the first index. Imports `app`."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from psycopg.rows import scalar_row
+
+from app import db, indexes, queries, spaces, sql
+from app.errors import LookalikeError
+from app.records import Space
+
+log = logging.getLogger(__name__)
+
+_TIDY_SECONDS = 300.0
+_ANSWER_SECONDS = 3600.0  # how long answers to query images are kept
+
+
+class Housekeeping:
+    """Does one chore at a time, in a thread and connection of its own, so that query images need not wait for it.
+
+    `wake` is called when a chore ends. `error` is what the last one met; it is tried again some minutes later.
+    """
+
+    def __init__(self, url: str, served: Sequence[Space], *, index_min_rows: int, wake: Callable[[], None]) -> None:
+        self._url = url
+        self._spaces = {space.id: space for space in served}
+        self._index_min_rows = index_min_rows
+        self._wake = wake
+        self._thread: threading.Thread | None = None
+        self._tidy_at = 0.0
+        self._grown = set(self._spaces)  # spaces that may want their first index now
+        self.error: LookalikeError | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is in progress or waits for its turn."""
+        return not self.busy and self._tidy_at > 0 and not self._grown
+
+    def note_growth(self, space: Space) -> None:
+        """Take note of embeddings written to `space`."""
+        self._grown.add(space.id)
+
+    def step(self, conn: db.Connection, *, idle: bool) -> None:
+        """Start the next chore that is due: at the start, and then when the worker is idle."""
+        now = time.monotonic()
+        if self.busy or not (idle or self._tidy_at == 0):
+            return
+        if now >= self._tidy_at:
+            self._tidy_at = now + _TIDY_SECONDS
+            self._grown = set(self._spaces)
+            self._start(lambda own: _tidy(own, list(self._spaces.values())))
+            return
+        while self._grown:
+            space = self._spaces[self._grown.pop()]
+            if self._wants_index(conn, space):
+                self._start(lambda own, space=space: _build_index(own, space))  # type: ignore[misc]
+                return
+
+    def _wants_index(self, conn: db.Connection, space: Space) -> bool:
+        values = {"space_id": space.id, "min_rows": self._index_min_rows}
+        with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
+            return bool(cursor.execute(sql.query("index_wanted"), values).fetchone())
+
+    def _start(self, chore: Callable[[db.Connection], None]) -> None:
+        # A daemon: a build that is cut off by the worker's end is dropped and begun anew by the next.
+        self._thread = threading.Thread(target=self._run, args=(chore,), name="housekeeping", daemon=True)
+        self._thread.start()
+
+    def _run(self, chore: Callable[[db.Connection], None]) -> None:
+        try:
+            with closing(db.connect(self._url, autocommit=True, application="lookalike worker housekeeping")) as conn:
+                chore(conn)
+            self.error = None
+        except LookalikeError as error:
+            log.warning("housekeeping did not get through and will be tried again: %s", error)
+            self.error = error
+        finally:
+            self._thread = None
+            self._wake()
+
+
+def _tidy(conn: db.Connection, served: Sequence[Space]) -> None:
+    if forgotten := queries.forget(conn, age_seconds=_ANSWER_SECONDS):
+        log.debug("forgot %d query images", forgotten)
+    for space in served:
+        if missing := spaces.enqueue_missing(conn, space):
+            log.info("queued %d images that space %s lacked", missing, space.name)
+
+
+def _build_index(conn: db.Connection, space: Space) -> None:
+    log.info("building the HNSW index of space %s; searches and writes go on meanwhile", space.name)
+    began = time.monotonic()
+    if indexes.build(conn, space):
+        log.info("the HNSW index of space %s is built (%.1f s)", space.name, time.monotonic() - began)

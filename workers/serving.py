@@ -1,0 +1,83 @@
+"""Decides which spaces a worker serves, and loads their models. Imports workers.encoder, models and `app`."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app import schema, spaces
+from app.config import Settings
+from app.db import Connection
+from app.errors import ConfigurationError, ConflictError
+from app.limits import Limits
+from app.records import Space
+from workers.encoder import Encoder
+from workers.models import load_model
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A space, and the encoder that makes its embeddings."""
+
+    space: Space
+    encoder: Encoder
+
+
+def serve(conn: Connection, settings: Settings, *, names: Sequence[str] = ()) -> list[Served]:
+    """Load the models of the spaces named, without names of the active one; `conn` is in autocommit.
+
+    Where the database has no space at all, one is created from the settings `model` and `weights`, and named after the
+    model; the first space becomes the active one. Raises SchemaError, NotFoundError, ConfigurationError.
+    """
+    schema.check(conn)
+    if names:
+        return [_load(spaces.get(conn, name), settings) for name in dict.fromkeys(names)]
+    if spaces.ls(conn):
+        return [_load(spaces.active(conn), settings)]
+    encoder = Encoder(load_model(settings.model, settings.weights), device=settings.device)
+    return [Served(_create(conn, encoder, settings), encoder)]
+
+
+def check_fingerprint(space: Space, encoder: Encoder) -> None:
+    """Raise ConfigurationError unless `encoder` is the one whose embeddings `space` holds."""
+    if encoder.fingerprint != space.fingerprint:
+        raise ConfigurationError(
+            f"the model {space.model} on this machine is not the one of embedding space {space.name}: its fingerprint "
+            f"is {encoder.fingerprint[:12]}…, the space's {space.fingerprint[:12]}…; give the worker the same "
+            "weights and the same timm version, or make a new space"
+        )
+
+
+def limits(settings: Settings) -> Limits:
+    """Return what the settings allow one image to cost."""
+    return Limits(
+        max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, timeout=settings.fetch_timeout
+    )
+
+
+def _load(space: Space, settings: Settings) -> Served:
+    encoder = Encoder(load_model(space.model, space.weights), device=settings.device)
+    check_fingerprint(space, encoder)
+    return Served(space, encoder)
+
+
+def _create(conn: Connection, encoder: Encoder, settings: Settings) -> Space:
+    name = re.sub(r"[^a-z0-9_-]", "_", settings.model.lower())[:63]
+    try:
+        space = spaces.create(
+            conn,
+            name=name,
+            model=settings.model,
+            weights=settings.weights,
+            dimensions=encoder.dimensions,
+            preprocessing=encoder.preprocessing,
+            fingerprint=encoder.fingerprint,
+        )
+    except ConflictError:  # another worker started at the same moment
+        space = spaces.get(conn, name)
+        check_fingerprint(space, encoder)
+    else:
+        log.info("created the embedding space %s: %s, %d dimensions", name, settings.model, encoder.dimensions)
+    return space

@@ -1,0 +1,316 @@
+"""The worker: one loop that claims, hands to the pipeline and writes; all database work on the queue is in its thread.
+
+Imports the other modules of workers and `app`.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from uuid import UUID, uuid4
+
+from app import db, jobs, queries, schema, spaces
+from app.config import Settings
+from app.errors import ImageError, SchemaError
+from app.records import Job, Space
+from workers import writer
+from workers.bell import Bell
+from workers.encoding import DeviceError
+from workers.heartbeat import Heartbeat, Progress
+from workers.housekeeping import Housekeeping
+from workers.pipeline import Outcome, Pipeline, Task
+from workers.reconnect import until_available
+from workers.serving import Served, check_fingerprint, limits
+from workers.summary import Summary
+from workers.timings import Timings
+
+log = logging.getLogger(__name__)
+
+# Notifications wake the worker. This is for what sends none: leases that end, jobs that others released.
+_LOOK_SECONDS = 5.0
+_DRAIN_LOOK_SECONDS = 0.5
+_QUERY_LEASE_SECONDS = 10.0
+# Claimed and not yet written, in batches: one on the device, one ready for it, one being loaded.
+_BATCHES_IN_WORK = 3
+# A healthy image may well be in the hands of workers that are killed: more often than this is suspicious.
+_FEWEST_LOST_LEASES = 3
+# A batch may take longer than a lease; without any outcome for so many leases the device hangs.
+_HUNG_LEASES = 3
+
+
+class Worker:
+    """Serves spaces until stopped, or with `drain` until their queues are empty. `run` once, in one thread."""
+
+    def __init__(self, url: str, served: Sequence[Served], settings: Settings, *, drain: bool = False) -> None:
+        self._url = url
+        self._spaces = [one.space for one in served]
+        self._encoders = {one.space.id: one.encoder for one in served}
+        self._settings = settings
+        self._drain = drain
+        self._stopping = False
+        self._bell = Bell()
+        self._in_work: set[Task] = set()  # claimed, not yet written
+        self._held_back: list[Task] = []  # suspects among them, not yet submitted
+        self._unwritten: list[Outcome] = []
+        self._jobs_due = self._queries_due = True
+        self._look_seconds = min(_DRAIN_LOOK_SECONDS if drain else _LOOK_SECONDS, settings.lease_seconds / 3)
+        self._look_at = self._renew_at = self._outcome_at = time.monotonic()
+        self._progress = Progress()
+        self._timings = Timings()
+        self._summary = Summary(self._progress, self._timings)
+        self._housekeeping = Housekeeping(
+            url, self._spaces, index_min_rows=settings.index_min_rows, wake=self._bell.ring
+        )
+
+    def stop(self) -> None:
+        """Ask the worker to finish the batch in hand and end; for signal handlers and other threads."""
+        self._stopping = True
+        self._bell.ring()
+
+    def run(self) -> None:
+        """Work until stopped or drained; a database that cannot be reached is waited for.
+
+        Raises SchemaError, ConfigurationError or NotFoundError where waiting would not help, and DeviceError where the
+        device fails on every image.
+        """
+        names = ", ".join(space.name for space in self._spaces)
+        device = ", ".join(sorted({encoder.device_name for encoder in self._encoders.values()}))
+        log.info("serving %s on %s, batches of up to %d", names, device, self._settings.batch_size)
+        heartbeat = Heartbeat(self._url, self._spaces, device=device, progress=self._progress)
+        pipeline = Pipeline(
+            self._encoders,
+            limits=limits(self._settings),
+            batch_size=self._settings.batch_size,
+            threads=self._settings.loader_threads,
+            timings=self._timings,
+            wake=self._bell.ring,
+        )
+        try:
+            heartbeat.start()
+            until_available(lambda: self._session(pipeline), pause=self._pause)
+            if self._in_work:
+                log.warning("%d jobs in hand come again when their leases end", len(self._in_work))
+        finally:
+            pipeline.stop()
+            heartbeat.stop()
+            self._summary.tell()
+
+    def _pause(self, seconds: float) -> bool:
+        """Sleep while the database is away; tell whether to go on."""
+        self._progress.state = "reconnecting"
+        end = time.monotonic() + seconds
+        while not self._stopping and (left := end - time.monotonic()) > 0:
+            self._bell.wait(left)
+        return not self._stopping
+
+    # The loop
+
+    def _session(self, pipeline: Pipeline) -> None:
+        """Work over one connection, until stopped, drained, or the connection is lost."""
+        with closing(db.connect(self._url, autocommit=True, application="lookalike worker")) as conn, db.translated():
+            self._check(conn)
+            conn.execute("LISTEN lookalike_jobs")
+            conn.execute("LISTEN lookalike_queries")
+            self._jobs_due = self._queries_due = True
+            try:
+                while not self._stopping:
+                    self._turn(conn, pipeline)
+                    if self._drain and self._drained(conn):
+                        self._stopping = True
+                    else:
+                        self._wait(conn)
+                self._progress.state = "stopping"
+                pipeline.stop()
+                self._write(conn, pipeline)
+            except DeviceError:
+                self._hand_back(conn)
+                raise
+            self._hand_back(conn)
+
+    def _turn(self, conn: db.Connection, pipeline: Pipeline) -> None:
+        """Do all that can be done without waiting; query images come first."""
+        self._claim_queries(conn, pipeline)
+        self._write(conn, pipeline)
+        self._claim_queries(conn, pipeline)
+        self._claim_jobs(conn, pipeline)
+        self._renew(conn)
+        busy = bool(self._in_work)
+        self._housekeeping.step(conn, idle=not busy and not self._jobs_due)
+        self._progress.state = "busy" if busy else "housekeeping" if self._housekeeping.busy else "idle"
+        self._summary.tick(busy=busy)
+
+    def _check(self, conn: db.Connection) -> None:
+        """See that the database is still the one we know: it may be another after a connection was lost."""
+        schema.check(conn)
+        for space in self._spaces:
+            found = spaces.get(conn, space.name)
+            if found.id != space.id:
+                raise SchemaError(f"the space {space.name} is not the one served; start the worker again")
+            check_fingerprint(found, self._encoders[space.id])
+
+    def _wait(self, conn: db.Connection) -> None:
+        """Wait for a notification, an outcome, a signal, or the time to look by oneself."""
+        self._read_notifications(conn)
+        if not (self._queries_due and self._may_claim_queries()) and not (self._jobs_due and self._may_claim_jobs()):
+            self._bell.wait(self._look_at - time.monotonic(), descriptor=conn.fileno())
+            self._read_notifications(conn)
+        if (now := time.monotonic()) >= self._look_at:
+            self._jobs_due = self._queries_due = True
+            self._look_at = now + self._look_seconds
+
+    def _read_notifications(self, conn: db.Connection) -> None:
+        for notification in conn.notifies(timeout=0):
+            if notification.channel == "lookalike_queries":
+                self._queries_due = True
+            else:
+                self._jobs_due = True
+
+    def _drained(self, conn: db.Connection) -> bool:
+        if self._in_work or self._jobs_due or not self._housekeeping.done or jobs.any_left(conn, self._spaces):
+            return False
+        if self._housekeeping.error:
+            raise self._housekeeping.error
+        return True
+
+    # Claim
+
+    def _claim_queries(self, conn: db.Connection, pipeline: Pipeline) -> None:
+        if not (self._queries_due and self._may_claim_queries()):
+            return
+        self._queries_due = False
+        for space in self._spaces:
+            with self._timings.measure("claim"):
+                claimed = queries.claim(conn, space, most=self._settings.batch_size, lease_seconds=_QUERY_LEASE_SECONDS)
+            self._submit(pipeline, [Task(space, query) for query in claimed])
+            self._queries_due |= len(claimed) == self._settings.batch_size
+
+    def _may_claim_queries(self) -> bool:
+        return sum(task.is_query for task in self._in_work) <= self._settings.batch_size
+
+    def _claim_jobs(self, conn: db.Connection, pipeline: Pipeline) -> None:
+        self._submit_suspects(pipeline)
+        while self._jobs_due and self._may_claim_jobs():
+            self._jobs_due = False
+            for space in self._spaces:
+                if self._may_claim_jobs():
+                    self._jobs_due |= self._claim_of(conn, pipeline, space)
+                else:
+                    self._jobs_due = True
+            self._claim_queries(conn, pipeline)
+
+    def _may_claim_jobs(self) -> bool:
+        """Tell whether there is room for a batch, and no suspect, which must be alone."""
+        in_work = self._jobs_in_work()
+        room = (_BATCHES_IN_WORK - 1) * self._settings.batch_size
+        return len(in_work) <= room and not any(job.suspect for _, job in in_work)
+
+    def _jobs_in_work(self) -> list[tuple[Task, Job]]:
+        return [(task, task.subject) for task in self._in_work if isinstance(task.subject, Job)]
+
+    def _claim_of(self, conn: db.Connection, pipeline: Pipeline, space: Space) -> bool:
+        """Claim a batch of jobs of one space; tell whether there were any."""
+        lease = uuid4()
+        with self._timings.measure("claim"):
+            claimed = jobs.claim(
+                conn, space, lease=lease, most=self._settings.batch_size, lease_seconds=self._settings.lease_seconds
+            )
+        tasks = [Task(space, job, lease) for job in claimed]
+        if claimed and claimed[0].suspect:
+            log.warning("%d images of space %s were lost with a worker; trying them apart", len(tasks), space.name)
+            self._hold_back(tasks)
+            self._submit_suspects(pipeline)
+        else:
+            self._submit(pipeline, tasks)
+        return bool(claimed)
+
+    def _submit(self, pipeline: Pipeline, tasks: list[Task]) -> None:
+        if not self._in_work:
+            self._outcome_at = time.monotonic()
+        self._in_work.update(tasks)
+        pipeline.submit(tasks)
+
+    def _hold_back(self, tasks: list[Task]) -> None:
+        """Keep suspects until nothing else is in work; park those that were lost too often."""
+        self._in_work.update(tasks)
+        most = max(self._settings.max_attempts, _FEWEST_LOST_LEASES)
+        for task in tasks:
+            attempts = task.subject.attempts if isinstance(task.subject, Job) else 0
+            if attempts <= most:
+                self._held_back.append(task)
+                continue
+            reason = (
+                f"{attempts - 1} workers that had this image in hand died or were cut off before it was done; "
+                "it may be what takes them down"
+            )
+            self._unwritten.append(Outcome(task, ImageError("encode", reason)))
+            self._bell.ring()
+
+    def _submit_suspects(self, pipeline: Pipeline) -> None:
+        if self._held_back and len(self._held_back) == len(self._jobs_in_work()):
+            tasks, self._held_back = self._held_back, []
+            pipeline.submit(tasks)
+
+    # Write
+
+    def _write(self, conn: db.Connection, pipeline: Pipeline) -> None:
+        """Write what came out of the pipeline; what could not be written stays for the next connection."""
+        taken = pipeline.take_outcomes()
+        self._unwritten += taken
+        if taken:
+            self._outcome_at = time.monotonic()
+        if not self._unwritten:
+            return
+        asked = [one for one in self._unwritten if one.task.is_query]
+        embedded = [one for one in self._unwritten if not one.task.is_query]
+        with self._timings.measure("write"):
+            answered = writer.answer_queries(conn, asked)
+            written = writer.write_jobs(conn, embedded, max_attempts=self._settings.max_attempts)
+        self._in_work.difference_update(one.task for one in self._unwritten)
+        self._unwritten = []
+        self._note(answered, written)
+
+    def _note(self, answered: int, written: writer.Written) -> None:
+        self._progress.answered += answered
+        self._progress.embedded += written.embedded
+        self._progress.failed += written.failed
+        self._progress.last_error = written.last_error or self._progress.last_error
+        if written.look_at is not None:
+            self._look_at = min(self._look_at, written.look_at)
+        for space in written.grown:
+            self._housekeeping.note_growth(space)
+        log.debug(
+            "wrote %d, failed %d, released %d, passed over %d, answered %d",
+            *(written.embedded, written.failed, written.released, written.passed_over, answered),
+        )
+
+    # Leases
+
+    def _renew(self, conn: db.Connection) -> None:
+        """Move the end of the leases in work, as long as work goes on: a device that hangs must not keep its jobs."""
+        now = time.monotonic()
+        in_work = self._jobs_in_work()
+        if now < self._renew_at or not in_work:
+            return
+        lease_seconds = self._settings.lease_seconds
+        self._renew_at = now + lease_seconds / 3
+        if now - self._outcome_at > _HUNG_LEASES * lease_seconds:
+            log.error("nothing has come out for %.0f s; the jobs in work are left to others", now - self._outcome_at)
+            return
+        for space in self._spaces:
+            held = [(task.lease, job.image_id) for task, job in in_work if task.lease and task.space.id == space.id]
+            jobs.renew(conn, space, held=held, lease_seconds=lease_seconds)
+
+    def _hand_back(self, conn: db.Connection) -> None:
+        """Release what was claimed and is not done, so that other workers can have it at once: no attempt of theirs."""
+        claims: defaultdict[tuple[int, UUID], list[int]] = defaultdict(list)
+        for task, job in self._jobs_in_work():
+            if task.lease:
+                claims[task.space.id, task.lease].append(job.image_id)
+        by_id = {space.id: space for space in self._spaces}
+        for (space_id, lease), image_ids in claims.items():
+            jobs.release(conn, by_id[space_id], lease=lease, image_ids=image_ids, unattempted=True)
+        if claims:
+            conn.execute("NOTIFY lookalike_jobs")
+            log.info("handed back %d jobs", len(self._in_work))
+        self._in_work.clear()

@@ -1,0 +1,189 @@
+"""Writes outcomes to the database: embeddings, answers, failures, and jobs that come again. Imports workers.pipeline,
+workers.reconnect and `app`.
+
+Every function is safe to repeat with the same outcomes: after a connection was lost nobody knows what was committed.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from uuid import UUID
+
+import numpy as np
+
+from app import jobs, queries
+from app.db import Connection
+from app.errors import (
+    DatabaseUnavailableError,
+    ImageError,
+    LookalikeError,
+    NotFoundError,
+    SchemaError,
+    TransientImageError,
+)
+from app.jobs import Embedded
+from app.queries import QueryImage
+from app.records import Job, Space
+from workers.pipeline import Outcome
+from workers.reconnect import backoff
+
+log = logging.getLogger(__name__)
+
+# An image whose row another transaction held: by then that transaction will mostly have ended.
+_LOCKED_SECONDS = 2.0
+# Passing trouble: 2, 8, 32, 128 s, less up to half of it.
+_RETRY_SECONDS, _RETRY_FACTOR, _MOST_RETRY_SECONDS = 2.0, 4.0, 600.0
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of outcomes: numbers, the spaces that grew, and when the first of the released is due (monotonic)."""
+
+    embedded: int = 0
+    failed: int = 0
+    released: int = 0
+    passed_over: int = 0
+    look_at: float | None = None
+    grown: list[Space] = field(default_factory=list)
+    last_error: str | None = None
+
+    def note_release(self, count: int, delay: float) -> None:
+        due = time.monotonic() + delay
+        self.released += count
+        self.look_at = due if self.look_at is None else min(self.look_at, due)
+
+
+def answer_queries(conn: Connection, outcomes: Sequence[Outcome]) -> int:
+    """Answer the query images among `outcomes`, a transaction a space; return how many."""
+    answered = 0
+    asked = [(one.task.space, one.task.subject, one.result) for one in outcomes]
+    for space in {space.id: space for space, _, _ in asked}.values():
+        answers = [
+            (subject.sha256, result)
+            for its, subject, result in asked
+            if its.id == space.id and isinstance(subject, QueryImage)
+        ]
+        if answers:
+            queries.answer(conn, space, answers)
+        answered += len(answers)
+    return answered
+
+
+def write_jobs(conn: Connection, outcomes: Sequence[Outcome], *, max_attempts: int) -> Written:
+    """Write what became of jobs, in one transaction. Where the database refuses it, each alone, and its own failure."""
+    if not outcomes:
+        return Written()
+    try:
+        return _write(conn, outcomes, max_attempts)
+    except (DatabaseUnavailableError, SchemaError, NotFoundError):
+        raise  # no image's fault
+    except LookalikeError as error:
+        log.warning("%d outcomes cannot be written together: %s", len(outcomes), error)
+    total = Written()
+    for one in outcomes:
+        try:
+            _add(total, _write(conn, [one], max_attempts))
+        except (DatabaseUnavailableError, SchemaError, NotFoundError):
+            raise
+        except LookalikeError as error:
+            failed = Outcome(one.task, ImageError("write", f"its embedding cannot be written: {error}"))
+            _add(total, _write(conn, [failed], max_attempts))
+    return total
+
+
+def _write(conn: Connection, outcomes: Sequence[Outcome], max_attempts: int) -> Written:
+    written = Written()
+    claims = sorted(outcomes, key=_claim)
+    with conn.transaction():
+        for _, claimed in groupby(claims, key=_claim):
+            _write_claim(conn, list(claimed), max_attempts, written)
+    return written
+
+
+def _claim(outcome: Outcome) -> tuple[int, UUID]:
+    if outcome.task.lease is None:
+        raise ValueError("a query image is no job")
+    return outcome.task.space.id, outcome.task.lease
+
+
+def _write_claim(conn: Connection, outcomes: list[Outcome], max_attempts: int, written: Written) -> None:
+    """Write the outcomes of jobs of one claim."""
+    space, lease = outcomes[0].task.space, _claim(outcomes[0])[1]
+    embedded = [_embedded(one) for one in outcomes if not isinstance(one.result, ImageError)]
+    failed, again = _sort_errors(outcomes, max_attempts)
+    done: set[int] = set()
+    if embedded:
+        done |= jobs.finish(conn, space, lease=lease, embedded=embedded)
+        written.embedded += len(done)
+        written.grown += [space] if done else []
+    if failed:
+        parked = jobs.fail(conn, space, lease=lease, errors=failed)
+        _tell_failures(space, parked, failed, written)
+        done |= parked
+    for job, error in again:
+        delay = backoff(job.attempts, first=_RETRY_SECONDS, most=_MOST_RETRY_SECONDS, factor=_RETRY_FACTOR)
+        count = jobs.release(conn, space, lease=lease, image_ids=[job.image_id], delay=delay)
+        written.note_release(count, delay)
+        written.last_error = f"{job.uri}: {error.reason}"
+        log.info("image %d comes again in %.0f s (try %d): %s", job.image_id, delay, job.attempts, error.reason)
+    over = ({one.image_id for one in embedded} | {image_id for image_id, _ in failed}) - done
+    if over:
+        # Changed, deleted or claimed anew: no longer under this lease, so nothing happens here. Locked just now: again.
+        locked = jobs.release(conn, space, lease=lease, image_ids=sorted(over), delay=_LOCKED_SECONDS, unattempted=True)
+        written.passed_over += len(over)
+        written.note_release(locked, _LOCKED_SECONDS)
+        log.debug("passed over %d images changed or deleted meanwhile, %d locked", len(over) - locked, locked)
+
+
+def _embedded(outcome: Outcome) -> Embedded:
+    job, facts = outcome.task.subject, outcome.facts
+    if not isinstance(job, Job) or not isinstance(outcome.result, np.ndarray) or facts is None:
+        raise TypeError(f"not the outcome of a job that was embedded: {outcome}")
+    return Embedded(
+        image_id=job.image_id,
+        embedding=outcome.result,
+        sha256=facts.sha256,
+        media_type=facts.media_type,
+        width=facts.width,
+        height=facts.height,
+    )
+
+
+def _sort_errors(
+    outcomes: list[Outcome], max_attempts: int
+) -> tuple[list[tuple[int, ImageError]], list[tuple[Job, TransientImageError]]]:
+    """Part errors into those that park their image and those after which it is tried again."""
+    failed: list[tuple[int, ImageError]] = []
+    again: list[tuple[Job, TransientImageError]] = []
+    for one in outcomes:
+        job, error = one.task.subject, one.result
+        if not isinstance(job, Job) or not isinstance(error, ImageError):
+            continue
+        if not isinstance(error, TransientImageError):
+            failed.append((job.image_id, error))
+        elif job.attempts >= max_attempts:
+            tried = f"{error.reason} (tried {job.attempts} times)" if job.attempts > 1 else error.reason
+            failed.append((job.image_id, ImageError(error.step, tried)))
+        else:
+            again.append((job, error))
+    return failed, again
+
+
+def _tell_failures(space: Space, parked: set[int], failed: list[tuple[int, ImageError]], written: Written) -> None:
+    written.failed += len(parked)
+    for image_id, error in failed:
+        if image_id in parked:
+            written.last_error = f"image {image_id}: {error.reason}"
+            log.info("image %d failed in space %s (%s): %s", image_id, space.name, error.step, error.reason)
+
+
+def _add(total: Written, more: Written) -> None:
+    total.embedded += more.embedded
+    total.failed += more.failed
+    total.released += more.released
+    total.passed_over += more.passed_over
+    total.grown += more.grown
+    total.look_at = min((at for at in (total.look_at, more.look_at) if at is not None), default=None)
+    total.last_error = more.last_error or total.last_error
