@@ -10,7 +10,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg import sql as pgsql
 
-from app import db, schema
+from app import attributes, db, schema
 from app.embedded import EmbeddedServer
 from app.errors import SchemaError
 from migrations import sources
@@ -99,6 +99,13 @@ def test_a_view_that_a_user_hung_on_gallery_stops_the_downgrade_and_stays(
     with pytest.raises(Exception, match=r"mine|depend"):
         schema.downgrade(database_url, "base")
     assert conn.execute("SELECT count(*) FROM public.mine").fetchone() == (0,)
+
+
+def test_attribute_indexes_go_with_the_functions_that_they_use(database_url: str) -> None:
+    with db.connect(database_url, autocommit=True) as conn:
+        attributes.add(conn, "price", "numeric")
+    schema.downgrade(database_url, "base")
+    schema.upgrade(database_url)
 
 
 def test_upgrade_keeps_a_view_that_a_user_hung_on_gallery(empty_url: str) -> None:

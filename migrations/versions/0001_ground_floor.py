@@ -181,6 +181,11 @@ SOURCES = (
     "functions/filter_nested.sql",
     "functions/filter_object.sql",
     "functions/filter_operand.sql",
+    "functions/search_ef.sql",
+    "functions/search_filter_cost.sql",
+    "functions/search_passing.sql",
+    "functions/search_sample.sql",
+    "functions/search_scan.sql",
     "functions/search_no_embedding.sql",
     "functions/embedding_of.sql",
     "functions/search_exact.sql",
@@ -203,6 +208,9 @@ def downgrade() -> None:
     use_schema_path()
     space_tables = op.get_bind().scalars(text("SELECT table_name FROM lookalike.embedding_spaces ORDER BY id")).all()
     refuse_loss(images="images", failures="failures", **dict.fromkeys(space_tables, "embeddings"))
+    # Made by users through `lookalike attribute add`, on functions that go now.
+    for index in op.get_bind().scalars(text("SELECT index_name FROM lookalike.attribute_indexes()")).all():
+        op.drop_index(index, table_name="images", schema="lookalike")
     drop(*reversed(SOURCES))
     for table in (*space_tables, *reversed(TABLE_NAMES)):
         op.drop_table(table, schema="lookalike")
