@@ -1,0 +1,162 @@
+"""What an image file's first bytes say, without decoding its pixels. Imports app.errors and Pillow."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from app.errors import ImageError
+
+SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The media type, and the size in pixels, upright as EXIF says."""
+
+    media_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that can be decoded; `accepts` is asked with the first 512 bytes, `open` reads the header."""
+
+    name: str
+    media_type: str
+    accepts: Callable[[bytes], bool]
+    open: Callable[[io.BytesIO], ImageFile.ImageFile]
+
+
+def _starts(*signatures: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(signatures)
+
+
+def _brand(*brands: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head[4:8] == b"ftyp" and head[8:12] in brands
+
+
+# The plugins are opened directly: Image.open() would also try formats that run other programs (EPS), and checks pixels
+# against a limit that is global to the process.
+_FORMATS = (
+    Format("JPEG", "image/jpeg", _starts(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
+    Format("PNG", "image/png", _starts(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    Format("GIF", "image/gif", _starts(b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
+    Format("WebP", "image/webp", lambda head: head[:4] + head[8:12] == b"RIFFWEBP", WebPImagePlugin.WebPImageFile),
+    Format("BMP", "image/bmp", _starts(b"BM"), BmpImagePlugin.BmpImageFile),
+    Format(
+        "TIFF",
+        "image/tiff",
+        _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        TiffImagePlugin.TiffImageFile,
+    ),
+    Format("AVIF", "image/avif", _brand(b"avif", b"avis"), AvifImagePlugin.AvifImageFile),
+    Format(
+        "JPEG 2000",
+        "image/jp2",
+        _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+    ),
+    Format(
+        "PNM",
+        "image/x-portable-anymap",
+        lambda head: head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace(),
+        PpmImagePlugin.PpmImageFile,
+    ),
+)
+# What people mistake for an image, so that the reason can name it.
+_OTHERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
+    ("a PDF", _starts(b"%PDF")),
+    ("an SVG drawing", lambda head: b"<svg" in head.lower()),
+    ("an HTML page", lambda head: b"<html" in head.lower() or b"<!doctype html" in head.lower()),
+    ("a HEIC image", _brand(b"heic", b"heix", b"mif1", b"heim", b"heis", b"hevc")),
+    ("a video", _brand(b"isom", b"mp41", b"mp42", b"qt  ", b"M4V ")),
+    ("a ZIP archive", _starts(b"PK\x03\x04")),
+    ("gzip-compressed", _starts(b"\x1f\x8b")),
+    ("a PostScript file", _starts(b"%!PS", b"\xc5\xd0\xd3\xc6")),
+)
+
+
+def read(data: bytes, *, max_pixels: int) -> Header:
+    """Return what the header of an image file says; `data` is the whole file, of which no pixel is decoded.
+
+    ImageError, step "decode", where it is empty, no supported image, damaged, or of more than `max_pixels`. A file cut
+    off behind its header passes: that shows only when it is decoded.
+    """
+    form = format_of(data)
+    try:
+        image = form.open(io.BytesIO(data))
+        width, height = image.size
+        # Pillow's TIFF reader turns the size by itself.
+        if form.name != "TIFF" and orientation_of(image) in SIDEWAYS:
+            width, height = height, width
+    except Exception as error:
+        raise ImageError("decode", damage(form, len(data), error)) from error
+    check_pixels(width, height, max_pixels)
+    return Header(form.media_type, width, height)
+
+
+def format_of(data: bytes) -> Format:
+    """Return the format of a file by its first bytes; ImageError, step "decode", names what it is instead."""
+    if not data:
+        raise ImageError("decode", "the file is empty (0 bytes)")
+    head = data[:512]
+    for form in _FORMATS:
+        if form.accepts(head):
+            return form
+    for name, accepts in _OTHERS:
+        if accepts(head):
+            raise ImageError("decode", f"the file is {name}, not an image that can be decoded; {_supported()}")
+    raise ImageError("decode", f"the file is not an image: it begins with {head[:12]!r}; {_supported()}")
+
+
+def _supported() -> str:
+    return "supported are " + ", ".join(form.name for form in _FORMATS)
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image without pixels, or with too many: ImageError, step "decode"."""
+    if width <= 0 or height <= 0:
+        raise ImageError("decode", f"the image has no pixels: {width} × {height}")
+    if width * height > max_pixels:
+        raise ImageError(
+            "decode",
+            f"the image has {width:,} × {height:,} = {width * height:,} pixels; the limit is {max_pixels:,} "
+            "(LOOKALIKE_MAX_IMAGE_PIXELS)",
+        )
+
+
+def damage(form: Format, size: int, error: Exception) -> str:
+    """Return, for a person, what Pillow's error says of a file of `size` bytes."""
+    name = form.name
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"the {name} image is too large: {error}"
+    if isinstance(error, MemoryError):
+        return f"there is too little memory to decode the {name} image"
+    said = str(error) or type(error).__name__
+    if isinstance(error, EOFError) or "truncated" in said.lower():
+        return f"the {name} file is cut off after {size:,} bytes: {said}"
+    return f"the {name} file of {size:,} bytes is damaged: {said}"
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return EXIF's orientation, 1 to 8."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 — as browsers do: an image whose EXIF cannot be read is upright
+        return 1
