@@ -108,7 +108,8 @@ def translated() -> Iterator[None]:
 def translate(error: psycopg.Error) -> LookalikeError:
     """Return our error for one of the database's: by constraint, then by SQLSTATE."""
     diagnostics = error.diag
-    message = " ".join(filter(None, (diagnostics.message_primary, diagnostics.message_hint))) or str(error).strip()
+    said = (diagnostics.message_primary, diagnostics.message_hint)
+    message = ". ".join(part.rstrip(".") for part in said if part) or str(error).strip()
     known = _CONSTRAINTS.get(diagnostics.constraint_name or "")
     if known:
         detail = f" ({diagnostics.message_detail})" if diagnostics.message_detail else ""
