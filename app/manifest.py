@@ -1,0 +1,158 @@
+"""Reads a CSV that lists images with their metadata. Imports app.errors and app.records.
+
+The first line names the columns. `file` (a path, relative to the CSV's folder) or `uri` says which image; with both,
+`file` is read and `uri` is what is registered. `caption` or `title` is the caption. Every other column is an attribute,
+whose type is guessed from all its values: numbers where every value is one, true/false likewise, else text. Numbers
+written with leading zeros (01234) make it text. An empty cell says nothing. Columns without a name are left out.
+"""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import InvalidInputError
+from app.records import Json
+
+_FILE = ("file", "path", "filename")
+_URI = ("uri", "url")
+_CAPTION = ("caption", "title")
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
+_TRUTHS = {"true": True, "false": False}
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a manifest; `line` is where it begins. `trouble` says why it cannot be used, and is mostly None."""
+
+    line: int
+    file: str | None
+    uri: str | None
+    caption: str | None
+    attributes: Json
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    file: int | None
+    uri: int | None
+    caption: int | None
+    attributes: dict[int, str]
+    count: int
+
+
+def read(path: Path, *, text: Collection[str] = ()) -> list[Row]:
+    """Return the rows of a CSV in UTF-8 (with a BOM or not), separated by commas, semicolons or tabs.
+
+    `text` names columns that are kept as text. InvalidInputError, with the line, where the file as a whole cannot be
+    used; a row that alone cannot be is returned with its trouble.
+    """
+    content = _decode(path)
+    lines = csv.reader(io.StringIO(content, newline=""), delimiter=_delimiter(content), strict=True)
+    read_to = 0
+    header: list[str] | None = None
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        for cells in lines:
+            begin, read_to = read_to + 1, lines.line_num
+            if header is None:
+                header = [cell.strip() for cell in cells]
+            elif any(cell.strip() for cell in cells):
+                rows.append((begin, cells))
+    except csv.Error as error:
+        raise InvalidInputError(f"{path} is not a CSV, line {lines.line_num}: {error}") from error
+    if not header:
+        raise InvalidInputError(f"{path} is empty; its first line must name the columns, such as file,title,category")
+    columns = _columns(path, header, text)
+    types = {
+        at: _as_text if name in text else _guess(cells[at].strip() for _, cells in rows if at < len(cells))
+        for at, name in columns.attributes.items()
+    }
+    return [_row(line, cells, columns, types) for line, cells in rows]
+
+
+def _decode(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InvalidInputError(
+            f"{path} is not UTF-8, line {line}: byte {error.object[error.start]:#04x}; "
+            f"convert it: iconv -f WINDOWS-1252 -t UTF-8"
+        ) from error
+
+
+def _delimiter(content: str) -> str:
+    """Return what separates the column names: names hold no comma, semicolon or tab themselves, unless quoted."""
+    first = re.sub(r'"[^"]*"', "", content[:100_000].lstrip().split("\n", 1)[0])
+    return max(",;\t", key=first.count)
+
+
+def _columns(path: Path, header: list[str], text: Collection[str]) -> _Columns:
+    names = [name for name in header if name]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InvalidInputError(f'{path}, line 1: the column "{min(twice)}" is there twice')
+    unknown = set(text) - set(names)
+    if unknown:
+        raise InvalidInputError(f'{path} has no column "{min(unknown)}" to keep as text; it has: {", ".join(names)}')
+    lower = {name.lower(): at for at, name in reversed(list(enumerate(header)))}
+    special = [next((lower[name] for name in known if name in lower), None) for known in (_FILE, _URI, _CAPTION)]
+    file, uri, caption = special
+    if file is None and uri is None:
+        raise InvalidInputError(
+            f'{path}, line 1: no column "file" or "uri" says which image a row is about; there are: {", ".join(names)}'
+        )
+    attributes = {at: name for at, name in enumerate(header) if name and at not in special}
+    return _Columns(file, uri, caption, attributes, len(header))
+
+
+def _row(line: int, cells: list[str], columns: _Columns, types: dict[int, Callable[[str], Value]]) -> Row:
+    def cell(at: int | None) -> str | None:
+        return cells[at].strip() or None if at is not None and at < len(cells) else None
+
+    file, uri = cell(columns.file), cell(columns.uri)
+    trouble = None
+    if len(cells) > columns.count:
+        trouble = f"{len(cells)} cells under {columns.count} column names; is one with a separator not quoted?"
+    elif file is None and uri is None:
+        trouble = "it names no file and no uri"
+    elif any("\0" in one for one in cells):
+        trouble = "it holds a NUL character, which PostgreSQL cannot store"
+    attributes = {name: types[at](value) for at, name in columns.attributes.items() if (value := cell(at)) is not None}
+    return Row(line, file, uri, cell(columns.caption), attributes, trouble)
+
+
+def _as_text(value: str) -> str:
+    return value
+
+
+def _number(value: str) -> int | float:
+    return int(value) if _INTEGER.fullmatch(value) else float(value)
+
+
+def _truth(value: str) -> bool:
+    return _TRUTHS[value.lower()]
+
+
+def _guess(values: Iterable[str]) -> Callable[[str], Value]:
+    kinds = {
+        _truth
+        if value.lower() in _TRUTHS
+        else _number
+        if _FLOAT.fullmatch(value) and math.isfinite(_number(value))
+        else _as_text
+        for value in values
+        if value
+    }
+    return kinds.pop() if len(kinds) == 1 else _as_text

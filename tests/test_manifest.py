@@ -1,0 +1,103 @@
+"""CSV manifests: what a column becomes, and what is said where one cannot be used."""
+
+from pathlib import Path
+
+import pytest
+
+from app import manifest
+from app.errors import InvalidInputError
+
+
+def written(folder: Path, content: str | bytes) -> Path:
+    path = folder / "m.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def attributes(folder: Path, content: str, **options: list[str]) -> list[dict[str, object]]:
+    return [row.attributes for row in manifest.read(written(folder, content), **options)]
+
+
+def test_columns_become_file_caption_and_attributes(tmp_path: Path) -> None:
+    rows = manifest.read(written(tmp_path, "File,Title,category,price\na.jpg,A dog,animals,3\n"))
+    assert rows == [manifest.Row(2, "a.jpg", None, "A dog", {"category": "animals", "price": 3})]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["1", "-20"], [1, -20]),
+        (["1", "2.5", "1e3"], [1, 2.5, 1000.0]),
+        (["true", "FALSE"], [True, False]),
+        (["1", "x"], ["1", "x"]),
+        (["01", "2"], ["01", "2"]),
+        (["1", "true"], ["1", "true"]),
+        (["nan", "inf"], ["nan", "inf"]),
+        (["1e999", "1"], ["1e999", "1"]),
+        (["1234567890123456789012345678901234567890"], [1234567890123456789012345678901234567890.0]),
+    ],
+)
+def test_a_type_is_guessed_from_the_whole_column(tmp_path: Path, cells: list[str], values: list[object]) -> None:
+    content = "file,v\n" + "".join(f"{number}.jpg,{cell}\n" for number, cell in enumerate(cells))
+    found = [row["v"] for row in attributes(tmp_path, content)]
+    assert found == values
+    assert list(map(type, found)) == list(map(type, values))
+
+
+def test_an_empty_cell_says_nothing_and_does_not_make_a_column_text(tmp_path: Path) -> None:
+    assert attributes(tmp_path, "file,price,note\na,3,\nb, ,x\nc\n") == [{"price": 3}, {"note": "x"}, {}]
+
+
+def test_a_column_can_be_kept_as_text(tmp_path: Path) -> None:
+    assert attributes(tmp_path, "file,zip\na,12345\n", text=["zip"]) == [{"zip": "12345"}]
+    with pytest.raises(InvalidInputError, match='no column "zap" to keep as text; it has: file, zip'):
+        attributes(tmp_path, "file,zip\na,12345\n", text=["zap"])
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_spreadsheets_dialects(tmp_path: Path, separator: str, bom: bytes, end: str) -> None:
+    content = end.join([f"file{separator}title", f'"ä,;b.jpg"{separator}"two\nlines ""so"""', ""])
+    rows = manifest.read(written(tmp_path, bom + content.encode()))
+    assert rows == [manifest.Row(2, "ä,;b.jpg", None, 'two\nlines "so"', {})]
+
+
+def test_columns_without_a_name_and_empty_lines_are_left_out(tmp_path: Path) -> None:
+    rows = manifest.read(written(tmp_path, ",file,,a\n0,x.jpg,,1\n\n,,,\n2,y.jpg,,2\n"))
+    assert [(row.line, row.file, row.attributes) for row in rows] == [(2, "x.jpg", {"a": 1}), (5, "y.jpg", {"a": 2})]
+
+
+def test_a_line_is_named_by_where_its_row_begins(tmp_path: Path) -> None:
+    rows = manifest.read(written(tmp_path, 'file,title\na,"1\n2\n3"\nb,x,y\n,x\n'))
+    assert [(row.line, row.trouble and row.trouble.split(";")[0]) for row in rows] == [
+        (2, None),
+        (5, "3 cells under 2 column names"),
+        (6, "it names no file and no uri"),
+    ]
+
+
+def test_a_nul_is_the_trouble_of_its_row_alone(tmp_path: Path) -> None:
+    rows = manifest.read(written(tmp_path, "file,title\na,x\0y\nb,z\n"))
+    assert [bool(row.trouble) for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"title,price\nx,1\n", 'line 1: no column "file" or "uri".*there are: title, price'),
+        (b"file,a,a\n", 'line 1: the column "a" is there twice'),
+        (b"file,t\na,b\nc,\xe9\n", "not UTF-8, line 3: byte 0xe9.*iconv"),
+        (b'file,t\na,"b\n', "is not a CSV, line 2"),
+        (b"file,t\na," + b"x" * 200_000 + b"\n", "is not a CSV, line 2: field larger than field limit"),
+    ],
+)
+def test_what_cannot_be_used_is_said_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        manifest.read(written(tmp_path, content))
+
+
+def test_a_missing_manifest(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"m\.csv cannot be read: No such file or directory"):
+        manifest.read(tmp_path / "m.csv")
