@@ -1,0 +1,132 @@
+"""Reads request bodies: JSON, multipart uploads, vectors in base64. Imports `errors`, `filters`, `records`, `web`."""
+
+import base64
+import binascii
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import numpy as np
+from flask import request
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+
+from app import filters
+from app.errors import ImageError, InvalidInputError
+from app.records import Embedding
+from app.web.errors import InvalidRequestError, invalid_request
+from app.web.models import FieldError
+
+# Enough for 4,000 dimensions as numbers and 10,000 ids.
+MAX_JSON_BYTES = 2**20
+MULTIPART = "multipart/form-data"
+JSON = "application/json"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def is_multipart() -> bool:
+    """Tell whether this request's body is a multipart form; 415 where it is neither that nor JSON."""
+    if request.mimetype == MULTIPART:
+        return True
+    if not _is_json(request.mimetype):
+        raise UnsupportedMediaType(f"{_content_type()}; send {JSON} or {MULTIPART}")
+    return False
+
+
+def read_json(model: type[Model]) -> Model:
+    """Return this request's JSON body as `model`: 415 for another type, 400 for no JSON, 422 for its fields."""
+    if not _is_json(request.mimetype):
+        raise UnsupportedMediaType(f"{_content_type()}; send {JSON}")
+    request.max_content_length = min(MAX_JSON_BYTES, request.max_content_length or MAX_JSON_BYTES)
+    try:
+        parsed = from_json(request.get_data(cache=False), allow_inf_nan=False)
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from error
+    return validated(model, parsed)
+
+
+def read_upload(model: type[Model], *, max_bytes: int, text_fields: Collection[str] = ()) -> tuple[bytes, Model]:
+    """Return the file `image` of this multipart request, and its other fields as `model`.
+
+    Fields are JSON texts, but for `text_fields`, which are taken as they are.
+    """
+    values: dict[str, Any] = {}
+    for name, texts in request.form.lists():
+        if len(texts) > 1:
+            raise _field_error(name, "is given more than once")
+        if name == "image":
+            raise _field_error(name, 'is a text; send it as a file (curl: -F "image=@cat.jpg")')
+        values[name] = texts[0] if name in text_fields else _field(name, texts[0])
+    uploads = request.files.getlist("image")
+    others = set(request.files) - {"image"}
+    if others:
+        raise _field_error(min(others), "is a file; only image is one")
+    if len(uploads) != 1:
+        raise _field_error("image", f'{len(uploads)} files were sent; send one (curl: -F "image=@cat.jpg")')
+    data = uploads[0].stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise RequestEntityTooLarge(f"the image has more than {max_bytes:,} bytes (LOOKALIKE_MAX_IMAGE_BYTES)")
+    if not data:
+        raise ImageError("decode", "the uploaded image is empty (0 bytes)")
+    return data, validated(model, values)
+
+
+def validated(model: type[Model], value: object) -> Model:
+    """Return `value` as `model`, or raise InvalidRequestError that names the fields."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid_request(error) from error
+
+
+def unit_vector(given: list[float] | str, dtype: str) -> Embedding:
+    """Return an embedding scaled to unit length, float32: from numbers, or base64 of little-endian floats."""
+    if isinstance(given, str):
+        vector = np.frombuffer(_decoded(given, np.dtype(dtype).itemsize), np.dtype(dtype).newbyteorder("<"))
+    else:
+        vector = np.asarray(given, np.float64)
+    if vector.size == 0:
+        raise _field_error("vector", "is empty; send one number a dimension")
+    vector = vector.astype(np.float64)
+    if not np.isfinite(vector).all():
+        at = int(np.flatnonzero(~np.isfinite(vector))[0])
+        raise _field_error("vector", f"holds {vector[at]} at position {at}; all numbers must be finite")
+    # Scaled by the largest first, so that no square overflows.
+    largest = np.abs(vector).max()
+    if largest == 0:
+        raise _field_error("vector", "is all zeros, which has no direction")
+    vector = vector / largest
+    unit: Embedding = (vector / np.linalg.norm(vector)).astype(np.float32)
+    return unit
+
+
+def _decoded(text: str, item: int) -> bytes:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _field_error("vector", f"is not base64: {error}") from error
+    if len(raw) % item:
+        raise _field_error("vector", f"holds {len(raw)} bytes, which are no whole number of {item}-byte floats")
+    return raw
+
+
+def _field(name: str, text: str) -> object:
+    if name == "filter":
+        return filters.parse(text)
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise _field_error(name, f"is not JSON: {error}") from error
+
+
+def _field_error(name: str, message: str) -> InvalidInputError:
+    return InvalidRequestError(f"{name}: {message}", [FieldError(field=name, message=message)])
+
+
+def _is_json(mimetype: str) -> bool:
+    return mimetype == JSON or (mimetype.startswith("application/") and mimetype.endswith("+json"))
+
+
+def _content_type() -> str:
+    return f"the content type {request.mimetype!r} is not taken" if request.mimetype else "the body has no content type"

@@ -1,0 +1,76 @@
+"""This process's pool of database connections. Imports `db` and `errors`."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from app import db
+from app.errors import DatabaseUnavailableError
+
+_STATEMENT_TIMEOUT = "30s"
+# While the database is down, requests need not each wait as long as for a busy one.
+_DOWN_SECONDS = 5.0
+_DOWN_TIMEOUT = 0.5
+
+
+class Database:
+    """A pool that opens at the first use in each process, since servers fork after the application is made."""
+
+    def __init__(self, url: str, *, size: int) -> None:
+        options = " ".join(
+            filter(
+                None,
+                (
+                    str(conninfo_to_dict(url).get("options") or ""),
+                    f"-c statement_timeout={_STATEMENT_TIMEOUT} -c TimeZone=UTC",
+                ),
+            )
+        )
+        self.url = make_conninfo(url, options=options, connect_timeout=conninfo_to_dict(url).get("connect_timeout", 3))
+        self._size = size
+        self._lock = threading.Lock()
+        self._pool: ConnectionPool[db.Connection] | None = None
+        self._process = 0
+        self._failed_at = float("-inf")
+
+    @contextmanager
+    def connection(self) -> Iterator[db.Connection]:
+        """Lend a connection in autocommit; the database's errors come out translated, in the body's statements too.
+
+        DatabaseUnavailableError where there is none to be had within seconds.
+        """
+        down = time.monotonic() - self._failed_at < _DOWN_SECONDS
+        with db.translated():
+            pool = self._opened()
+            try:
+                connection = pool.getconn(timeout=_DOWN_TIMEOUT if down else None)
+            except PoolTimeout as error:
+                self._failed_at = time.monotonic()
+                raise DatabaseUnavailableError(
+                    "the database does not answer, or all connections are busy; try again in a moment"
+                ) from error
+            self._failed_at = float("-inf")
+            try:
+                with connection:
+                    yield connection
+            finally:
+                pool.putconn(connection)
+
+    def close(self) -> None:
+        """Close this process's pool, if it has one."""
+        with self._lock:
+            if self._pool is not None and self._process == os.getpid():
+                self._pool.close()
+            self._pool = None
+
+    def _opened(self) -> "ConnectionPool[db.Connection]":
+        with self._lock:
+            if self._pool is None or self._process != os.getpid():
+                self._pool = db.open_pool(self.url, size=self._size, application="lookalike api")
+                self._process = os.getpid()
+            return self._pool

@@ -1,0 +1,150 @@
+"""Errors as JSON, one shape for all, and the request id that each names. Imports `errors`, `web.models`.
+
+The status of an error class, and the `code` that programs can tell it by, stand in `KINDS`. A client's malformed value
+is 422 (the request was understood, the value cannot be used); 400 is for what is not even JSON.
+"""
+
+import logging
+import re
+import uuid
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from flask import Flask, Response, g, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from app import errors
+from app.web.models import ErrorBody, ErrorDetail, FieldError
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a class of errors is told: HTTP status, code, and seconds after which a retry makes sense."""
+
+    status: int
+    code: str
+    retry_after: int | None = None
+
+
+# The most special class first.
+KINDS: tuple[tuple[type[errors.LookalikeError], Kind], ...] = (
+    (errors.InvalidInputError, Kind(422, "invalid_input")),
+    (errors.NotFoundError, Kind(404, "not_found")),
+    (errors.ConflictError, Kind(409, "conflict")),
+    (errors.TransientImageError, Kind(503, "image_unavailable", retry_after=5)),
+    (errors.ImageError, Kind(422, "image_error")),
+    (errors.NoWorkerError, Kind(503, "no_worker", retry_after=10)),
+    (errors.QueryTimeoutError, Kind(503, "query_timeout", retry_after=2)),
+    (errors.DatabaseUnavailableError, Kind(503, "database_unavailable", retry_after=2)),
+    (errors.StorageError, Kind(503, "storage_unavailable", retry_after=5)),
+    (errors.SchemaError, Kind(503, "schema_mismatch", retry_after=10)),
+    (errors.ConfigurationError, Kind(500, "misconfigured")),
+    (errors.LookalikeError, Kind(500, "internal_error")),
+)
+
+
+class InvalidRequestError(errors.InvalidInputError):
+    """A request whose fields are malformed; `fields` says which and why."""
+
+    def __init__(self, message: str, fields: list[FieldError]) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+
+class ImageSourceError(errors.LookalikeError):
+    """The file behind a stored image cannot be read; `gone` where it is no longer there."""
+
+    def __init__(self, message: str, *, gone: bool) -> None:
+        super().__init__(message)
+        self.gone = gone
+
+
+def invalid_request(error: ValidationError) -> InvalidRequestError:
+    """Return our error for pydantic's: each field in a line, the first of them in the message."""
+    fields = []
+    for one in error.errors(include_url=False, include_context=False):
+        name = ".".join(str(part) for part in one["loc"] if not str(part).startswith(("list[", "function-")))
+        given = repr(one["input"])
+        shown = "" if one["type"] in ("missing", "value_error") else f", got {given[:80]}{'…' * (len(given) > 80)}"
+        fields.append(FieldError(field=name, message=one["msg"].removeprefix("Value error, ") + shown))
+    message = "; ".join(f"{one.field}: {one.message}" if one.field else one.message for one in fields[:3])
+    return InvalidRequestError(message, fields)
+
+
+def refuse_invalid(error: ValidationError) -> Response:
+    """Raise our error for pydantic's; a callback of flask_openapi3."""
+    raise invalid_request(error)
+
+
+def register(app: Flask) -> None:
+    """Give every request an id, and every error of the application its JSON."""
+    app.before_request(_name_request)
+    app.after_request(_tell_request_id)
+    app.register_error_handler(errors.LookalikeError, _from_lookalike)
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(Exception, _from_defect)
+
+
+def request_id() -> str:
+    """Return the id of this request: the client's X-Request-ID where it is harmless, else a new one."""
+    if "request_id" not in g:
+        given = request.headers.get("X-Request-ID", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return str(g.request_id)
+
+
+def _name_request() -> None:
+    request_id()
+
+
+def _tell_request_id(response: Response) -> Response:
+    response.headers["X-Request-ID"] = request_id()
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response
+
+
+def kind_of(error: errors.LookalikeError) -> Kind:
+    """Return how this error is told."""
+    if isinstance(error, ImageSourceError):
+        return Kind(410, "image_gone") if error.gone else Kind(502, "image_unavailable")
+    return next(kind for kinds, kind in KINDS if isinstance(error, kinds))
+
+
+def _from_lookalike(error: errors.LookalikeError) -> Response:
+    kind = kind_of(error)
+    if kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        level = logging.ERROR if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
+        logger.log(level, "%s %s: %s [request %s]", request.method, request.path, error, request_id())
+    response = _answer(kind.status, kind.code, str(error), getattr(error, "fields", None))
+    if kind.retry_after is not None:
+        response.headers["Retry-After"] = str(kind.retry_after)
+    return response
+
+
+def _from_http(error: HTTPException) -> Response | HTTPException:
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    if status < HTTPStatus.BAD_REQUEST or error.response is not None:
+        return error  # a redirect, or an answer made by hand
+    message = error.description or HTTPStatus(status).phrase
+    if status == HTTPStatus.NOT_FOUND and request.routing_exception is not None:
+        message = f"there is nothing at {request.path}; the routes are listed at /docs"
+    response = _answer(status, HTTPStatus(status).phrase.lower().replace(" ", "_"), message)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _from_defect(error: Exception) -> Response:
+    logger.error("%s %s failed [request %s]", request.method, request.path, request_id(), exc_info=error)
+    return _answer(500, "internal_error", "something went wrong here; the server's log has it under this request id")
+
+
+def _answer(status: int, code: str, message: str, fields: list[FieldError] | None = None) -> Response:
+    body = ErrorBody(error=ErrorDetail(code=code, message=message, request_id=request_id(), fields=fields or []))
+    return Response(body.model_dump_json(), status=status, mimetype="application/json")

@@ -1,0 +1,53 @@
+"""Makes the Flask application. Imports `config`, `limits`, `storage` and the modules of `web`."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from app import storage
+from app.config import Settings
+from app.limits import limits_of
+from app.web import docs, errors, health_api, images_api, search_api, thumbnail_api
+from app.web.database import Database
+from app.web.models import ErrorBody
+from app.web.services import EXTENSION, Services
+
+# What a multipart request carries beside its image.
+_FORM_BYTES = 2**20
+
+
+def create_app(settings: Settings, url: str) -> OpenAPI:
+    """Return the application on the database at `url`; nothing is connected before the first request."""
+    app = OpenAPI(
+        "app.web",
+        info=Info(
+            title="Lookalike",
+            version=_version(),
+            description="Image retrieval inside PostgreSQL. Errors have one shape: see ErrorBody.",
+        ),
+        doc_ui=False,
+        security_schemes={},
+        validation_error_model=ErrorBody,
+        validation_error_callback=errors.refuse_invalid,
+    )
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_image_bytes + _FORM_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = _FORM_BYTES
+    app.extensions[EXTENSION] = Services(
+        settings=settings,
+        database=Database(url, size=settings.api_threads),
+        storage=storage.open_storage(settings),
+        limits=limits_of(settings),
+    )
+    errors.register(app)
+    for module in (search_api, images_api, thumbnail_api, health_api):
+        app.register_api(module.api)
+    docs.register(app)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("lookalike")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"

@@ -1,0 +1,137 @@
+"""POST, GET, PATCH and DELETE of /v1/images. Imports `image_header`, `images`, `storage`, `web`."""
+
+import hashlib
+
+from flask import Response, url_for
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from app import image_header, images, records, storage
+from app.db import Connection
+from app.errors import ConflictError
+from app.web import bodies, docs
+from app.web.models import Image, ImageBody, ImagePatch, ImagePath, ImageUpload
+from app.web.services import services
+
+api = APIBlueprint("images", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")])
+
+_UPLOAD = docs.upload_of(
+    properties={
+        "caption": {"type": "string"},
+        "attributes": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "A JSON object, as JSON text.",
+        },
+    }
+)
+
+
+@api.post(
+    "",
+    operation_id="addImage",
+    summary="Add an image: an upload, or one that lies at a uri",
+    responses={201: Image, **docs.errors_of(400, 409, 413, 415)},
+    openapi_extensions=docs.body_of((bodies.JSON, ImageBody), (bodies.MULTIPART, _UPLOAD)),
+)
+def add_image() -> Response:
+    """It becomes searchable once a worker has embedded it. 409 where the uri, or the uploaded content, is there."""
+    if bodies.is_multipart():
+        image = _add_upload()
+    else:
+        body = bodies.read_json(ImageBody)
+        with services().database.connection() as conn:
+            try:
+                image = images.add(conn, uri=body.uri, caption=body.caption, attributes=body.attributes)
+            except ConflictError as error:
+                raise _conflict(conn, body.uri, "has the uri") from error
+    response = _respond(image, status=201)
+    response.headers["Location"] = url_for("images.get_image", image_id=image.id)
+    return response
+
+
+def _add_upload() -> records.Image:
+    settings, place = services().settings, services().storage
+    data, fields = bodies.read_upload(ImageUpload, max_bytes=settings.max_image_bytes, text_fields=("caption",))
+    header = image_header.read(data, max_pixels=settings.max_image_pixels)
+    sha256 = hashlib.sha256(data).hexdigest()
+    storage.put(place, data, sha256=sha256, media_type=header.media_type)
+    with services().database.connection() as conn:
+        try:
+            with conn.transaction():
+                uri = storage.uri_of(place, sha256, header.media_type)
+                images.hold_upload(conn, uri)
+                # Again, now that nobody can remove it: most often it is in its place, and nothing is written.
+                storage.put(place, data, sha256=sha256, media_type=header.media_type)
+                return images.add(
+                    conn,
+                    uri=uri,
+                    caption=fields.caption,
+                    attributes=fields.attributes,
+                    sha256=sha256,
+                    media_type=header.media_type,
+                    width=header.width,
+                    height=header.height,
+                )
+        except ConflictError as error:
+            raise _conflict(conn, uri, "has this very content") from error
+
+
+@api.get("/<image_id>", operation_id="getImage", summary="One image", responses={200: Image, **docs.errors_of(404)})
+def get_image(path: ImagePath) -> Response:
+    """Its metadata; the picture is at /thumbnail."""
+    with services().database.connection() as conn:
+        return _respond(images.get(conn, path.image_id))
+
+
+@api.patch(
+    "/<image_id>",
+    operation_id="changeImage",
+    summary="Change caption, attributes or uri",
+    responses={200: Image, **docs.errors_of(400, 404, 409, 413, 415)},
+    openapi_extensions=docs.body_of((bodies.JSON, ImagePatch), ("application/merge-patch+json", ImagePatch)),
+)
+def change_image(path: ImagePath) -> Response:
+    """A JSON merge patch. Another uri means another picture, embedded anew; metadata is searchable at once."""
+    patch = bodies.read_json(ImagePatch).model_dump(exclude_unset=True)
+    with services().database.connection() as conn:
+        try:
+            with conn.transaction():
+                before = images.get(conn, path.image_id)
+                image = images.update(conn, path.image_id, patch)
+                if image.uri != before.uri:
+                    _forget_upload(conn, before.uri)
+        except ConflictError as error:
+            raise _conflict(conn, str(patch.get("uri")), "has the uri") from error
+    return _respond(image)
+
+
+@api.delete(
+    "/<image_id>",
+    operation_id="deleteImage",
+    summary="Delete an image",
+    responses={204: None, **docs.errors_of(404)},
+)
+def delete_image(path: ImagePath) -> Response:
+    """It is gone from results at once; an uploaded file is removed with it, a file elsewhere is left alone."""
+    with services().database.connection() as conn, conn.transaction():
+        image = images.delete(conn, path.image_id)
+        _forget_upload(conn, image.uri)
+    return Response(status=204)
+
+
+def _forget_upload(conn: Connection, uri: str) -> None:
+    # Before the commit: should that fail, the image has lost its file and its deletion can be asked for again. After
+    # it, another upload of the same content could find the file still there, and then lose it.
+    if storage.owns(services().storage, uri):
+        images.hold_upload(conn, uri)
+        storage.remove(services().storage, uri)
+
+
+def _conflict(conn: Connection, uri: str, what: str) -> ConflictError:
+    found = images.id_of_uri(conn, uri)
+    return ConflictError(f"image {found} {what} already: {uri}" if found else f"an image with the uri {uri} came first")
+
+
+def _respond(image: records.Image, *, status: int = 200) -> Response:
+    return Response(Image.model_validate(image).model_dump_json(), status=status, mimetype=bodies.JSON)

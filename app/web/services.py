@@ -1,0 +1,28 @@
+"""What every request needs: settings, database, storage. Imports `config`, `limits`, `storage`, `web.database`."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+
+from app.config import Settings
+from app.limits import Limits
+from app.storage import Storage
+from app.web.database import Database
+
+EXTENSION = "lookalike"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What `create_app` opens once for the application."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    limits: Limits
+
+
+def services() -> Services:
+    """Return the services of the application that handles this request."""
+    return cast("Services", current_app.extensions[EXTENSION])

@@ -1,0 +1,63 @@
+"""GET /v1/images/{id}/thumbnail. Imports `fetcher`, `images`, `thumbnails`, `web`."""
+
+import hashlib
+
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from app import images, records, thumbnails
+from app.errors import ImageError, TransientImageError
+from app.fetcher import fetch
+from app.web import docs
+from app.web.errors import ImageSourceError
+from app.web.models import ImagePath, ThumbnailQuery
+from app.web.services import services
+
+api = APIBlueprint("thumbnails", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")])
+
+# An image's content may change under its id, so a cache asks again after a while; the ETag makes that cheap.
+_CACHE = "private, max-age=300"
+_PICTURE: dict[str, object] = {
+    "description": "A JPEG, upright, on white",
+    "content": {thumbnails.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+@api.get(
+    "/<image_id>/thumbnail",
+    operation_id="thumbnail",
+    summary="A small JPEG of an image",
+    responses={200: _PICTURE, 304: None, **docs.errors_of(404, 410, 502)},
+)
+def get_thumbnail(path: ImagePath, query: ThumbnailQuery) -> Response:
+    """410 where the file is no longer at its uri, 502 where it cannot be fetched, 422 where it is no image."""
+    with services().database.connection() as conn:
+        image = images.get(conn, path.image_id)
+    # Made for the content known to the database; the file itself is read only where the client lacks it.
+    if image.sha256 is not None and request.if_none_match.contains(_tag(image.sha256, query.size)):
+        return _cached(Response(status=304), image.sha256, query.size)
+    data = _read(image)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if request.if_none_match.contains(_tag(sha256, query.size)):
+        return _cached(Response(status=304), sha256, query.size)
+    picture = thumbnails.make(data, size=query.size, limits=services().limits)
+    return _cached(Response(picture, mimetype=thumbnails.MEDIA_TYPE), sha256, query.size)
+
+
+def _read(image: records.Image) -> bytes:
+    try:
+        return fetch(image.uri, limits=services().limits)
+    except ImageError as error:
+        gone = not isinstance(error, TransientImageError) and isinstance(error.__cause__, FileNotFoundError)
+        raise ImageSourceError(f"the file of image {image.id} cannot be read: {error}", gone=gone) from error
+
+
+def _tag(sha256: str, size: int) -> str:
+    return f"{sha256}-{size}"
+
+
+def _cached(response: Response, sha256: str, size: int) -> Response:
+    response.set_etag(_tag(sha256, size))
+    response.headers["Cache-Control"] = _CACHE
+    return response

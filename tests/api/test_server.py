@@ -1,0 +1,141 @@
+"""The API under gunicorn, and through an outage of its database."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+
+from app import embedded, schema
+from tests.api.conftest import fill
+
+ROOT = Path(__file__).parents[2]
+# What stands around `serve` in the CLI must be left once, though every worker process ends too.
+SCRIPT = """
+import os
+from contextlib import contextmanager
+from app.config import Settings
+from app.web.server import serve
+
+@contextmanager
+def around():
+    try:
+        yield
+    finally:
+        print("left by", os.getpid(), flush=True)
+
+with around():
+    serve(Settings(), os.environ["LOOKALIKE_DATABASE_URL"])
+"""
+
+
+@contextmanager
+def gunicorn(url: str, home: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Run the server on a free port; yield its address and process."""
+    settings = {"DATABASE_URL": url, "PORT": "0", "API_WORKERS": "2", "API_THREADS": "2", "HOME": str(home)}
+    environment = {**os.environ, **{f"LOOKALIKE_{name}": value for name, value in settings.items()}}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                yield found[0], process
+                return
+        pytest.fail("".join(lines))
+    finally:
+        process.terminate()
+        process.communicate(timeout=40)
+
+
+def fetched(address: str, body: object = None) -> tuple[int, dict[str, object]]:
+    request = urllib.request.Request(address, headers={"Content-Type": "application/json"})
+    if body is not None:
+        request.data = json.dumps(body).encode()
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return response.status, json.load(response)
+
+
+def test_gunicorn(gallery_url: str, tmp_path: Path) -> None:
+    with gunicorn(gallery_url, tmp_path) as (address, process):
+        assert fetched(f"{address}/healthz") == (200, {"status": "ok"})
+        assert fetched(f"{address}/readyz")[0] == 200
+
+        def search(n: int) -> tuple[int, int]:
+            status, answer = fetched(f"{address}/v1/search", {"image_id": n % 29 + 1, "k": 5})
+            return status, len(answer["results"])  # type: ignore[arg-type]
+
+        with ThreadPoolExecutor(16) as threads:
+            assert set(threads.map(search, range(200))) == {(200, 5)}
+        with psycopg.connect(gallery_url) as conn:
+            connections = conn.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lookalike api' "
+                "AND datname = current_database()"
+            ).fetchone()
+        assert connections is not None
+        assert 1 <= connections[0] <= 4
+        process.terminate()
+        out, err = process.communicate(timeout=40)
+        assert process.returncode == 0, err
+        assert out == f"left by {process.pid}\n"
+        assert "Traceback" not in err
+
+
+def test_connections_cut_by_the_server_are_replaced(client: FlaskClient, gallery_url: str) -> None:
+    assert client.get("/v1/images/1").status_code == 200
+    with psycopg.connect(gallery_url, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'lookalike api' AND datname = current_database()"
+        )
+    assert client.get("/v1/images/1").status_code == 200
+
+
+def test_an_outage_of_the_database(make_client: Callable[..., FlaskClient]) -> None:
+    home = Path(tempfile.mkdtemp(prefix="lookalike-outage-"))
+    home.chmod(0o755)
+    body = {"image_id": 1, "k": 3}
+    try:
+        with embedded.running(home) as server:
+            schema.upgrade(server.url)
+            fill(server.url)
+            client = make_client(server.url)
+            before = client.post("/v1/search", json=body)
+            assert before.status_code == 200
+        for attempt in range(3):
+            began = time.monotonic()
+            response = client.post("/v1/search", json=body)
+            assert response.status_code == 503
+            assert response.json["error"]["code"] == "database_unavailable"
+            assert "Retry-After" in response.headers
+            assert time.monotonic() - began < (8 if attempt == 0 else 2)
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        with embedded.running(home):
+            deadline = time.monotonic() + 10
+            while client.get("/v1/images/1").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert client.get("/readyz").status_code == 200
+            assert client.post("/v1/search", json=body).json == before.json
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
