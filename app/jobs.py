@@ -1,4 +1,4 @@
-"""The queue of images to embed: claim, finish, fail, release, retry. Imports `db`, `records` and `sql`.
+"""The queue of images to embed: claim, finish, fail, release, retry. Imports `db`, `records`, `sql`, `vectors`.
 
 Each function is one statement of `sql/functions/`, which says what it locks; the caller owns the transaction. A lease
 names one claim. Whatever a claim did not finish is due again when its lease ends, and nothing is written for an image
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
-from pgvector import HalfVector
 from psycopg.rows import class_row, scalar_row
 
 from app import sql
 from app.db import Connection, translated
 from app.errors import ImageError, InvalidInputError
 from app.records import Embedding, Failure, Job, Space
+from app.vectors import halfvecs
 
 # An embedding is as long as 1 up to this; far wider than float32's rounding, far narrower than any mistake.
 _NORM_TOLERANCE = 1e-3
@@ -53,7 +53,7 @@ def finish(conn: Connection, space: Space, *, lease: UUID, embedded: Sequence[Em
         "space_id": space.id,
         "lease": lease,
         "image_ids": [one.image_id for one in embedded],
-        "embeddings": [HalfVector(one.embedding) for one in embedded],
+        "embeddings": halfvecs(one.embedding for one in embedded),
         "hashes": [one.sha256 for one in embedded],
         "media_types": [one.media_type for one in embedded],
         "widths": [one.width for one in embedded],

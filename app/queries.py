@@ -1,12 +1,11 @@
 """Query images: asked for here, embedded by a worker, answered through the database. Imports `db`, `errors`, `records`,
-`spaces` and `sql`."""
+`spaces`, `sql` and `vectors`."""
 
 import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import class_row, scalar_row
@@ -15,6 +14,7 @@ from app import spaces, sql
 from app.db import Connection, translated
 from app.errors import ImageError, NoWorkerError, QueryTimeoutError
 from app.records import Embedding, Space
+from app.vectors import halfvecs, unit
 
 # Between two looks at whether a worker is still alive.
 _LOOK_SECONDS = 1.0
@@ -65,12 +65,12 @@ def _ask(conn: Connection, space: Space, image: bytes, sha256: bytes, timeout: f
     began = time.monotonic()
     question = {"space_id": space.id, "image": image}
     state = None
-    with conn.cursor(row_factory=class_row(_State)) as cursor:
+    with conn.cursor(binary=True, row_factory=class_row(_State)) as cursor:
         while True:
             # Asked again only where the question is gone: the table does not survive a crash of the server.
             state = state or cursor.execute(sql.query("ask_embedding"), question).fetchone() or _State(None, 0)
             if state.embedding is not None:
-                return _unit(state.embedding)
+                return unit(state.embedding)
             if state.reason is not None:
                 raise ImageError("decode", state.reason)
             if not state.live_workers:
@@ -89,13 +89,6 @@ def _ask(conn: Connection, space: Space, image: bytes, sha256: bytes, timeout: f
             state = cursor.execute(sql.query("answer_of"), {"space_id": space.id, "sha": sha256}).fetchone()
 
 
-def _unit(embedding: HalfVector) -> Embedding:
-    """Return it as float32, of unit length to float32's accuracy: halfvec's rounding moved it by some 1e-4."""
-    values = embedding.to_numpy().astype(np.float32)
-    unit: Embedding = values / np.linalg.norm(values)
-    return unit
-
-
 def _forget_notifications(conn: Connection) -> None:
     """Read what still came in, so that the next user of the connection does not."""
     for _ in conn.notifies(timeout=0):
@@ -108,7 +101,7 @@ def _forget_notifications(conn: Connection) -> None:
 def claim(conn: Connection, space: Space, *, most: int, lease_seconds: float) -> list[QueryImage]:
     """Claim up to `most` unanswered query images; those not answered within `lease_seconds` are free again."""
     values = {"space_id": space.id, "most": most, "lease_seconds": lease_seconds}
-    with translated(), conn.cursor(row_factory=class_row(QueryImage)) as cursor:
+    with translated(), conn.cursor(binary=True, row_factory=class_row(QueryImage)) as cursor:
         return cursor.execute(sql.query("claim_queries"), values).fetchall()
 
 
@@ -117,7 +110,7 @@ def answer(conn: Connection, space: Space, answers: Sequence[tuple[bytes, Embedd
     values = {
         "space_id": space.id,
         "hashes": [sha256 for sha256, _ in answers],
-        "embeddings": [None if isinstance(given, ImageError) else HalfVector(given) for _, given in answers],
+        "embeddings": halfvecs(None if isinstance(given, ImageError) else given for _, given in answers),
         "reasons": [given.reason.replace("\0", "�") if isinstance(given, ImageError) else None for _, given in answers],
     }
     with translated():

@@ -8,11 +8,15 @@ from uuid import UUID, uuid4
 import numpy as np
 import psycopg
 import pytest
+from pgvector import HalfVector
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import Format
 
 from app import db, jobs, spaces
 from app.errors import ImageError, InvalidInputError
 from app.jobs import Embedded
 from app.records import Space
+from app.vectors import halfvecs
 
 DIMENSIONS = 8
 
@@ -290,3 +294,10 @@ def test_a_listener_is_woken_by_the_commit(database_url, auto, space):
         listener.execute("LISTEN lookalike_jobs")
         add(auto, 50)
         assert len(list(listener.notifies(timeout=1, stop_after=1))) == 1
+
+
+def test_embeddings_are_sent_in_binary(auto):
+    dumper = Transformer(auto).get_dumper(halfvecs([embedded(1).embedding, None]), PyFormat.AUTO)
+    assert dumper.format == Format.BINARY
+    sent = auto.execute("SELECT %s::halfvec[]", (halfvecs([embedded(1).embedding, None]),)).fetchone()[0]
+    assert sent == [HalfVector(embedded(1).embedding), None]
