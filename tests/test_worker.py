@@ -503,7 +503,7 @@ def test_sigterm_finishes_the_batch_in_hand_and_hands_back_the_rest(auto, proces
     worker = process(batch_size=4)
     # The first worker of a database makes the space, and queues what is there already.
     add(auto, *PICTURES[:400])
-    until(lambda: one(auto, "SELECT count(*) FROM lookalike.gallery") > 0, 60)
+    until(lambda: one(auto, "SELECT count(*) FROM lookalike.gallery") > 0, 180)
     worker.send_signal(signal.SIGTERM)
     _, log = worker.communicate(timeout=20)
     assert worker.returncode == 0, log
@@ -519,7 +519,7 @@ def test_sigterm_finishes_the_batch_in_hand_and_hands_back_the_rest(auto, proces
 def test_a_killed_worker_loses_nothing(auto, process, served, start):
     ids = add(auto, *PICTURES[:80])
     worker = process(batch_size=4, lease_seconds=2)
-    until(lambda: one(auto, "SELECT count(*) FROM lookalike.gallery") > 0, 60)
+    until(lambda: one(auto, "SELECT count(*) FROM lookalike.gallery") > 0, 180)
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     assert one(auto, "SELECT count(*) FROM lookalike.jobs WHERE lease IS NOT NULL") > 0

@@ -9,19 +9,21 @@ from contextlib import closing
 from psycopg.rows import scalar_row
 
 from app import db, indexes, queries, spaces, sql
-from app.errors import LookalikeError
+from app.errors import DatabaseUnavailableError, LookalikeError
 from app.records import Space
 
 log = logging.getLogger(__name__)
 
 _TIDY_SECONDS = 300.0
+_RETRY_SECONDS = 2.0
 _ANSWER_SECONDS = 3600.0  # how long answers to query images are kept
 
 
 class Housekeeping:
     """Does one chore at a time, in a thread and connection of its own, so that query images need not wait for it.
 
-    `wake` is called when a chore ends. `error` is what the last one met; it is tried again some minutes later.
+    `wake` is called when a chore ends. `error` is what the last one met, other than a lost connection; it is
+    tried again some minutes later.
     """
 
     def __init__(self, url: str, served: Sequence[Space], *, index_min_rows: int, wake: Callable[[], None]) -> None:
@@ -31,6 +33,7 @@ class Housekeeping:
         self._wake = wake
         self._thread: threading.Thread | None = None
         self._tidy_at = 0.0
+        self._try_again = False
         self._grown = set(self._spaces)  # spaces that may want their first index now
         self.error: LookalikeError | None = None
 
@@ -41,7 +44,7 @@ class Housekeeping:
     @property
     def done(self) -> bool:
         """Whether nothing is in progress or waits for its turn."""
-        return not self.busy and self._tidy_at > 0 and not self._grown
+        return not self.busy and self._tidy_at > 0 and not self._grown and not self._try_again
 
     def note_growth(self, space: Space) -> None:
         """Take note of embeddings written to `space`."""
@@ -54,6 +57,7 @@ class Housekeeping:
             return
         if now >= self._tidy_at:
             self._tidy_at = now + _TIDY_SECONDS
+            self._try_again = False
             self._grown = set(self._spaces)
             self._start(lambda own: _tidy(own, list(self._spaces.values())))
             return
@@ -78,8 +82,12 @@ class Housekeeping:
             with closing(db.connect(self._url, autocommit=True, application="lookalike worker housekeeping")) as conn:
                 chore(conn)
             self.error = None
+        except DatabaseUnavailableError as error:
+            log.warning("housekeeping was cut off and is tried again soon: %s", error)
+            self._try_again = True
+            self._tidy_at = time.monotonic() + _RETRY_SECONDS
         except LookalikeError as error:
-            log.warning("housekeeping did not get through and will be tried again: %s", error)
+            log.error("housekeeping failed and is tried again in %.0f s: %s", _TIDY_SECONDS, error)  # noqa: TRY400
             self.error = error
         finally:
             self._thread = None

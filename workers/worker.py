@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from uuid import UUID, uuid4
 
+import psycopg
+
 from app import db, jobs, queries, schema, spaces
 from app.config import Settings
-from app.errors import ImageError, SchemaError
+from app.errors import DatabaseUnavailableError, ImageError, SchemaError
 from app.records import Job, Space
 from workers import writer
 from workers.bell import Bell
-from workers.encoding import DeviceError
 from workers.heartbeat import Heartbeat, Progress
 from workers.housekeeping import Housekeeping
 from workers.pipeline import Outcome, Pipeline, Task
@@ -71,8 +72,8 @@ class Worker:
     def run(self) -> None:
         """Work until stopped or drained; a database that cannot be reached is waited for.
 
-        Raises SchemaError, ConfigurationError or NotFoundError where waiting would not help, and DeviceError where the
-        device fails on every image.
+        Raises SchemaError, ConfigurationError or NotFoundError where waiting would not help, and encoding.DeviceError
+        where the device fails on every image.
         """
         names = ", ".join(space.name for space in self._spaces)
         device = ", ".join(sorted({encoder.device_name for encoder in self._encoders.values()}))
@@ -94,6 +95,7 @@ class Worker:
         finally:
             pipeline.stop()
             heartbeat.stop()
+            self._bell.close()
             self._summary.tell()
 
     def _pause(self, seconds: float) -> bool:
@@ -123,8 +125,9 @@ class Worker:
                 self._progress.state = "stopping"
                 pipeline.stop()
                 self._write(conn, pipeline)
-            except DeviceError:
-                self._hand_back(conn)
+            except Exception as error:
+                if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | DatabaseUnavailableError):
+                    self._hand_back(conn)  # the worker ends; others need not wait for its leases
                 raise
             self._hand_back(conn)
 
