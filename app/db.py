@@ -72,7 +72,7 @@ def open_pool(url: str, *, size: int, application: str) -> "ConnectionPool[Conne
         min_size=0,
         max_size=size,
         open=True,
-        check=ConnectionPool.check_connection,
+        check=_check,
         configure=_prepare,
         kwargs={"autocommit": True, "application_name": application},
         timeout=5,
@@ -80,6 +80,15 @@ def open_pool(url: str, *, size: int, application: str) -> "ConnectionPool[Conne
         reconnect_timeout=1,
         name=application,
     )
+
+
+def _check(connection: Connection) -> None:
+    """Raise OperationalError for a connection that the server has closed, without a round trip to ask.
+
+    Read twice: a server that shuts down sends its reason first, and only then the end.
+    """
+    for _ in range(2):
+        connection.pgconn.consume_input()
 
 
 def _prepare(connection: Connection) -> None:

@@ -13,7 +13,8 @@ from app import db
 from app.errors import DatabaseUnavailableError
 
 _STATEMENT_TIMEOUT = "30s"
-# While the database is down, requests need not each wait as long as for a busy one.
+_TIMEOUT = 3.0
+# While the database is known to be down, requests need not each wait that long.
 _DOWN_SECONDS = 5.0
 _DOWN_TIMEOUT = 0.5
 
@@ -48,7 +49,7 @@ class Database:
         with db.translated():
             pool = self._opened()
             try:
-                connection = pool.getconn(timeout=_DOWN_TIMEOUT if down else None)
+                connection = pool.getconn(timeout=_DOWN_TIMEOUT if down else _TIMEOUT)
             except PoolTimeout as error:
                 self._failed_at = time.monotonic()
                 raise DatabaseUnavailableError(

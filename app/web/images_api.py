@@ -97,10 +97,9 @@ def change_image(path: ImagePath) -> Response:
     with services().database.connection() as conn:
         try:
             with conn.transaction():
-                before = images.get(conn, path.image_id)
+                held = _hold_upload(conn, path.image_id) if "uri" in patch else None
                 image = images.update(conn, path.image_id, patch)
-                if image.uri != before.uri:
-                    _forget_upload(conn, before.uri)
+                _forget_upload(conn, held)
         except ConflictError as error:
             raise _conflict(conn, str(patch.get("uri")), "has the uri") from error
     return _respond(image)
@@ -115,16 +114,25 @@ def change_image(path: ImagePath) -> Response:
 def delete_image(path: ImagePath) -> Response:
     """It is gone from results at once; an uploaded file is removed with it, a file elsewhere is left alone."""
     with services().database.connection() as conn, conn.transaction():
-        image = images.delete(conn, path.image_id)
-        _forget_upload(conn, image.uri)
+        held = _hold_upload(conn, path.image_id)
+        images.delete(conn, path.image_id)
+        _forget_upload(conn, held)
     return Response(status=204)
 
 
-def _forget_upload(conn: Connection, uri: str) -> None:
+def _hold_upload(conn: Connection, image_id: int) -> str | None:
+    """Hold the upload behind an image, if one is, and return its uri; before the row is locked, as adding does it."""
+    uri = images.get(conn, image_id).uri
+    if not storage.owns(services().storage, uri):
+        return None
+    images.hold_upload(conn, uri)
+    return uri
+
+
+def _forget_upload(conn: Connection, uri: str | None) -> None:
     # Before the commit: should that fail, the image has lost its file and its deletion can be asked for again. After
     # it, another upload of the same content could find the file still there, and then lose it.
-    if storage.owns(services().storage, uri):
-        images.hold_upload(conn, uri)
+    if uri is not None and images.id_of_uri(conn, uri) is None:
         storage.remove(services().storage, uri)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,21 @@ def test_an_upload_goes_with_its_image_and_other_files_stay(client: FlaskClient,
     assert Path(again["uri"]).exists()
     client.patch(f"/v1/images/{again['id']}", json={"uri": "/elsewhere.png"})
     assert not Path(again["uri"]).exists()
+
+
+def test_uploads_and_deletions_of_one_content_at_once(client: FlaskClient, gallery_url: str) -> None:
+    data = encoded(picture((40, 30)), "PNG")
+
+    def upload_and_delete(_: int) -> None:
+        own = client.application.test_client()
+        answer = upload(own, data)
+        assert answer.status_code in (201, 409), answer.text
+        if answer.status_code == 201:
+            assert Path(answer.json["uri"]).read_bytes() == data
+            assert own.delete(f"/v1/images/{answer.json['id']}").status_code == 204
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(upload_and_delete, range(40)))
+    last = upload(client, data)
+    assert last.status_code == 201
+    assert Path(last.json["uri"]).read_bytes() == data

@@ -20,6 +20,7 @@ from flask.testing import FlaskClient
 
 from app import embedded, schema
 from tests.api.conftest import fill
+from tests.conftest import FAST
 
 ROOT = Path(__file__).parents[2]
 # What stands around `serve` in the CLI must be left once, though every worker process ends too.
@@ -115,7 +116,7 @@ def test_an_outage_of_the_database(make_client: Callable[..., FlaskClient]) -> N
     home.chmod(0o755)
     body = {"image_id": 1, "k": 3}
     try:
-        with embedded.running(home) as server:
+        with embedded.running(home, settings=FAST) as server:
             schema.upgrade(server.url)
             fill(server.url)
             client = make_client(server.url)
@@ -127,10 +128,10 @@ def test_an_outage_of_the_database(make_client: Callable[..., FlaskClient]) -> N
             assert response.status_code == 503
             assert response.json["error"]["code"] == "database_unavailable"
             assert "Retry-After" in response.headers
-            assert time.monotonic() - began < (8 if attempt == 0 else 2)
+            assert time.monotonic() - began < (6 if attempt == 0 else 2)
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").status_code == 503
-        with embedded.running(home):
+        with embedded.running(home, settings=FAST):
             deadline = time.monotonic() + 10
             while client.get("/v1/images/1").status_code != 200:
                 assert time.monotonic() < deadline
