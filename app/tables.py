@@ -63,6 +63,7 @@ images = Table(
     CheckConstraint("jsonb_typeof(attributes) = 'object'", name="attributes"),
     Index(None, "attributes", postgresql_using="gin", postgresql_ops={"attributes": "jsonb_path_ops"}),
     Index(None, "sha256"),
+    Index("images_document", text("lookalike.image_document(caption, attributes)"), postgresql_using="gin"),
     comment="One row an image. Any client may write; triggers keep jobs and embeddings right.",
 )
 

@@ -46,7 +46,7 @@ def drop(*paths: str) -> None:
         if folder == "triggers":
             op.execute(f"DROP TRIGGER {name} ON lookalike.{name.split('_')[0]}")
         else:
-            kind = {"functions": "FUNCTION", "views": "VIEW"}[folder]
+            kind = {"functions": "ROUTINE", "views": "VIEW"}[folder]
             op.execute(f"DROP {kind} lookalike.{name}")
 
 

@@ -1,0 +1,15 @@
+-- The settings that make a plain SELECT ... ORDER BY embedding <-> q LIMIT n complete and rightly ordered, as this session
+-- has them: iterative_scan, without which pgvector stops after ef_search rows, filtered or not; ef_search, the rows of
+-- a first scan; max_scan_tuples and scan_mem_multiplier (times work_mem), which end a scan early. `remedy` is the statement
+-- that stores the value for new sessions; lookalike.tune_database() runs them. lookalike.search needs none of it.
+CREATE OR REPLACE VIEW lookalike.settings_check AS
+SELECT w.setting, current_setting(w.setting, true) AS value, w.wanted,
+       CASE WHEN w.setting = 'hnsw.iterative_scan' THEN current_setting(w.setting, true) IS NOT DISTINCT FROM w.wanted
+            ELSE coalesce(current_setting(w.setting, true)::float8 >= w.wanted::float8, false) END AS ok,
+       format('ALTER DATABASE %I SET %s = %s', current_database(), w.setting, w.wanted) AS remedy
+FROM (VALUES ('hnsw.iterative_scan', 'strict_order'),
+             ('hnsw.ef_search', '200'),
+             ('hnsw.max_scan_tuples', '1000000'),
+             ('hnsw.scan_mem_multiplier', '16')) AS w (setting, wanted)
+-- Always true, and evaluated by the planner: pgvector makes its settings known when its library is loaded.
+WHERE l2_norm('[1]'::halfvec) = 1;
