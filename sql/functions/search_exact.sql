@@ -1,12 +1,14 @@
--- The exact k nearest rows that pass: the filter first, then only their embeddings. Private to lookalike.search_run.
+-- The exact k nearest rows: of `passing` where it is not NULL, else of all. Private to lookalike.search_run.
+-- An array of ids against the primary key, since it beat both joins at every share that passes (200,000 rows): half the
+-- time of a nested loop, and no hash table to spill. `+ 0` keeps the HNSW index out.
 CREATE OR REPLACE FUNCTION lookalike.search_exact(
-    query halfvec, k int, condition text, exclude bigint[], OUT ids bigint[], OUT distances float8[]
+    query halfvec, k int, passing bigint[], exclude bigint[], OUT ids bigint[], OUT distances float8[]
 )
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_variable
 BEGIN
-    IF condition IS NULL THEN
+    IF passing IS NULL THEN
         SELECT array_agg(n.image_id ORDER BY n.distance, n.image_id),
                array_agg(n.distance ORDER BY n.distance, n.image_id) INTO ids, distances
         FROM (SELECT e.image_id, (e.embedding <-> query) + 0 AS distance
@@ -14,18 +16,12 @@ BEGIN
               WHERE e.image_id <> ALL (exclude)
               ORDER BY 2, 1 LIMIT k) n;
     ELSE
-        EXECUTE format($sql$
-            WITH passing AS MATERIALIZED (
-                SELECT i.id FROM lookalike.images i WHERE (%s) AND i.id <> ALL ($3)
-            ), nearest AS (
-                SELECT e.image_id, (e.embedding <-> $1) + 0 AS distance
-                FROM passing p JOIN lookalike.active_embeddings e ON e.image_id = p.id
-                ORDER BY 2, 1 LIMIT $2
-            )
-            SELECT array_agg(n.image_id ORDER BY n.distance, n.image_id),
-                   array_agg(n.distance ORDER BY n.distance, n.image_id) FROM nearest n
-            $sql$, condition)
-        INTO ids, distances USING query, k, exclude;
+        SELECT array_agg(n.image_id ORDER BY n.distance, n.image_id),
+               array_agg(n.distance ORDER BY n.distance, n.image_id) INTO ids, distances
+        FROM (SELECT e.image_id, (e.embedding <-> query) + 0 AS distance
+              FROM lookalike.active_embeddings e
+              WHERE e.image_id = ANY (passing)
+              ORDER BY 2, 1 LIMIT k) n;
     END IF;
 END
 $$;

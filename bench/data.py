@@ -1,0 +1,165 @@
+"""Data for benchmarks: vectors, attributes and queries from one seed, and the bulk load. Imports numpy and psycopg."""
+
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+
+SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 0.0001)
+SCALE = 1_000_000  # attribute values that stand for a rank run from 0 to SCALE - 1
+FAR_QUERIES = 20  # queries that have an attribute of their own for the anti-correlated filter
+
+Vectors = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows to store and queries held out of them, both of unit length; row i is stored with id i + 1."""
+
+    vectors: Vectors
+    queries: Vectors
+    query_positions: Ints  # where each query would stand among the rows, on the scale 0 to SCALE
+    position: Ints
+    random: Ints
+    far: Ints  # (FAR_QUERIES, rows): rank by distance to that query, 0 = farthest
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Scale each row to length 1, then round it to what a halfvec stores."""
+    scaled = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    rounded: Vectors = scaled.astype(np.float16).astype(np.float32)
+    return rounded
+
+
+def made_vectors(rows: int, dimensions: int, rng: np.random.Generator) -> Vectors:
+    """Make non-negative clustered vectors, neighbours in order, for when no file of real embeddings is given."""
+    centres = rng.gamma(0.4, 1.0, (max(rows // 40, 8), dimensions)).astype(np.float32)
+    # A walk between centres: neighbouring positions look alike, as crops of one drawing or photographs of one day do.
+    place = np.linspace(0, len(centres) - 1.001, rows)
+    left = place.astype(int)
+    share = (place - left)[:, None].astype(np.float32)
+    mixed = centres[left] * (1 - share) + centres[left + 1] * share
+    noise = rng.gamma(0.4, 0.6, mixed.shape).astype(np.float32)
+    return unit(mixed + noise)
+
+
+def make(*, rows: int, queries: int, file: Path | None, dimensions: int, seed: int) -> Dataset:
+    """Hold out evenly spaced queries and bring the rest to `rows` rows, repeated with noise where more are needed.
+
+    A repeat lies at a distance of 0.1 to 0.4 from its source, which is the range of real near neighbours here, and gets
+    a position beside it, so that position stays correlated with content. Rows are stored one whole repetition after the
+    other: stored beside its own repeats, every neighbourhood closes in on itself, and HNSW's recall falls (see README).
+    """
+    rng = np.random.default_rng(seed)
+    source = (
+        unit(np.load(file).astype(np.float32)) if file else made_vectors(min(rows, 20_000) + queries, dimensions, rng)
+    )
+    held = np.linspace(0, len(source) - 1, queries).astype(int)
+    base = np.delete(source, held, axis=0)
+    rest = np.sort(rng.choice(len(base), rows % len(base), replace=False))
+    origin = np.r_[np.tile(np.arange(len(base)), rows // len(base)), rest]
+    vectors = base[origin]
+    for start in range(len(base) if rows > len(base) else rows, rows, 20_000):
+        part = slice(start, start + 20_000)
+        noise = rng.standard_normal(vectors[part].shape, dtype=np.float32) / np.sqrt(vectors.shape[1])
+        reach = rng.uniform(0.1, 0.4, (len(noise), 1)).astype(np.float32)
+        vectors[part] = unit(vectors[part] + noise * reach)
+    position = np.empty(rows, dtype=np.int64)
+    position[np.argsort(origin, kind="stable")] = np.arange(rows) * SCALE // rows
+    order = np.arange(len(vectors), dtype=np.int64)
+    far = np.empty((min(FAR_QUERIES, queries), rows), dtype=np.int64)
+    far_queries = far_query_indexes(queries)
+    for n, q in enumerate(far_queries):
+        closeness = vectors @ source[held[q]]
+        far[n, np.argsort(closeness, kind="stable")] = order * SCALE // rows
+    return Dataset(
+        vectors=vectors,
+        queries=source[held],
+        query_positions=(held.astype(np.int64) * SCALE) // len(source),
+        position=position,
+        random=rng.permutation(rows).astype(np.int64) * SCALE // rows,
+        far=far,
+    )
+
+
+def far_query_indexes(queries: int) -> list[int]:
+    """Return the indexes of the queries that own an anti-correlated attribute, spread over all of them."""
+    return [int(i) for i in np.linspace(0, queries - 1, min(FAR_QUERIES, queries))]
+
+
+def load(conn: psycopg.Connection[Any], data: Dataset, *, table: str) -> None:
+    """Copy images with their attributes, and their embeddings into `table`; the caller owns the transaction."""
+    with conn.cursor() as cur:
+        with cur.copy("COPY lookalike.images (id, uri, attributes) FROM STDIN") as copy:
+            for i in range(len(data.vectors)):
+                copy.write_row((i + 1, f"bench:{i + 1}", json.dumps(attributes(data, i))))
+        with cur.copy(f"COPY {table} (image_id, embedding) FROM STDIN (FORMAT binary)") as copy:
+            copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+            for start in range(0, len(data.vectors), 10_000):
+                copy.write(binary_rows(data.vectors[start : start + 10_000], first_id=start + 1))
+            copy.write(b"\xff\xff")
+
+
+def binary_rows(vectors: Vectors, *, first_id: int) -> bytes:
+    """Return rows (image_id bigint, embedding halfvec) of consecutive ids in the format of COPY BINARY."""
+    rows, dimensions = vectors.shape
+    packed = np.empty(
+        rows,
+        dtype=[
+            ("fields", ">i2"),
+            ("id_bytes", ">i4"),
+            ("id", ">i8"),
+            ("vector_bytes", ">i4"),
+            ("dimensions", ">i2"),
+            ("unused", ">i2"),
+            ("vector", ">f2", (dimensions,)),
+        ],
+    )
+    packed["fields"], packed["id_bytes"], packed["id"] = 2, 8, np.arange(first_id, first_id + rows)
+    packed["vector_bytes"], packed["dimensions"], packed["unused"] = 4 + 2 * dimensions, dimensions, 0
+    packed["vector"] = vectors
+    return packed.tobytes()
+
+
+def attributes(data: Dataset, i: int) -> dict[str, Any]:
+    """Return the attributes of row i: ranks for range filters, labels for equality filters, one rank a far query."""
+    label = [f"r{share:g}" for share in SHARES if data.random[i] < share * SCALE]
+    far = {f"far{n:02d}": int(rank) for n, rank in enumerate(data.far[:, i])}
+    return {"random": int(data.random[i]), "position": int(data.position[i]), "labels": label, **far}
+
+
+def literal(vector: npt.NDArray[Any]) -> str:
+    """Return the vector as pgvector's text."""
+    return "[" + ",".join(map(repr, vector.astype(np.float16).tolist())) + "]"
+
+
+def conditions(conn: psycopg.Connection[Any], *, seed: int) -> dict[str, Any]:
+    """Return what a result depends on: hardware, versions, server settings and the seed."""
+    row = conn.execute(
+        """
+        SELECT version(), (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+               current_setting('shared_buffers'), current_setting('work_mem'),
+               current_setting('max_parallel_workers_per_gather'), current_setting('jit')
+        """
+    ).fetchone()
+    names = ("postgresql", "pgvector", "shared_buffers", "work_mem", "max_parallel_workers_per_gather", "jit")
+    info = Path("/proc/cpuinfo")
+    models = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if (info.exists())
+        else [platform.processor()]
+    )
+    return {
+        **dict(zip(names, row or (), strict=True)),
+        "cpu": models[0] if models else platform.machine(),
+        "cores": len(models),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "seed": seed,
+    }
