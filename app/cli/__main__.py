@@ -1,0 +1,5 @@
+"""`python -m app.cli` is `lookalike`."""
+
+from app.cli import main
+
+main()

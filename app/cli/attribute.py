@@ -1,0 +1,76 @@
+"""`lookalike attribute`: indexes that make filters on an attribute quick. Imports `attributes` and `cli`."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli import output, session
+from app.cli.text import Command, Group, Json, examples
+from app.errors import InvalidInputError
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Indexes that make filters on an attribute quick. Filters answer the same without, only slower.",
+    epilog=examples(
+        "lookalike attribute add price numeric",
+        "lookalike attribute add size.width numeric   nested: {'size': {'width': 3}}",
+        "lookalike attribute ls",
+        "lookalike attribute drop price",
+    ),
+)
+Name = Annotated[str, typer.Argument(help="The attribute, as filters write it.")]
+_TYPES = "numeric, text, boolean, timestamp or text[]"
+
+
+@app.command("add", cls=Command)
+def add(
+    name: Name,
+    kind: Annotated[str, typer.Argument(metavar="TYPE", help=_TYPES.replace("[", "\\["))],
+) -> None:
+    """Build an index of an attribute, while others read and write."""
+    from app import attributes
+
+    if kind not in attributes.TYPES:
+        raise InvalidInputError(f"there is no type {kind}; choose {_TYPES}")
+    with session.connection() as conn:
+        made = attributes.add(conn, name, kind)
+    output.out(f"{made.index}: {output.size(made.size_bytes)}")
+
+
+@app.command("ls", cls=Command)
+def ls(json: Json = False) -> None:
+    """List the indexes of attributes."""
+    from app import attributes
+
+    with session.connection() as conn:
+        found = attributes.ls(conn)
+    if json:
+        output.as_json(found)
+    elif not found:
+        output.say("no attribute has an index")
+    else:
+        output.table(
+            ["attribute", "type", "", ">size", ">scans", "index"],
+            [
+                (
+                    one.name,
+                    one.type,
+                    "ready" if one.valid else "being built, or left by a failed build",
+                    output.size(one.size_bytes),
+                    f"{one.scans:,}",
+                    one.index,
+                )
+                for one in found
+            ],
+        )
+
+
+@app.command("drop", cls=Command)
+def drop(name: Name) -> None:
+    """Drop the indexes of an attribute, of every type."""
+    from app import attributes
+
+    with session.connection() as conn:
+        for one in attributes.drop(conn, name):
+            output.out(f"dropped {one.index} ({one.type})")

@@ -1,0 +1,48 @@
+"""`lookalike settings`: the environment variables, from the settings' own declarations. Imports `config` and `cli`."""
+
+from app.cli import output, session
+from app.cli.text import Json, examples
+
+EPILOG = examples("lookalike settings", "lookalike settings --json", "LOOKALIKE_BATCH_SIZE=64 lookalike worker")
+
+
+def settings(json: Json = False) -> None:
+    """List the environment variables: name, what it is now, default, meaning."""
+    from app.config import Settings
+
+    current = session.settings()
+    found = [
+        {
+            "name": "LOOKALIKE_" + name.upper(),
+            "current": _plain(getattr(current, name)),
+            "default": _plain(field.get_default(call_default_factory=True)),
+            "set": name in current.model_fields_set,
+            "help": field.description,
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+    for one in found:
+        if one["name"] == "LOOKALIKE_DATABASE_URL":
+            one["current"] = _without_password(one["current"])
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ["variable", "now", "default", "meaning"],
+        [(one["name"], one["current"] if one["set"] else "", one["default"], one["help"]) for one in found],
+    )
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, bool | int | float | str | list | tuple) else str(value)
+
+
+def _without_password(url: object) -> str | None:
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    if not url:
+        return None
+    parts = conninfo_to_dict(str(url))
+    if "password" in parts:
+        parts["password"] = "…"  # noqa: S105 — what is shown in its place
+    return make_conninfo("", **parts)

@@ -1,0 +1,118 @@
+"""`lookalike doctor`: what works, and the way out where it does not. Imports `db`, `schema`, `status` and `cli`."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from app.cli import output, session
+from app.cli.text import Json
+from app.errors import LookalikeError
+
+if TYPE_CHECKING:
+    from app.records import SpaceStatus, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: fine or not, what was found, and what to do about it."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+def doctor(json: Json = False) -> None:
+    """Check database, pgvector, schema, embedding space, index, workers and extras; exit 1 where something is wrong."""
+    checks = list(_checks())
+    if json:
+        output.as_json(checks)
+    else:
+        for one in checks:
+            output.out(f"{'ok   ' if one.ok else 'WRONG'}  {one.name + ':':<12} {output.shown(one.found)}")
+            if not one.ok and one.remedy:
+                output.out(f"                    → {output.shown(one.remedy)}")
+    if not all(one.ok for one in checks):
+        raise typer.Exit(1)
+
+
+def _checks() -> Iterator[Check]:
+    yield _worker_extra()
+    try:
+        with session.database() as url:
+            yield from _of_database(url)
+    except LookalikeError as error:
+        yield Check("database", ok=False, found=str(error), remedy="check LOOKALIKE_DATABASE_URL, or LOOKALIKE_HOME")
+
+
+def _worker_extra() -> Check:
+    present = importlib.util.find_spec("torch") is not None and importlib.util.find_spec("timm") is not None
+    said = "torch and timm are installed" if present else "torch and timm are not installed; workers run elsewhere"
+    return Check("worker", ok=True, found=said)
+
+
+def _of_database(url: str) -> Iterator[Check]:
+    import psycopg
+
+    from app import db, schema, status
+
+    # Not db.connect: that wants pgvector's types, which may be what is missing.
+    with db.translated(), psycopg.connect(url, autocommit=True) as conn:
+        yield Check("server", ok=True, found=f"PostgreSQL {_text(conn, 'SHOW server_version')}")
+        yield _tried("pgvector", lambda: db.check_server(conn), lambda: f"pgvector {_pgvector(conn)}")
+        fitting = _tried("schema", lambda: schema.check(conn), lambda: f"revision {schema.head()}")
+        yield fitting
+        if fitting.ok:
+            yield from _of_status(status.read(conn))
+
+
+def _pgvector(conn: "object") -> str:
+    return _text(conn, "SELECT extversion FROM pg_extension WHERE extname = 'vector'") or "not created yet"
+
+
+def _text(conn: "object", query: str) -> str:
+    row = conn.execute(query).fetchone()  # type: ignore[attr-defined]
+    return str(row[0]) if row else ""
+
+
+def _tried(name: str, check: Callable[[], None], found: Callable[[], str]) -> Check:
+    try:
+        check()
+    except LookalikeError as error:
+        said, _, remedy = str(error).partition("; ")
+        return Check(name, ok=False, found=said, remedy=remedy)
+    return Check(name, ok=True, found=found())
+
+
+def _of_status(now: "Status") -> Iterator[Check]:
+    active = next((space for space in now.spaces if space.active), None)
+    if active is None:
+        yield Check("space", ok=False, found="no embedding space is active", remedy="start a worker: lookalike worker")
+    else:
+        yield Check("space", ok=True, found=f"{active.name}, {active.embedded:,} embedded, {active.queued:,} queued")
+        yield _index(active)
+    alive = sum(worker.alive for worker in now.workers)
+    said = output.count(alive, "live worker") if alive else "no live worker: images and query images are not embedded"
+    yield Check("workers", ok=alive > 0, found=said, remedy="start one: lookalike worker")
+    if active is not None and active.failed:
+        yield Check("failures", ok=False, found=f"{active.failed:,} images failed", remedy="lookalike failures")
+
+
+def _index(space: "SpaceStatus") -> Check:
+    if space.index_name is None:
+        few = space.embedded < 10_000
+        return Check(
+            "index",
+            ok=few,
+            found="none: searches are exact" + (", which is quick for so few" if few else ""),
+            remedy="a worker builds it when its queue is drained",
+        )
+    return Check(
+        "index",
+        ok=bool(space.index_valid),
+        found=space.index_name if space.index_valid else f"{space.index_name} is being built, or was left unfinished",
+        remedy="a worker builds it when its queue is drained",
+    )

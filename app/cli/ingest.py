@@ -1,0 +1,174 @@
+"""`lookalike ingest`. Imports `ingest`, `sources` and `cli`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli import output, session
+from app.cli.text import examples
+from app.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from app.db import Connection
+    from app.ingest import Batch, Waiting
+    from app.sources import Candidate, Refusal
+
+PARTLY_REFUSED = 3
+_LISTED = 50
+
+EPILOG = examples(
+    "lookalike ingest ~/photos                     a folder, with all that is in it",
+    "lookalike ingest ~/photos --wait              … and wait until it is searchable",
+    "lookalike ingest 'shots/*/front-*.png' a.jpg  patterns, single files",
+    "lookalike ingest --manifest products.csv      a CSV: file,title,category,price",
+    "lookalike ingest ~/photos --base-uri s3://bucket/photos",
+    after="""
+A CSV names its columns in its first line: file (a path, relative to the CSV) or uri (a URL, registered without being
+fetched; or a path) says which image; caption or title is the caption; every other column becomes an attribute to
+filter by. A column is a number where every value is one, true/false likewise, else text; --text NAME keeps it text.
+Empty cells, and metadata that is not given, leave what the database has. Separators: comma, semicolon or tab; in
+UTF-8. With a PATH and a manifest both are ingested, and a file in both has the manifest's metadata.
+
+An image is known by its uri and its content: run it again whenever you like, interrupt it when you like. A file whose
+bytes changed is embedded again. In folders, files with other endings and names that begin with a dot are passed over.
+
+Exit codes: 0 all went in; 3 some were refused (not an image, unreadable, empty, too large), each listed with its
+reason, and the others went in; 1 nothing could be done.
+""",
+)
+
+
+@dataclass
+class _Counts:
+    """The sum of what has been committed so far."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    ids: list[int] = field(default_factory=list)
+    refused: "list[Refusal]" = field(default_factory=list)
+
+    def add(self, batch: "Batch") -> None:
+        self.new += batch.new
+        self.changed += batch.changed
+        self.unchanged += batch.unchanged
+        self.ids += batch.ids
+        self.refused += batch.refused
+
+    @property
+    def done(self) -> int:
+        return self.new + self.changed + self.unchanged + len(self.refused)
+
+
+def ingest(
+    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", help="Folders, files, patterns, CSVs.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="A CSV of images with their metadata; see below.")
+    ] = None,
+    base_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Register URI/path-in-the-folder: where workers see the files, if not here."),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Keep this column of the CSV as text. Repeatable.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the images are searchable.")] = False,
+    worker_timeout: Annotated[
+        float, typer.Option(min=0, help="With --wait: seconds to go on without any live worker.")
+    ] = 60,
+    json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Register images, so that a worker embeds them and they become searchable."""
+    from app import sources
+
+    if not paths and not manifest:
+        raise InvalidInputError("nothing to ingest: give a folder, a file, a pattern or --manifest CSV")
+    found = sources.find(paths or [], manifest=manifest, base_uri=base_uri, text=text or [])
+    counts = _Counts(refused=list(found.refused))
+    with session.connection() as conn:
+        with _told_anyhow(counts, of=len(found.candidates)):
+            _run(conn, found.candidates, counts)
+        waiting = _wait(conn, counts.ids, worker_timeout) if wait and counts.ids else None
+    _tell_refused(counts.refused)
+    if json:
+        output.as_json(_result(counts, found.skipped, waiting))
+    else:
+        output.out(_sentence(counts, found.skipped, waiting))
+    if counts.refused:
+        raise typer.Exit(PARTLY_REFUSED)
+
+
+def _run(conn: "Connection", candidates: "list[Candidate]", counts: _Counts) -> None:
+    from app import ingest as domain
+
+    settings = session.settings()
+    first = len(counts.refused)
+    batches = domain.ingest(
+        conn,
+        candidates,
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+    )
+    with output.progress("ingesting", len(candidates)) as advance_to:
+        for batch in batches:
+            counts.add(batch)
+            refused = len(counts.refused)
+            advance_to(counts.done - first, f"{refused} refused" if refused else "")
+
+
+@contextmanager
+def _told_anyhow(counts: _Counts, *, of: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if counts.ids:
+            output.say(f"{len(counts.ids):,} of {of:,} images are in, and stay so; run it again for the rest")
+        raise
+
+
+def _wait(conn: "Connection", ids: list[int], patience: float) -> "Waiting":
+    from app import ingest as domain
+
+    with output.progress("embedding", len(ids)) as advance_to:
+
+        def show(now: "Waiting") -> None:
+            notes = [f"{now.failed:,} failed"] * bool(now.failed)
+            notes += ["no live worker; start one: lookalike worker"] * (not now.worker_alive)
+            advance_to(now.done, ", ".join(notes))
+
+        return domain.wait(conn, ids, patience=patience, progress=show)
+
+
+def _tell_refused(refused: "list[Refusal]") -> None:
+    for one in refused[:_LISTED]:
+        output.say(f"refused: {output.shown(one.origin)}: {output.shown(one.reason)}")
+    if len(refused) > _LISTED:
+        output.say(f"… and {len(refused) - _LISTED:,} more; --json lists all")
+
+
+def _result(counts: _Counts, skipped: int, waiting: "Waiting | None") -> dict[str, object]:
+    return {
+        "new": counts.new,
+        "changed": counts.changed,
+        "unchanged": counts.unchanged,
+        "refused": counts.refused,
+        "skipped": skipped,
+        "searchable": waiting.searchable if waiting else None,
+        "failed": waiting.failed if waiting else None,
+    }
+
+
+def _sentence(counts: _Counts, skipped: int, waiting: "Waiting | None") -> str:
+    said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
+    said += f", {len(counts.refused):,} refused"
+    if skipped:
+        said += f" ({output.count(skipped, 'other file')} passed over)"
+    if waiting:
+        said += f"; {waiting.searchable:,} searchable"
+        if waiting.failed:
+            said += f", {waiting.failed:,} failed: lookalike failures"
+    return said

@@ -1,0 +1,185 @@
+"""What commands print: results on stdout as tables or JSON, messages and progress on stderr. Imports rich."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+def _console(file: TextIO) -> "Console":
+    from rich.console import Console
+
+    # Never rich's own markup: what is printed are uris, captions and reasons. Without a terminal nothing is cut off.
+    width = None if file.isatty() else 10_000
+    return Console(file=file, markup=False, highlight=False, emoji=False, soft_wrap=True, width=width)
+
+
+def say(message: str, *, style: str | None = None) -> None:
+    """Print a message to stderr."""
+    _console(sys.stderr).print(message, style=style)
+
+
+def say_text(text: "Text") -> None:
+    """Print styled text to stderr."""
+    _console(sys.stderr).print(text)
+
+
+def error(message: str) -> None:
+    """Print what went wrong, on stderr."""
+    from rich.text import Text
+
+    say_text(Text.assemble(("error:", "bold red"), " ", shown(message, keep="\n")))
+
+
+def out(text: str) -> None:
+    """Print text to stdout, as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def prose(text: str) -> None:
+    """Print a paragraph to stdout, wrapped to the terminal, at 100 columns at most."""
+    import shutil
+    import textwrap
+
+    out(textwrap.fill(text, min(shutil.get_terminal_size().columns, 100)))
+
+
+def as_json(value: object) -> None:
+    """Print JSON to stdout: records as objects, times in ISO 8601."""
+    out(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+def shown(text: object, *, keep: str = "") -> str:
+    """Return text for one line of a terminal: control characters, line breaks and broken UTF-8 as escapes."""
+    return "".join(
+        letter
+        if letter.isprintable() or letter in keep
+        else letter.encode("unicode_escape", "backslashreplace").decode()
+        for letter in str(text)
+    )
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """Print a table to stdout; a column named `>x` is aligned to the right; None is a dash.
+
+    The last column is folded where the terminal is too narrow; the others stand on one line and can be copied.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for name in columns:
+        last = name == columns[-1]
+        made.add_column(
+            name.lstrip(">"),
+            justify="right" if name.startswith(">") else "left",
+            no_wrap=not last,
+            overflow="fold",
+        )
+    for row in rows:
+        made.add_row(*(Text("–" if cell is None else shown(cell)) for cell in row))
+    console = _console(sys.stdout)
+    if console.is_terminal:
+        console.print(made, soft_wrap=False)
+    else:
+        with console.capture() as captured:
+            console.print(made)
+        sys.stdout.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+
+
+def count(number: int, noun: str, *, capped: int | None = None) -> str:
+    """Return `1 image`, `1,200 images`, and `100,000+ images` where counting stopped at `capped`."""
+    plus = "+" if capped is not None and number >= capped else ""
+    return f"{number:,}{plus} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: float) -> str:
+    """Return bytes as a person reads them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def age(seconds: float | None) -> str | None:
+    """Return a duration as a person reads it."""
+    if seconds is None:
+        return None
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """Yield `advance_to(done, note)`, which shows done, rate, time left and a note, on stderr.
+
+    Without a terminal, a line every ten seconds.
+    """
+    if not sys.stderr.isatty():
+        yield _plain_progress(description, total)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    rate = _Rate()
+    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
+        task = bar.add_task(description, total=total, rate="", note="")
+
+        def advance_to(done: int, note: str = "") -> None:
+            bar.update(task, completed=done, rate=f"{rate.at(done):.0f}/s", note=note)
+
+        yield advance_to
+
+
+@dataclass
+class _Rate:
+    """Images a second, from the first ones on: not counted is the time that a worker took to load its model."""
+
+    _began: float = 0.0
+    _first: int = 0
+
+    def at(self, done: int) -> float:
+        now = time.monotonic()
+        if not self._first:
+            self._began, self._first = now, done
+        return (done - self._first) / max(now - self._began, 1e-9)
+
+
+def _plain_progress(description: str, total: int) -> Callable[[int, str], None]:
+    rate = _Rate()
+    told = time.monotonic()
+
+    def advance_to(done: int, note: str = "") -> None:
+        nonlocal told
+        now, speed = time.monotonic(), rate.at(done)
+        if now - told >= _PLAIN_SECONDS:
+            told = now
+            left = f", {age((total - done) / speed)} left" if speed else ""
+            say(f"{description}: {done:,} of {total:,}, {speed:.0f}/s{left}{', ' if note else ''}{note}")
+
+    return advance_to

@@ -1,0 +1,51 @@
+"""How `--help` is written: examples as they stand, then prose. Imports typer."""
+
+from textwrap import dedent
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def examples(*lines: str, after: str = "") -> str:
+    """Return an epilog: one line an example, then `after`, paragraphs that are wrapped to the terminal."""
+    block = "\n".join(f"  {line}" for line in lines)
+    return f"Examples:\n{block}\n\n{dedent(after).strip()}".strip()
+
+
+def _print_epilog(epilog: str | None) -> None:
+    # Not left to typer: it joins the lines of an example, and reads square brackets as markup.
+    import sys
+
+    from app.cli import output
+
+    for paragraph in (epilog or "").split("\n\n"):
+        if paragraph.startswith("Examples:"):
+            output.out(paragraph)
+        elif paragraph:
+            output.prose(" ".join(paragraph.split()))
+        if paragraph:
+            output.out("")
+    sys.stdout.flush()
+
+
+class Command(TyperCommand):
+    """A command whose epilog is printed as it stands."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 — click's or typer's own, by version
+        epilog, self.epilog = self.epilog, None
+        super().format_help(ctx, formatter)
+        self.epilog = epilog
+        _print_epilog(epilog)
+
+
+class Group(TyperGroup):
+    """A group whose epilog is printed as it stands."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 — click's or typer's own, by version
+        epilog, self.epilog = self.epilog, None
+        super().format_help(ctx, formatter)
+        self.epilog = epilog
+        _print_epilog(epilog)

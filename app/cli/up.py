@@ -1,0 +1,118 @@
+"""`lookalike up`: database, workers and API together. Imports `config`, `db`, `schema`, `cli` and cli.supervisor."""
+
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli import output, serve, session
+from app.cli.text import examples
+from app.errors import ConfigurationError, LookalikeError
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+_WORKER_TRIES = 5
+
+EPILOG = examples(
+    "lookalike up",
+    "LOOKALIKE_PORT=0 lookalike up                        any free port; it says which",
+    "LOOKALIKE_DATABASE_URL=postgresql://… lookalike up   your own server in place of the embedded one",
+    "lookalike up --workers 0                             API alone; workers run elsewhere",
+    after="""
+It migrates first. One Ctrl-C ends all: workers (each finishes the batch in hand), API, embedded server; a second one
+does not wait for them. A worker that dies is started again, five times in a row at most. Exit codes: 0 ended by
+Ctrl-C or SIGTERM; 1 a part could not be kept alive.
+""",
+)
+
+
+def up(
+    workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers; one a GPU is the rule.")] = 1,
+) -> None:
+    """Run the database, a worker and the API together, until Ctrl-C."""
+    from app import schema
+    from app.cli.supervisor import Child, Milestone, Supervisor
+
+    settings = session.settings()
+    if workers:
+        serve.check_worker_extra()
+    port = settings.port or _free_port(settings.host)
+    _check_port(settings.host, port)
+    with session.database() as url:
+        schema.upgrade(url)
+        output.say("database ready" if settings.database_url else f"embedded PostgreSQL ready in {settings.home}")
+        names = [f"worker {number + 1}" if workers > 1 else "worker" for number in range(workers)]
+        children = [Child(name, (sys.executable, "-m", "workers"), tries=_WORKER_TRIES) for name in names]
+        children.append(Child("api", (sys.executable, "-m", "app.cli", "serve")))
+        environment = {**os.environ, "LOOKALIKE_DATABASE_URL": url, "LOOKALIKE_PORT": str(port)}
+        address = _address(settings.host, port)
+        supervisor = Supervisor(say=output.say, environment=environment)
+        milestones = [Milestone(lambda: _answers(address), lambda: _tell(settings, address))]
+        if workers:
+            milestones.append(Milestone(lambda: _worker_alive(url), lambda: output.say("a worker is ready")))
+        code = supervisor.run(children, milestones)
+    if code:
+        raise LookalikeError("a part of Lookalike could not be kept alive; its last lines are above")
+    output.say("ended")
+
+
+def _tell(settings: "Settings", address: str) -> None:
+    own = "" if settings.database_url else f"LOOKALIKE_HOME={settings.home.resolve()} "
+    output.say(f"API     {address}")
+    output.say(f"SQL     {own}lookalike psql")
+    output.say(f"images  {own}lookalike ingest FOLDER --wait")
+    output.say("Ctrl-C ends all")
+
+
+def _address(host: str, port: int) -> str:
+    named = "127.0.0.1" if host in ("0.0.0.0", "") else "::1" if host == "::" else host  # noqa: S104 — compared only
+    return f"http://[{named}]:{port}" if ":" in named else f"http://{named}:{port}"
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/healthz", timeout=1) as response:  # noqa: S310 — our own address
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _worker_alive(url: str) -> bool:
+    import psycopg
+
+    from app import sql
+
+    try:
+        with psycopg.connect(url, connect_timeout=2) as conn:
+            row = conn.execute(sql.query("ingest_waiting"), {"ids": []}).fetchone()
+            return bool(row and row[3])
+    except psycopg.Error:
+        return False
+
+
+def _free_port(host: str) -> int:
+    with _bound(host, 0) as listening:
+        return int(listening.getsockname()[1])
+
+
+def _check_port(host: str, port: int) -> None:
+    _bound(host, port).close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(
+            f"cannot listen on {host} port {port} ({error.strerror}); set LOOKALIKE_PORT to another, or 0 for any"
+        ) from error
+    return listening
