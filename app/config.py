@@ -41,10 +41,20 @@ class Settings(BaseSettings):
         5, ge=1, description="Tries of an image with passing trouble before it is parked as failed."
     )
     index_min_rows: int = Field(
-        500, ge=1, description="Embeddings that a space holds when its first HNSW index is built, its queue once drained."
+        500, ge=1, description="Embeddings from which on a space whose queue is drained gets its first HNSW index."
     )
     max_image_bytes: int = Field(64 * 2**20, gt=0, description="Largest image file that is read, in bytes.")
     max_image_pixels: int = Field(100_000_000, gt=0, description="Largest image that is decoded, in pixels.")
+    image_roots: str | None = Field(
+        None,
+        description="Folders, separated by colons, that local images must lie in; uploads always may. "
+        "Unset: whatever the process can read.",
+    )
+    image_hosts: str = Field(
+        "*",
+        description="Hosts, separated by commas, that images are fetched from. *: every host with a public address; "
+        "a host that is named may have a private one.",
+    )
     fetch_timeout: float = Field(20, gt=0, description="Seconds that fetching one image may take.")
     query_timeout: float = Field(10, gt=0, description="Seconds that a search waits for its query image's embedding.")
     host: str = Field("127.0.0.1", description="Address that the API listens on.")

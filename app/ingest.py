@@ -206,7 +206,7 @@ def wait(
     for at in range(0, len(ids), _WAIT_CHUNK):
         chunk = list(ids[at : at + _WAIT_CHUNK])
         while True:
-            total = done.plus(_look(conn, chunk))
+            total = done.plus(look(conn, chunk))
             if progress:
                 progress(total)
             if total.done - done.done >= len(chunk):
@@ -223,7 +223,8 @@ def wait(
     return done
 
 
-def _look(conn: Connection, ids: list[int]) -> Waiting:
+def look(conn: Connection, ids: list[int]) -> Waiting:
+    """Return how far these images are."""
     with translated():
         row = conn.execute(sql.query("ingest_waiting"), {"ids": ids}).fetchone()
     searchable, failed, gone, alive = row or (0, 0, 0, False)

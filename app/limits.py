@@ -31,8 +31,17 @@ class Limits:
 
 def limits_of(settings: Settings) -> Limits:
     """Return what the settings allow one image to cost."""
+    roots = None
+    if settings.image_roots is not None:
+        uploads = settings.storage_url or str(settings.home.absolute() / "uploads")
+        named = (*settings.image_roots.split(":"), uploads.removeprefix("file://"))
+        roots = tuple(Path(root) for root in named if Path(root).is_absolute())
     return Limits(
-        max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, timeout=settings.fetch_timeout
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        timeout=settings.fetch_timeout,
+        allowed_hosts=frozenset(host.strip() for host in settings.image_hosts.split(",") if host.strip()),
+        roots=roots,
     )
 
 

@@ -1,9 +1,9 @@
 """A real embedded PostgreSQL for the session; for each test a database of its own, cloned from a migrated template."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,31 +46,31 @@ def template(server: embedded.EmbeddedServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def new_database(server: embedded.EmbeddedServer) -> Iterator[Callable[..., str]]:
-    """Create a database (a clone of `template`, where named) and return its URL; all are dropped at the end."""
-    made: list[str] = []
+def new_database(server: embedded.EmbeddedServer) -> Callable[..., str]:
+    """Create a database (a clone of `template`, where named) and return its URL; it goes with the server."""
+    numbers = count()
 
     def create(template: str | None = None) -> str:
-        name = f"test_{os.getpid()}_{len(made)}"
+        name = f"test_{next(numbers)}"
         with psycopg.connect(server.url, autocommit=True) as admin:
             admin.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
                     sql.Identifier(name), sql.Identifier(template or "template0")
                 )
             )
-        made.append(name)
         return make_conninfo(server.url, dbname=name)
 
-    yield create
-    with psycopg.connect(server.url, autocommit=True) as admin:
-        for name in made:
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    return create
 
 
 @pytest.fixture
-def database_url(new_database: Callable[..., str], template: str) -> str:
-    """A migrated, empty database of this test's own."""
-    return new_database(template)
+def database_url(server: embedded.EmbeddedServer, new_database: Callable[..., str], template: str) -> Iterator[str]:
+    """A migrated, empty database of this test's own, gone after it."""
+    url = new_database(template)
+    yield url
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        name = sql.Identifier(str(conninfo_to_dict(url)["dbname"]))
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture

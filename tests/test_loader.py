@@ -21,9 +21,10 @@ import pytest
 from PIL import Image
 
 from app import http_fetcher
+from app.config import Settings
 from app.errors import ImageError, TransientImageError
 from app.fetcher import fetch
-from app.limits import Limits
+from app.limits import Limits, limits_of
 from app.loader import load
 from tests import images
 
@@ -533,3 +534,27 @@ def test_the_whole_road_from_a_file(tmp_path):
     path = Path(tmp_path / "a.png")
     images.picture().save(path)
     assert load(fetch(str(path), limits=LIMITS), LIMITS).media_type == "image/png"
+
+
+def test_settings_confine_local_files_and_hosts(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    images.picture().save(tmp_path / "in" / "a.png")
+    images.picture().save(tmp_path / "b.png")
+    limits = limits_of(
+        Settings(home=tmp_path / "home", image_roots=str(tmp_path / "in"), image_hosts="pictures.example, cdn.example")
+    )
+    assert fetch(str(tmp_path / "in" / "a.png"), limits=limits)
+    for outside in (tmp_path / "b.png", tmp_path / "in" / ".." / "b.png", Path("/etc/hostname")):
+        with pytest.raises(ImageError, match="outside the folders"):
+            fetch(str(outside), limits=limits)
+    assert limits.allowed_hosts == {"pictures.example", "cdn.example"}
+    with pytest.raises(ImageError, match=r"other\.example"):
+        fetch("https://other.example/a.png", limits=limits)
+
+
+def test_uploads_may_be_read_whatever_the_roots(tmp_path: Path) -> None:
+    uploaded = tmp_path / "home" / "uploads" / "a.png"
+    uploaded.parent.mkdir(parents=True)
+    images.picture().save(uploaded)
+    limits = limits_of(Settings(home=tmp_path / "home", image_roots=""))
+    assert fetch(str(uploaded), limits=limits)

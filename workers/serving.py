@@ -9,7 +9,6 @@ from app import schema, spaces
 from app.config import Settings
 from app.db import Connection
 from app.errors import ConfigurationError, ConflictError
-from app.limits import Limits
 from app.records import Space
 from workers.encoder import Encoder
 from workers.models import load_model
@@ -48,13 +47,6 @@ def check_fingerprint(space: Space, encoder: Encoder) -> None:
             f"is {encoder.fingerprint[:12]}…, the space's {space.fingerprint[:12]}…; give the worker the same "
             "weights and the same timm version, or make a new space"
         )
-
-
-def limits(settings: Settings) -> Limits:
-    """Return what the settings allow one image to cost."""
-    return Limits(
-        max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, timeout=settings.fetch_timeout
-    )
 
 
 def _load(space: Space, settings: Settings) -> Served:

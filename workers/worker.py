@@ -15,6 +15,7 @@ import psycopg
 from app import db, jobs, queries, schema, spaces
 from app.config import Settings
 from app.errors import DatabaseUnavailableError, ImageError, SchemaError
+from app.limits import limits_of
 from app.records import Job, Space
 from workers import writer
 from workers.bell import Bell
@@ -22,7 +23,7 @@ from workers.heartbeat import Heartbeat, Progress
 from workers.housekeeping import Housekeeping
 from workers.pipeline import Outcome, Pipeline, Task
 from workers.reconnect import until_available
-from workers.serving import Served, check_fingerprint, limits
+from workers.serving import Served, check_fingerprint
 from workers.summary import Summary
 from workers.timings import Timings
 
@@ -81,7 +82,7 @@ class Worker:
         heartbeat = Heartbeat(self._url, self._spaces, device=device, progress=self._progress)
         pipeline = Pipeline(
             self._encoders,
-            limits=limits(self._settings),
+            limits=limits_of(self._settings),
             batch_size=self._settings.batch_size,
             threads=self._settings.loader_threads,
             timings=self._timings,
