@@ -19,5 +19,7 @@ def text(path: str) -> str:
 @cache
 def query(name: str, folder: str = "queries") -> LiteralString:
     """Return `sql/FOLDER/NAME.sql` for psycopg; its parameters, `:'name'` in the file, are passed by name."""
-    raw = text(f"{folder}/{name}.sql").replace("%", "%%")
+    raw = text(f"{folder}/{name}.sql")
+    if _VARIABLE.search(raw):  # psycopg reads percent signs only where parameters are passed
+        raw = raw.replace("%", "%%")
     return cast("LiteralString", _VARIABLE.sub(r"%(\1)s", raw))  # type: ignore[redundant-cast]

@@ -58,7 +58,12 @@ def new_database(server: embedded.EmbeddedServer) -> Callable[..., str]:
                     sql.Identifier(name), sql.Identifier(template or "template0")
                 )
             )
-        return make_conninfo(server.url, dbname=name)
+        url = make_conninfo(server.url, dbname=name)
+        if template:
+            # A clone has the template's content, not the settings stored for it.
+            with psycopg.connect(url) as conn:
+                conn.execute("SELECT lookalike.tune_database()")
+        return url
 
     return create
 

@@ -423,7 +423,28 @@ def test_doctor(lookalike: Command, gallery: list[int], conn: db.Connection) -> 
     well = lookalike("doctor", "--json")
     assert well.exit_code == 0
     names = {one["name"] for one in json.loads(well.stdout)}
-    assert names == {"worker", "server", "pgvector", "schema", "space", "index", "workers"}
+    assert names == {"worker", "server", "pgvector", "schema", "settings", "space", "index", "workers"}
+
+
+def test_doctor_looks_at_one_thing_for_health_checks(lookalike: Command, conn: db.Connection) -> None:
+    assert lookalike("doctor", "--only", "workers").exit_code == 1
+    conn.execute("SELECT lookalike.create_space('s', 'm', 3, '{}', 'f')")
+    conn.execute("SELECT lookalike.begin_worker('host:1', '1', 'cpu', ARRAY[1]::smallint[])")
+    conn.commit()
+    alive = lookalike("doctor", "--only", "workers")
+    assert alive.exit_code == 0
+    assert alive.stdout.count("\n") == 1
+    assert "no check nonsense" in lookalike("doctor", "--only", "nonsense").stderr
+
+
+def test_doctor_tells_when_plain_sql_is_not_safe(lookalike: Command, conn: db.Connection) -> None:
+    name = conn.info.dbname
+    conn.execute(f"ALTER DATABASE {name} SET hnsw.iterative_scan = off")
+    conn.commit()
+    told = lookalike("doctor", "--only", "settings")
+    assert told.exit_code == 1
+    assert "hnsw.iterative_scan is off, not strict_order" in told.stdout
+    assert "lookalike.tune_database()" in told.stdout
 
 
 def test_doctor_without_schema_or_database(lookalike: Command, new_database: Callable[..., str]) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -173,6 +174,6 @@ def test_revision_behind_and_ahead_of_the_code_are_reported_in_one_line(conn: db
 
 def test_plain_alembic_upgrades_the_configured_database(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", empty_url)
-    subprocess.run(["python", "-m", "alembic", "upgrade", "head"], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "alembic", "upgrade", "head"], check=True, capture_output=True)
     with psycopg.connect(empty_url) as conn:
         assert schema.current(conn) == schema.head()

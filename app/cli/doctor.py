@@ -3,15 +3,16 @@
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli import output, session
 from app.cli.text import Json
-from app.errors import LookalikeError
+from app.errors import InvalidInputError, LookalikeError
 
 if TYPE_CHECKING:
+    from app.db import Connection
     from app.records import SpaceStatus, Status
 
 
@@ -25,9 +26,20 @@ class Check:
     remedy: str = ""
 
 
-def doctor(json: Json = False) -> None:
-    """Check database, pgvector, schema, embedding space, index, workers and extras; exit 1 where something is wrong."""
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="NAME", help="Look at this alone, for scripts and health checks. Repeatable."),
+]
+
+
+def doctor(json: Json = False, only: Only = None) -> None:
+    """Check database, pgvector, schema, settings, space, index, workers and extras; exit 1 where something is wrong."""
     checks = list(_checks())
+    if only:
+        # What comes before it may have kept a check from being made; then that is what is wrong.
+        checks = [check for check in checks if check.name in only] or [check for check in checks if not check.ok]
+        if not checks:
+            raise InvalidInputError(f"there is no check {', '.join(only)}; lookalike doctor lists them")
     if json:
         output.as_json(checks)
     else:
@@ -66,7 +78,23 @@ def _of_database(url: str) -> Iterator[Check]:
         fitting = _tried("schema", lambda: schema.check(conn), lambda: f"revision {schema.head()}")
         yield fitting
         if fitting.ok:
+            yield _settings(conn)
             yield from _of_status(status.read(conn))
+
+
+def _settings(conn: "Connection") -> Check:
+    from psycopg.rows import scalar_row
+
+    from app import sql
+
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        wrong = cursor.execute(sql.query("settings_to_change")).fetchall()
+    return Check(
+        "settings",
+        ok=not wrong,
+        found=f"plain SQL may return too few rows: {', '.join(wrong)}" if wrong else "plain filtered SQL is complete",
+        remedy="SELECT lookalike.tune_database(), as the database's owner or a superuser",
+    )
 
 
 def _pgvector(conn: "object") -> str:
