@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.syntax import Syntax
 from rich.table import Table
@@ -136,7 +137,8 @@ def _show(conn: Connection, configured: Settings) -> None:
 
 def _print_visit(seen: tour.Visit) -> None:
     condition = "" if seen.stop.filter is None else f" where {json.dumps(seen.stop.filter)}"
-    table = Table(title=f"\nlike {seen.image.caption!r} ({_kind(seen.image)}){condition}", title_justify="left")
+    console.print(f"\n[bold]like {seen.image.caption!r}[/] ({_kind(seen.image)}){escape(condition)}", soft_wrap=True)
+    table = Table()
     for column in ("title", "category", "distance"):
         table.add_column(column, justify="right" if column == "distance" else "left")
     for neighbor in seen.answer.neighbors:
