@@ -4,7 +4,7 @@
 CREATE OR REPLACE FUNCTION lookalike.search_exact(
     query halfvec, k int, passing bigint[], exclude bigint[], OUT ids bigint[], OUT distances float8[]
 )
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET plan_cache_mode = force_generic_plan
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_sort = on SET jit = off SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_variable
 BEGIN

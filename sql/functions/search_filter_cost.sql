@@ -4,7 +4,7 @@
 CREATE OR REPLACE FUNCTION lookalike.search_filter_cost(
     condition text, OUT passing float8, OUT cost float8, OUT scanned boolean
 )
-LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET max_parallel_workers_per_gather = 0
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_sort = on SET max_parallel_workers_per_gather = 0
 AS $$
 DECLARE
     plan json;

@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION lookalike.search_sample(
     condition text, OUT total float8, OUT seen int, OUT passed int, OUT row_ms float8
 )
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_sort = on SET jit = off
 AS $$
 DECLARE
     pages float8 := greatest(pg_relation_size('lookalike.images') / current_setting('block_size')::int, 1);
