@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.config import Settings
 from app.embedded import EmbeddedServer
 from tests.running import Running
 
@@ -104,3 +105,10 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     for command in ("make demo", "make test"):
         assert command in ELSEWHERE
         assert command in script
+
+
+def test_operations_page_has_every_setting_as_it_is_declared() -> None:
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        assert f"| `LOOKALIKE_{name.upper()}` | {default} | {field.description} |" in page
