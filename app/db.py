@@ -22,6 +22,7 @@ from app.errors import (
     LookalikeError,
     NotFoundError,
     NoWorkerError,
+    QueryTimeoutError,
     SchemaError,
 )
 
@@ -125,6 +126,8 @@ def translate(error: psycopg.Error) -> LookalikeError:
         return known[0](known[1] + detail)
     if diagnostics.sqlstate == "LK001":
         return NoWorkerError(message)
+    if diagnostics.sqlstate == "LK002":
+        return QueryTimeoutError(message)
     for kinds, result in _BY_STATE:
         if isinstance(error, kinds):
             return result(message)

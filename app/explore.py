@@ -182,7 +182,7 @@ def diverse(
     max_distance: float | None = None,
     exclude: Sequence[int] = (),
 ) -> list[Neighbor]:
-    """Return near images unlike each other, in the order taken: maximal marginal relevance with lambda = `relevance`."""
+    """Return near images unlike each other, in the order taken: maximal marginal relevance, lambda = `relevance`."""
     rows = _rows(
         conn,
         "search_diverse",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import db
+from app import db, schema
 from tests.gallery_data import as_stored, distances, fill, half, index, make_space, unit
 
 DIMENSIONS = 8
@@ -386,3 +386,33 @@ def test_bad_values_are_refused_by_name(conn, call, message):
 def test_without_an_active_space_the_way_out_is_named(conn, call):
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="no embedding space is active"):
         conn.execute(f"SELECT * FROM lookalike.{call}")
+
+
+def test_pgvector_in_another_schema_works(new_database):
+    url = new_database()
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("CREATE SCHEMA extensions")
+        conn.execute("CREATE EXTENSION vector SCHEMA extensions")
+    schema.upgrade(url)
+    with psycopg.connect(url) as plain:  # a client that knows of no such schema
+        plain.execute("SELECT lookalike.create_space('s', 'm', 2, '{}', 'f')")
+        plain.execute("INSERT INTO lookalike.images (uri, caption) VALUES ('a', 'cat'), ('b', 'dog'), ('c', 'cat')")
+        plain.execute("INSERT INTO lookalike.embeddings_1 SELECT id, '[1,0]' FROM lookalike.images")
+        for call, count in {
+            "within(lookalike.embedding_of(1), 1)": 3,
+            "search_page(lookalike.embedding_of(1), 2)": 2,
+            "search_examples(like => '{1}', unlike_weight => 0)": 2,
+            "search_distinct(lookalike.embedding_of(1))": 1,
+            "search_diverse(lookalike.embedding_of(1), 2)": 2,
+            "search_grouped(lookalike.embedding_of(1), 'x')": 0,
+            "search_text('cat')": 2,
+            "search_fused(lookalike.embedding_of(1), 'cat')": 3,
+            "near_duplicates()": 3,
+            "settings_check": 4,
+        }.items():
+            assert len(plain.execute(f"SELECT * FROM lookalike.{call}").fetchall()) == count, call
+        plain.commit()
+        plain.autocommit = True
+        with pytest.raises(psycopg.Error) as caught:
+            plain.execute("CALL lookalike.embed_image('abc')")
+        assert caught.value.sqlstate == "LK001"
