@@ -15,12 +15,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app import embedded, schema
 from bench import data
@@ -80,11 +81,11 @@ class Contender:
 
 
 def points(
-    conn: psycopg.Connection[Any], dataset: Dataset, share: float, kind: str, rng: np.random.Generator
+    conn: psycopg.Connection[Any], dataset: Dataset, share: float, kind: str, rng: np.random.Generator, queries: int
 ) -> Iterator[Point]:
-    """Yield a point for each query that owns a far attribute. Under 'random', a share of 1 is no filter at all."""
+    """Yield a point for each query. Under 'random', a share of 1 is no filter at all."""
     width = int(share * SCALE)
-    for n, query in enumerate(data.far_query_indexes(len(dataset.queries))):
+    for n, query in enumerate(query_indexes(dataset, kind, queries)):
         condition: dict[str, Any] | None
         if kind == "random":
             condition = {"random": {"$lt": width}} if share < 1 else None
@@ -106,6 +107,13 @@ def points(
         ).fetchone()
         text = str(row[0]) if row else ""
         yield Point(kind=kind, share=share, query=query, filter=condition, condition=text, keeps=keeps)
+
+
+def query_indexes(dataset: Dataset, kind: str, queries: int) -> list[int]:
+    """Return the queries to ask, spread over all; under 'far', those that own an attribute."""
+    if kind == "far":
+        return data.far_query_indexes(len(dataset.queries))
+    return [int(i) for i in np.linspace(0, len(dataset.queries) - 1, min(queries, len(dataset.queries)))]
 
 
 @contextmanager
@@ -202,12 +210,18 @@ def contenders(url: str, stack: ExitStack) -> list[Contender]:
 
 
 def vecs_contender(url: str, dataset: Dataset, stack: ExitStack) -> Contender | None:
-    """Return vecs' own query on a copy of the data in vecs' layout, where vecs is installed."""
+    """Return vecs' own query on a copy of the data in vecs' layout, where vecs is installed.
+
+    It wants pgvector 0.3 for Python, so an environment of its own: `pip install vecs` beside the base requirements.
+    """
     try:
         import vecs  # type: ignore[import-not-found]
     except ImportError:
         return None
-    client = vecs.create_client(url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    parts = {name: quote(str(value), safe="") for name, value in conninfo_to_dict(url).items()}
+    login = f"{parts.pop('user', '')}:{parts.pop('password', '')}"
+    options = "&".join(f"{name}={value}" for name, value in parts.items() if name != "dbname")
+    client = vecs.create_client(f"postgresql+psycopg2://{login}@/{parts['dbname']}?{options}")
     stack.callback(client.disconnect)
     collection = client.get_or_create_collection(name="bench", dimension=dataset.vectors.shape[1])
     if len(collection) < len(dataset.vectors):
@@ -262,10 +276,10 @@ def measure(contender: Contender, point: Point, k: int, distances: Floats) -> di
 
 
 def sweep(url: str, dataset: Dataset, args: argparse.Namespace, log: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Yield a raw row for every point, k and contender; contenders take turns, and which goes first rotates."""
+    """Yield a raw row for every point, k and contender; contenders take turns, in random order."""
     rng = np.random.default_rng(args.seed)
-    far = data.far_query_indexes(len(dataset.queries))
-    distances = {q: np.linalg.norm(dataset.vectors - dataset.queries[q], axis=1).astype(np.float64) for q in far}
+    asked = {query for kind in args.kinds for query in query_indexes(dataset, kind, args.queries)}
+    distances = {q: np.linalg.norm(dataset.vectors - dataset.queries[q], axis=1).astype(np.float64) for q in asked}
     with ExitStack() as stack, psycopg.connect(url, autocommit=True) as conn:
         field = contenders(url, stack)
         if len(dataset.vectors) <= args.vecs_rows and (other := vecs_contender(url, dataset, stack)):
@@ -274,14 +288,14 @@ def sweep(url: str, dataset: Dataset, args: argparse.Namespace, log: Callable[[s
             for share in args.shares:
                 for k in args.k:
                     began = time.monotonic()
-                    todo = list(points(conn, dataset, share, kind, rng))[:: args.every]
+                    todo = list(points(conn, dataset, share, kind, rng, args.queries))[:: args.every]
                     for contender in field:
                         contender.ready(k)
                         measure(contender, todo[-1], k, distances[todo[-1].query])  # warms plans and caches
                     timeouts = dict.fromkeys((contender.name for contender in field), 0)
-                    for n, point in enumerate(todo):
-                        turn = n % len(field)
-                        for contender in field[turn:] + field[:turn]:
+                    for point in todo:
+                        for turn in rng.permutation(len(field)):
+                            contender = field[turn]
                             if timeouts[contender.name] < MOST_TIMEOUTS:
                                 row = measure(contender, point, k, distances[point.query])
                                 timeouts[contender.name] += row["ms"] >= TIMEOUT_MS
@@ -307,6 +321,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--k", type=int, nargs="+", default=[10, 100])
+    parser.add_argument(
+        "--queries", type=int, default=40, help="to ask at a point; 20 under filters against each query"
+    )
     parser.add_argument("--every", type=int, default=1, help="use every n-th query only")
     parser.add_argument(
         "--vecs-rows", type=int, default=20_000, help="largest table to compare with vecs on; 0 for none"
@@ -332,7 +349,7 @@ def main(argv: list[str] | None = None) -> None:
             for row in sweep(target, dataset, args, log):
                 writer.writerow(row)
             file.flush()
-        with psycopg.connect(url) as conn:
+        with psycopg.connect(target) as conn:
             conditions = data.conditions(conn, seed=args.seed)
     conditions |= {"vectors": args.vectors.name if args.vectors else "made", "timeout_ms": TIMEOUT_MS}
     args.out.with_suffix(".json").write_text(json.dumps(conditions, indent=2) + "\n")
