@@ -24,6 +24,7 @@ COMMANDS = [
     "serve",
     "ingest",
     "search",
+    "duplicates",
     "failures",
     "retry",
     "attribute",
@@ -487,3 +488,17 @@ def test_an_unknown_database_is_named(lookalike: Command, database_url: str) -> 
     result = lookalike("status", env={"LOOKALIKE_DATABASE_URL": make_conninfo(database_url, dbname="none")})
     assert result.exit_code == 1
     assert 'database "none" does not exist' in result.stderr
+
+
+def test_duplicates_are_listed_by_group(lookalike: Command, gallery: list[int]) -> None:
+    rows = [line.split() for line in lookalike("duplicates", "--threshold", "0.8").stdout.splitlines()[1:]]
+    assert [row[:3] for row in rows] == [[str(gallery[0]), str(one), "0.7653"] for one in gallery[:3]]
+    (group,) = json.loads(
+        lookalike("duplicates", "--threshold", 0.8, "--where", '{"price": {"$gte": 1}}', "--json").stdout
+    )
+    assert group["group"] == gallery[1]
+    assert [one["image_id"] for one in group["images"]] == gallery[1:3]
+    none = lookalike("duplicates", "--threshold", 0.1)
+    assert none.exit_code == 0
+    assert none.stderr == "no two images within 0.1 of each other\n"
+    assert lookalike("duplicates", "--threshold", 3).exit_code == 2

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli import attribute, configuration, doctor, ingest, migrate, psql, search, serve, status, up
+from app.cli import attribute, configuration, doctor, duplicates, ingest, migrate, psql, search, serve, status, up
 from app.cli.text import Command, Group, examples
 from app.errors import LookalikeError
 
@@ -94,6 +94,7 @@ _add(serve.worker, _RUN, context_settings={**_PASSED_ON, "help_option_names": []
 _add(serve.serve, _RUN, serve.EPILOG)
 _add(ingest.ingest, _FILL, ingest.EPILOG)
 _add(search.search, _FILL, search.EPILOG)
+_add(duplicates.duplicates, _FILL, duplicates.EPILOG)
 _add(status.failures, _FILL, status.FAILURES_EPILOG)
 _add(status.retry, _FILL, status.RETRY_EPILOG)
 app.add_typer(attribute.app, name="attribute", rich_help_panel=_FILL)
