@@ -7,8 +7,8 @@
 -- The scan returns rows roughly nearest first (relaxed order), so the first k that pass are not yet the nearest k. It
 -- goes on by a quarter of the way it took. Where fewer than a third of the k lay in the first half of that way, the filter
 -- is anti-correlated with the query's neighbourhood and the scan is walking towards rows that its graph hardly
--- connects: then it goes on to three times the way. Measured at 200,000 rows: recall 0.993 or more in every class of filter, where
--- stopping at the k-th hit gave 0.955.
+-- connects: then it goes on to three times the way. In a replay of recorded scans (200,000 rows, 72 queries, k 10) that
+-- gave a recall of 0.993 or more in every class of filter, against 0.955 at worst with a quarter throughout.
 CREATE OR REPLACE FUNCTION lookalike.search_scan(
     query halfvec, k int, condition text, exclude bigint[], ef int, max_distance float8, index_ms float8, no_index boolean,
     bounded boolean, OUT ids bigint[], OUT distances float8[], OUT report jsonb
