@@ -224,7 +224,7 @@ def _create(place: Place, *, durable: bool) -> None:
     # Trust is safe behind a socket that only the server's user (and root) can open; a TCP port, should a user
     # open one, asks for a password. The builtin C.UTF-8 sorts the same on every machine.
     options = ("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions")
-    provider = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+    provider = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8") if place.version >= 17 else ()
     sync = () if durable else ("--no-sync",)
     result = run_tool(place, "initdb", "-U", SUPERUSER, *options, *provider, *sync, "-D", str(new))
     if result.returncode != 0:

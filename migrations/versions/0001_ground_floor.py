@@ -189,7 +189,6 @@ SOURCES = (
     "functions/search_no_embedding.sql",
     "functions/embedding_of.sql",
     "functions/search_exact.sql",
-    "functions/search_index.sql",
     "functions/search_run.sql",
     "functions/search.sql",
     "functions/similar.sql",
