@@ -1,16 +1,18 @@
 """Beyond nearest neighbours, from Python: one function for each SQL function of revision 0002, with the results'
-metadata. Imports `db`, `records` and `sql`."""
+metadata. Imports `db`, `errors`, `records` and `sql`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
+import numpy as np
 from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from app.db import Connection, translated
+from app.errors import InvalidInputError
 from app.records import Embedding, Image, Json, Neighbor
 
 
@@ -63,6 +65,35 @@ class Duplicate:
     group_id: int
     image_id: int
     distance: float
+
+
+def embedding_of(conn: Connection, image_id: int) -> Embedding:
+    """Return a stored embedding, shape (dimensions,); NotFoundError where the image is unknown or not embedded."""
+    return _embedding(conn, "SELECT lookalike.embedding_of(%s::bigint)", [image_id])
+
+
+def example_query(
+    conn: Connection,
+    *,
+    like: Sequence[int] = (),
+    unlike: Sequence[int] = (),
+    like_embeddings: Sequence[Embedding] = (),
+    unlike_embeddings: Sequence[Embedding] = (),
+) -> Embedding:
+    """Return the one embedding that examples stand for, with which `examples` searches, shape (dimensions,).
+
+    NotFoundError for an unknown id, InvalidInputError without a positive example.
+    """
+    return _embedding(
+        conn,
+        "SELECT lookalike.example_query(%s::bigint[], %s::bigint[], %s::halfvec[], %s::halfvec[])",
+        [
+            list(like),
+            list(unlike),
+            [HalfVector(one) for one in like_embeddings] or None,
+            [HalfVector(one) for one in unlike_embeddings] or None,
+        ],
+    )
 
 
 def within(
@@ -126,6 +157,7 @@ def examples(
     max_distance: float | None = None,
     exclude: Sequence[int] = (),
     unlike_weight: float = 0.2,
+    recall: float | None = None,
 ) -> list[Neighbor]:
     """Return the images nearest to positive and away from negative examples, which are left out (Rocchio 1971).
 
@@ -142,6 +174,7 @@ def examples(
         filter=_json(filter),
         max_distance=max_distance,
         exclude=list(exclude),
+        recall=recall,
         unlike_weight=unlike_weight,
     )
     return [_neighbor(row) for row in rows]
@@ -156,6 +189,7 @@ def distinct(
     filter: Json | None = None,  # noqa: A002
     max_distance: float | None = None,
     exclude: Sequence[int] = (),
+    recall: float | None = None,
 ) -> list[Neighbor]:
     """Return the nearest images less those within `threshold` of a better one."""
     rows = _rows(
@@ -167,6 +201,7 @@ def distinct(
         filter=_json(filter),
         max_distance=max_distance,
         exclude=list(exclude),
+        recall=recall,
     )
     return [_neighbor(row) for row in rows]
 
@@ -181,6 +216,7 @@ def diverse(
     filter: Json | None = None,  # noqa: A002
     max_distance: float | None = None,
     exclude: Sequence[int] = (),
+    recall: float | None = None,
 ) -> list[Neighbor]:
     """Return near images unlike each other, in the order taken: maximal marginal relevance, lambda = `relevance`."""
     rows = _rows(
@@ -193,6 +229,7 @@ def diverse(
         filter=_json(filter),
         max_distance=max_distance,
         exclude=list(exclude),
+        recall=recall,
     )
     return [_neighbor(row) for row in rows]
 
@@ -206,6 +243,7 @@ def grouped(
     filter: Json | None = None,  # noqa: A002
     max_distance: float | None = None,
     exclude: Sequence[int] = (),
+    recall: float | None = None,
 ) -> list[GroupHit]:
     """Return the best hit of each of the k nearest groups: always min(k, groups) of them."""
     rows = _rows(
@@ -217,6 +255,7 @@ def grouped(
         filter=_json(filter),
         max_distance=max_distance,
         exclude=list(exclude),
+        recall=recall,
     )
     return [GroupHit(row["group_value"], _neighbor(row)) for row in rows]
 
@@ -227,8 +266,11 @@ def text(
     *,
     k: int = 10,
     filter: Json | None = None,  # noqa: A002
+    exclude: Sequence[int] = (),
 ) -> list[Match]:
     """Return the images whose caption and attributes fit the words best, the best first."""
+    if exclude:
+        filter = {"$and": [filter or {}, {"id": {"$nin": list(exclude)}}]}  # noqa: A001
     rows = _rows(conn, "search_text", words=words, k=k, filter=_json(filter))
     return [Match(row["score"], None, row["score"], Image(**row["image"])) for row in rows]
 
@@ -243,6 +285,7 @@ def fused(
     weights: tuple[float, float] = (1.0, 1.0),
     candidates: int | None = None,
     exclude: Sequence[int] = (),
+    recall: float | None = None,
 ) -> list[Match]:
     """Return the best images by look and words together, by reciprocal rank fusion with these weights."""
     rows = _rows(
@@ -255,6 +298,7 @@ def fused(
         weights=[float(one) for one in weights],
         candidates=candidates,
         exclude=list(exclude),
+        recall=recall,
     )
     return [Match(row["score"], row["distance"], row["text_score"], Image(**row["image"])) for row in rows]
 
@@ -272,6 +316,15 @@ def near_duplicates(
             (threshold, _json(filter)),
         ).fetchall()
     return [Duplicate(int(str(group)), int(str(image)), float(str(distance))) for group, image, distance in rows]
+
+
+def _embedding(conn: Connection, statement: LiteralString, parameters: list[object]) -> Embedding:
+    with translated():
+        row = conn.execute(statement, parameters).fetchone()
+    if row is None or not isinstance(row[0], HalfVector):
+        raise InvalidInputError(f"an image and examples have an embedding, {parameters[0]} has none")
+    found: Embedding = row[0].to_numpy().astype(np.float32)
+    return found
 
 
 def _json(filter_: Json | None) -> Jsonb | None:
@@ -298,7 +351,11 @@ _COLUMNS = ("id", "uri", "sha256", "media_type", "width", "height", "caption", "
 
 
 def _rows(conn: Connection, function: str, **arguments: object) -> list[dict[str, Any]]:
-    """Call one of the SQL functions; its rows in their order, each with the image under `image`."""
+    """Call one of the SQL functions; its rows in their order, each with the image under `image`.
+
+    An argument that is None takes the SQL function's default.
+    """
+    arguments = {name: value for name, value in arguments.items() if value is not None}
     call = pgsql.SQL(
         "SELECT s.*, encode(i.sha256, 'hex') AS sha256, i.uri, i.media_type, i.width, i.height, i.caption,"
         " i.attributes, i.created_at, i.updated_at"

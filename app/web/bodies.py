@@ -80,34 +80,34 @@ def validated(model: type[Model], value: object) -> Model:
         raise invalid_request(error) from error
 
 
-def unit_vector(given: list[float] | str, dtype: str) -> Embedding:
+def unit_vector(given: list[float] | str, dtype: str, *, field: str = "vector") -> Embedding:
     """Return an embedding scaled to unit length, float32: from numbers, or base64 of little-endian floats."""
     if isinstance(given, str):
-        vector = np.frombuffer(_decoded(given, np.dtype(dtype).itemsize), np.dtype(dtype).newbyteorder("<"))
+        vector = np.frombuffer(_decoded(given, np.dtype(dtype).itemsize, field), np.dtype(dtype).newbyteorder("<"))
     else:
         vector = np.asarray(given, np.float64)
     if vector.size == 0:
-        raise _field_error("vector", "is empty; send one number a dimension")
+        raise _field_error(field, "is empty; send one number a dimension")
     vector = vector.astype(np.float64)
     if not np.isfinite(vector).all():
         at = int(np.flatnonzero(~np.isfinite(vector))[0])
-        raise _field_error("vector", f"holds {vector[at]} at position {at}; all numbers must be finite")
+        raise _field_error(field, f"holds {vector[at]} at position {at}; all numbers must be finite")
     # Scaled by the largest first, so that no square overflows.
     largest = np.abs(vector).max()
     if largest == 0:
-        raise _field_error("vector", "is all zeros, which has no direction")
+        raise _field_error(field, "is all zeros, which has no direction")
     vector = vector / largest
     unit: Embedding = (vector / np.linalg.norm(vector)).astype(np.float32)
     return unit
 
 
-def _decoded(text: str, item: int) -> bytes:
+def _decoded(text: str, item: int, field: str) -> bytes:
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _field_error("vector", f"is not base64: {error}") from error
+        raise _field_error(field, f"is not base64: {error}") from error
     if len(raw) % item:
-        raise _field_error("vector", f"holds {len(raw)} bytes, which are no whole number of {item}-byte floats")
+        raise _field_error(field, f"holds {len(raw)} bytes, which are no whole number of {item}-byte floats")
     return raw
 
 

@@ -12,13 +12,13 @@ from flask_openapi3.utils import get_model_schema
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from app.web.models import ErrorBody, ImageBody, ImagePatch, SearchBody, SearchOptions
+from app.web.models import ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
 
 _ASSETS = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"
 _REFERENCE = "#/components/schemas/"
 
 # The bodies that are read by hand, since one route takes several content types.
-_BODIES: tuple[type[BaseModel], ...] = (SearchBody, SearchOptions, ImageBody, ImagePatch)
+_BODIES: tuple[type[BaseModel], ...] = (SearchBody, UploadOptions, ImageBody, ImagePatch)
 
 
 def body_of(*contents: "tuple[str, type[BaseModel] | dict[str, object]]") -> dict[str, object]:

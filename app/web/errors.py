@@ -19,6 +19,7 @@ from app.web.models import ErrorBody, ErrorDetail, FieldError
 
 logger = logging.getLogger(__name__)
 
+_MEMBERS = ("id-example", "vector-example", "str")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -68,7 +69,9 @@ def invalid_request(error: ValidationError) -> InvalidRequestError:
     """Return our error for pydantic's: each field in a line, the first of them in the message."""
     fields = []
     for one in error.errors(include_url=False, include_context=False):
-        name = ".".join(str(part) for part in one["loc"] if not str(part).startswith(("list[", "function-")))
+        # Without the names that pydantic gives to the members of a union.
+        parts = [str(part) for part in one["loc"] if not str(part).startswith(("list[", "function-", "tagged-"))]
+        name = ".".join(part for part in parts if part not in _MEMBERS)
         given = repr(one["input"])
         shown = "" if one["type"] in ("missing", "value_error") else f", got {given[:80]}{'…' * (len(given) > 80)}"
         fields.append(FieldError(field=name, message=one["msg"].removeprefix("Value error, ") + shown))

@@ -8,7 +8,7 @@ from flask_openapi3.openapi import OpenAPI
 from app import storage
 from app.config import Settings
 from app.limits import limits_of
-from app.web import docs, errors, health_api, images_api, search_api, thumbnail_api
+from app.web import docs, duplicates_api, errors, health_api, images_api, search_api, thumbnail_api
 from app.web.database import Database
 from app.web.models import ErrorBody
 from app.web.services import EXTENSION, Services
@@ -40,7 +40,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
         limits=limits_of(settings),
     )
     errors.register(app)
-    for module in (search_api, images_api, thumbnail_api, health_api):
+    for module in (search_api, duplicates_api, images_api, thumbnail_api, health_api):
         app.register_api(module.api)
     docs.register(app)
     return app

@@ -1,12 +1,14 @@
-"""What requests and answers look like: pydantic models, from which the OpenAPI document is made. Imports `records`."""
+"""What requests and answers look like: pydantic models, from which the OpenAPI document is made. Imports `records`
+and `request`."""
 
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
 
 from app import records
+from app.request import contradiction
 
 ImageId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Filter = Annotated[
@@ -24,6 +26,18 @@ Recall = Annotated[
     float, Field(gt=0, le=1, description="Share of the true neighbours to be found; 1 searches exactly. Default: 0.99")
 ]
 Exclude = Annotated[list[ImageId], Field(max_length=10_000, description="Ids of images to leave out.")]
+# Of little-endian floats, as numpy writes them; `vector_dtype` says which.
+Vector = list[float] | str
+
+
+def _kind_of_example(value: object) -> str:
+    return "vector-example" if isinstance(value, list | str) else "id-example"
+
+
+# Told apart before they are read, so that an error names one of them.
+Example = Annotated[
+    Annotated[ImageId, Tag("id-example")] | Annotated[Vector, Tag("vector-example")], Discriminator(_kind_of_example)
+]
 
 
 class Body(BaseModel):
@@ -81,32 +95,86 @@ class ThumbnailQuery(Parameters):
     size: int = Field(256, ge=16, le=1024, description="Longest side in pixels; an image is never enlarged.")
 
 
+_EXAMPLES = ("like", "unlike")
+
+
 class SearchOptions(Body):
-    """What every search takes."""
+    """What every search takes; of text, diverse, distinct, group_by and cursor at most one."""
 
     k: K = 10
     filter: Filter | None = None
     max_distance: MaxDistance | None = None
     exclude: Exclude = []
     recall: Recall | None = None
+    like: list[Example] = Field(
+        [],
+        max_length=100,
+        description="Positive examples: ids of stored images, or vectors as in `vector`. An image or vector searched"
+        " by is one of them. Stored examples are left out of the results.",
+        examples=[[42, 43]],
+    )
+    unlike: list[Example] = Field([], max_length=100, description="Negative examples, which push results away.")
+    vector_dtype: Literal["float32", "float16"] = Field("float32", description="The floats inside base64.")
+    text: str | None = Field(
+        None,
+        max_length=1000,
+        description="Words in caption and attributes; with an image, both rank by reciprocal rank fusion.",
+        examples=["red teapot"],
+    )
+    diverse: float | None = Field(
+        None, ge=0, le=1, description="Lambda of maximal marginal relevance: 1 is the plain order, 0 the most diverse."
+    )
+    distinct: float | None = Field(
+        None, ge=0, le=2, description="Leaves out images within this distance of a better result; near-duplicates: 0.35"
+    )
+    group_by: str | None = Field(
+        None, max_length=1000, description="An attribute, such as product or size.w: the best result of each value."
+    )
+    cursor: str | None = Field(
+        None,
+        description='Exact pages: "start" for the first, then the next_cursor of the page before. k may change.',
+        examples=["start"],
+    )
+
+    def given(self) -> set[str]:
+        """The names of the options that were given a value, as app.request calls them."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name for name, value in values.items() if value is not None and (value or name not in _EXAMPLES)}
+
+
+class UploadOptions(SearchOptions):
+    """What comes with an uploaded query image."""
+
+    @model_validator(mode="after")
+    def _one_search(self) -> Self:
+        return _checked(self, self.given() | {"query"})
 
 
 class SearchBody(SearchOptions):
-    """A search by a stored image or by a vector: one of the two."""
+    """A search by a stored image, a vector, examples or words."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["image_id"]}, {"required": ["vector"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("image_id", "vector", "like", "text")]}
+    )
 
     image_id: ImageId | None = Field(None, description="A stored image, itself left out of the results.")
-    vector: list[float] | str | None = Field(
+    vector: Vector | None = Field(
         None, description="An embedding in the active space: numbers, or base64 of little-endian floats."
     )
-    vector_dtype: Literal["float32", "float16"] = Field("float32", description="The floats inside base64.")
 
     @model_validator(mode="after")
-    def _one_subject(self) -> Self:
-        if (self.image_id is None) == (self.vector is None):
-            raise ValueError("a search in JSON takes one of image_id and vector")
-        return self
+    def _one_search(self) -> Self:
+        return _checked(self, {"query" if name == "vector" else name for name in self.given()})
+
+
+Options = TypeVar("Options", bound=SearchOptions)
+
+
+def _checked(options: Options, given: set[str]) -> Options:
+    problem = contradiction(given, lambda name: "vector" if name == "query" else name)
+    if problem:
+        raise ValueError(problem)
+    return options
 
 
 class ImageBody(Body):
@@ -164,8 +232,11 @@ class Result(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    distance: float = Field(description="L2 distance of unit vectors, 0 to 2.")
-    similarity: float = Field(description="Cosine similarity: 1 - distance²/2.")
+    distance: float | None = Field(description="L2 distance of unit vectors, 0 to 2; null where words alone found it.")
+    similarity: float | None = Field(description="Cosine similarity: 1 - distance²/2.")
+    score: float | None = Field(None, description="With text: what the order is by.")
+    text_score: float | None = Field(None, description="With text: how well the words fit; null where they do not.")
+    group: str | None = Field(None, description="With group_by: the attribute's value.")
     image: Image
 
 
@@ -178,12 +249,50 @@ class Timings(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """What a search found, nearest first."""
+    """What a search found: nearest first, best first with text, in the order taken with diverse."""
 
-    space: str = Field(description="The embedding space that was searched.")
+    space: str | None = Field(description="The embedding space that was searched; null for words alone.")
     results: list[Result]
-    plan: dict[str, Any] | None = Field(None, description="How it was searched; with explain=1.")
+    complete: bool | None = Field(
+        None,
+        description="With max_distance: whether these are all within it; left out where recall below 1 has no proof.",
+    )
+    next_cursor: str | None = Field(None, description="With cursor: that of the next page; null on the last.")
+    plan: dict[str, Any] | None = Field(None, description="How a plain search was done; with explain=1.")
     timings: Timings | None = Field(None, description="With explain=1.")
+
+
+class DuplicatesQuery(Parameters):
+    """Parameters of the near-duplicates."""
+
+    threshold: float = Field(0.35, ge=0, le=2, description="The longest step from one image of a group to another, L2.")
+    filter: str | None = Field(
+        None,
+        description="Conditions in the JSON filter grammar, as JSON text.",
+        json_schema_extra={"example": '{"category": "animals"}'},
+    )
+    limit: int = Field(100, ge=1, le=1000, description="How many groups, those of the smallest ids first.")
+
+
+class DuplicateImage(BaseModel):
+    """One image of a group."""
+
+    distance: float = Field(description="L2 distance to the nearest other image of the group.")
+    image: Image
+
+
+class DuplicateGroup(BaseModel):
+    """Images that a chain of near-duplicates holds together."""
+
+    group: int = Field(description="The smallest id in the group.")
+    images: list[DuplicateImage]
+
+
+class DuplicatesAnswer(BaseModel):
+    """Groups of near-duplicates."""
+
+    total: int = Field(description="How many groups there are.")
+    groups: list[DuplicateGroup]
 
 
 class StatusAnswer(RootModel[records.Status]):

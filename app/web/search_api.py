@@ -1,4 +1,5 @@
-"""POST /v1/search and GET /v1/images/{id}/similar. Imports `filters`, `image_header`, `queries`, `search`, `web`."""
+"""POST /v1/search and GET /v1/images/{id}/similar. Imports `filters`, `image_header`, `queries`,
+`request`, `web`."""
 
 import time
 
@@ -6,11 +7,12 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import filters, image_header, queries, search
-from app.records import Answer
-from app.search import Options
+from app import filters, image_header, queries, request
+from app.records import Embedding
+from app.request import Found, Hit, Request
 from app.web import bodies, docs
 from app.web.models import (
+    Example,
     Image,
     ImagePath,
     Result,
@@ -20,12 +22,14 @@ from app.web.models import (
     SearchQuery,
     SimilarQuery,
     Timings,
+    UploadOptions,
 )
 from app.web.services import services
 
 api = APIBlueprint("search", __name__, url_prefix="/v1", abp_tags=[Tag(name="search")])
 
 _JSON_TEXT = {"type": "string", "contentMediaType": "application/json"}
+_TEXTS = ("text", "group_by", "cursor", "vector_dtype")
 _UPLOAD = docs.upload_of(
     properties={
         "k": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 10},
@@ -33,6 +37,14 @@ _UPLOAD = docs.upload_of(
         "max_distance": {"type": "number", "minimum": 0},
         "exclude": {**_JSON_TEXT, "description": "Ids to leave out, as a JSON list."},
         "recall": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "like": {**_JSON_TEXT, "description": "More positive examples: a JSON list of ids and vectors."},
+        "unlike": {**_JSON_TEXT, "description": "Negative examples: a JSON list of ids and vectors."},
+        "vector_dtype": {"type": "string", "enum": ["float32", "float16"], "description": "The floats inside base64."},
+        "text": {"type": "string", "description": "Words in caption and attributes; fused with the image."},
+        "diverse": {"type": "number", "minimum": 0, "maximum": 1},
+        "distinct": {"type": "number", "minimum": 0, "maximum": 2},
+        "group_by": {"type": "string", "description": "An attribute: the best result of each of its values."},
+        "cursor": {"type": "string", "description": "start, then the next_cursor of the page before."},
     }
 )
 
@@ -40,7 +52,7 @@ _UPLOAD = docs.upload_of(
 @api.post(
     "/search",
     operation_id="search",
-    summary="Search by a stored image, by a vector or by an uploaded picture",
+    summary="Search by stored images, vectors, an uploaded picture or words",
     responses={200: SearchAnswer, **docs.errors_of(400, 404, 413, 415)},
     openapi_extensions=docs.body_of((bodies.JSON, SearchBody), (bodies.MULTIPART, _UPLOAD)),
 )
@@ -53,31 +65,29 @@ def search_images(query: SearchQuery) -> Response:
     if bodies.is_multipart():
         return _by_upload(query, began)
     body = bodies.read_json(SearchBody)
-    options = _options(body, query)
     vector = None if body.vector is None else bodies.unit_vector(body.vector, body.vector_dtype)
+    wanted = _request(body, query, vector=vector, image_id=body.image_id)
     with services().database.connection() as conn:
         asked = time.perf_counter()
-        if vector is None:
-            answer = search.similar(conn, body.image_id or 0, **options)
-        else:
-            answer = search.search(conn, vector, **options)
+        found = request.run(conn, wanted)
         answered = time.perf_counter()
-    return _respond(answer, query, began=began, asked=asked, answered=answered)
+    return _respond(found, wanted, began=began, asked=asked, answered=answered)
 
 
 def _by_upload(query: SearchQuery, began: float) -> Response:
     settings = services().settings
-    data, options = bodies.read_upload(SearchOptions, max_bytes=settings.max_image_bytes)
+    data, options = bodies.read_upload(UploadOptions, max_bytes=settings.max_image_bytes, text_fields=_TEXTS)
     # What is no image is refused here, worker or not.
     image_header.read(data, max_pixels=settings.max_image_pixels)
     with services().database.connection() as conn:
         embedding_asked = time.perf_counter()
         vector = queries.embed(conn, data, timeout=settings.query_timeout)
         asked = time.perf_counter()
-        answer = search.search(conn, vector, **_options(options, query))
+        wanted = _request(options, query, vector=vector)
+        found = request.run(conn, wanted)
         answered = time.perf_counter()
     embed_ms = (asked - embedding_asked) * 1000
-    return _respond(answer, query, began=began, asked=asked, answered=answered, embed_ms=embed_ms)
+    return _respond(found, wanted, began=began, asked=asked, answered=answered, embed_ms=embed_ms)
 
 
 @api.get(
@@ -89,49 +99,66 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
 def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
     """The same search as POST /v1/search by image_id; the image itself is left out."""
     began = time.perf_counter()
-    options: Options = {
-        "k": query.k,
-        "filter": None if query.filter is None else filters.parse(query.filter),
-        "max_distance": query.max_distance,
-        "exclude": query.exclude,
-        "recall": query.recall,
-        "explain": query.explain,
-    }
+    wanted = Request(
+        image_id=path.image_id,
+        k=query.k,
+        filter=None if query.filter is None else filters.parse(query.filter),
+        max_distance=query.max_distance,
+        exclude=query.exclude,
+        recall=query.recall,
+        explain=query.explain,
+    )
     with services().database.connection() as conn:
         asked = time.perf_counter()
-        answer = search.similar(conn, path.image_id, **options)
+        found = request.run(conn, wanted)
         answered = time.perf_counter()
-    return _respond(answer, query, began=began, asked=asked, answered=answered)
+    return _respond(found, wanted, began=began, asked=asked, answered=answered)
 
 
-def _options(given: SearchOptions, query: SearchQuery) -> Options:
-    return {
-        "k": given.k,
-        "filter": given.filter,
-        "max_distance": given.max_distance,
-        "exclude": given.exclude,
-        "recall": given.recall,
-        "explain": query.explain,
-    }
+def _request(
+    given: SearchOptions, query: SearchQuery, *, vector: Embedding | None, image_id: int | None = None
+) -> Request:
+    return Request(
+        query=vector,
+        image_id=image_id,
+        like=[one for one in given.like if isinstance(one, int)],
+        unlike=[one for one in given.unlike if isinstance(one, int)],
+        like_embeddings=_embeddings("like", given.like, given.vector_dtype),
+        unlike_embeddings=_embeddings("unlike", given.unlike, given.vector_dtype),
+        text=given.text,
+        k=given.k,
+        filter=given.filter,
+        max_distance=given.max_distance,
+        exclude=given.exclude,
+        recall=given.recall,
+        diverse=given.diverse,
+        distinct=given.distinct,
+        group_by=given.group_by,
+        cursor=given.cursor,
+        explain=query.explain,
+    )
+
+
+def _embeddings(field: str, examples: list[Example], dtype: str) -> list[Embedding]:
+    return [
+        bodies.unit_vector(one, dtype, field=f"{field}.{at}")
+        for at, one in enumerate(examples)
+        if not isinstance(one, int)
+    ]
 
 
 def _respond(
-    answer: Answer, query: SearchQuery, *, began: float, asked: float, answered: float, embed_ms: float | None = None
+    found: Found, asked_for: Request, *, began: float, asked: float, answered: float, embed_ms: float | None = None
 ) -> Response:
-    body = SearchAnswer(
-        space=answer.space,
-        results=[
-            Result(
-                distance=neighbor.distance,
-                similarity=1 - neighbor.distance**2 / 2,
-                image=Image.model_validate(neighbor.image),
-            )
-            for neighbor in answer.neighbors
-        ],
-    )
+    body = SearchAnswer(space=found.space, results=[_result(hit, asked_for) for hit in found.hits])
+    # What was not asked for is left out of the answer.
+    if found.complete is not None:
+        body.complete = found.complete
+    if asked_for.cursor is not None:
+        body.next_cursor = found.next
     search_ms = (answered - asked) * 1000
-    if query.explain:
-        body.plan = answer.plan
+    if asked_for.explain:
+        body.plan = found.plan
         body.timings = Timings(
             embed_ms=None if embed_ms is None else round(embed_ms, 3),
             search_ms=round(search_ms, 3),
@@ -141,3 +168,16 @@ def _respond(
     stages = ([] if embed_ms is None else [("embed", embed_ms)]) + [("search", search_ms)]
     response.headers["Server-Timing"] = ", ".join(f"{name};dur={duration:.3f}" for name, duration in stages)
     return response
+
+
+def _result(hit: Hit, asked_for: Request) -> Result:
+    result = Result(
+        distance=hit.distance,
+        similarity=None if hit.distance is None else 1 - hit.distance**2 / 2,
+        image=Image.model_validate(hit.image),
+    )
+    if asked_for.text is not None:
+        result.score, result.text_score = hit.score, hit.text_score
+    if asked_for.group_by is not None:
+        result.group = hit.group
+    return result

@@ -16,6 +16,7 @@ ROUTES = {
     ("/v1/images/{image_id}", "delete"),
     ("/v1/images/{image_id}/similar", "get"),
     ("/v1/images/{image_id}/thumbnail", "get"),
+    ("/v1/duplicates", "get"),
     ("/v1/status", "get"),
     ("/healthz", "get"),
     ("/readyz", "get"),

@@ -74,3 +74,27 @@ def test_no_worker(client: FlaskClient) -> None:
     response = searched(client, encoded(picture(), "PNG"))
     refused(response, 503, "no_worker", "lookalike worker")
     assert int(response.headers["Retry-After"]) > 0
+
+
+def test_a_picture_with_words_examples_and_pages(served: FlaskClient) -> None:
+    image = served.get("/v1/images/3").json
+    data = Path(image["uri"]).read_bytes()
+    fused = searched(served, data, text=f'"{image["caption"]}"', k="1")
+    assert fused.status_code == 200, fused.text
+    assert fused.json["results"][0]["image"]["id"] == 3
+    assert fused.json["results"][0]["text_score"] > 0
+    examples = searched(served, data, like="[5]", unlike="[7]", k="100").json["results"]
+    assert {one["image"]["id"] for one in examples} == set(range(1, IMAGES + 1)) - {5, 7}
+    groups = searched(served, data, group_by="category").json["results"]
+    assert groups[0]["group"] == image["attributes"]["category"]
+    seen: list[int] = []
+    cursor = "start"
+    while cursor:
+        page = searched(served, data, cursor=cursor, k="5").json
+        seen += [one["image"]["id"] for one in page["results"]]
+        cursor = page["next_cursor"]
+    assert sorted(seen) == list(range(1, IMAGES + 1))
+    other = searched(
+        served, encoded(picture(), "PNG"), cursor=searched(served, data, cursor="start", k="5").json["next_cursor"]
+    )
+    refused(other, 422, "invalid_input", "the cursor belongs to another search")

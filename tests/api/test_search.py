@@ -107,8 +107,8 @@ def test_unknown_and_not_yet_embedded(reader: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({}, "takes one of image_id and vector"),
-        ({"image_id": 1, "vector": [1.0]}, "takes one of image_id and vector"),
+        ({}, "nothing to search for: give one of image_id, vector, like, text"),
+        ({"image_id": 1, "vector": [1.0]}, "vector and image_id cannot be combined: choose one"),
         ({"image_id": "1"}, "image_id: Input should be a valid integer"),
         ({"image_id": 2**63}, "image_id: Input should be less than"),
         ({"image_id": 1, "k": 0}, "k: Input should be greater than or equal to 1"),

@@ -1,0 +1,46 @@
+"""Groups of near-duplicates with their images, as the doors show them. Imports `explore` and `images`."""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from app import explore, images
+from app.db import Connection
+from app.records import Json, Neighbor
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group, named by its smallest id; the distance of each image is to the nearest other one of the group."""
+
+    group: int
+    images: list[Neighbor]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """How many groups there are, and those that were asked for."""
+
+    total: int
+    groups: list[Group]
+
+
+def groups(
+    conn: Connection,
+    *,
+    threshold: float = 0.35,
+    filter: Json | None = None,  # noqa: A002 — the name that search has
+    limit: int | None = None,
+) -> Groups:
+    """Return the groups of near-duplicates by their smallest id, `limit` of them; costs one index search an image."""
+    found = explore.near_duplicates(conn, threshold=threshold, filter=filter)
+    every = [(group, list(members)) for group, members in groupby(found, lambda one: one.group_id)]
+    wanted = every[:limit]
+    stored = {one.id: one for one in images.get_many(conn, [one.image_id for _, members in wanted for one in members])}
+    return Groups(
+        total=len(every),
+        groups=[
+            # An image deleted since the groups were found is left out.
+            Group(group, [Neighbor(one.distance, stored[one.image_id]) for one in members if one.image_id in stored])
+            for group, members in wanted
+        ],
+    )

@@ -1,0 +1,259 @@
+"""A search as users ask for it: which options go together, and which SQL function answers. Imports `cursor`,
+`explore`, `search`, `spaces`.
+
+The doors (CLI, HTTP) differ in how they read a request and show what was found; what it means is here, once. The
+options text, diverse, distinct, group_by and cursor choose another SQL function each, so that only one of them can be
+given; k, filter and exclude go with all.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypedDict
+
+import numpy as np
+
+from app import cursor as cursors
+from app import explore, search, spaces
+from app.db import Connection
+from app.errors import InvalidInputError
+from app.records import Embedding, Image, Json, Neighbor
+
+MAX_K = 10_000
+
+# Each by a SQL function of its own.
+_MODES = ("text", "diverse", "distinct", "group_by", "cursor")
+# What gives a search its embedding; an uploaded or read image is `query`, as a vector is.
+_SUBJECTS = frozenset({"query", "image_id", "like"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A search: by an embedding, a stored image, examples and words; options as in the SQL functions.
+
+    `diverse` is lambda of lookalike.search_diverse, `distinct` the threshold of lookalike.search_distinct, `cursor`
+    "start" or the `next` of the page before.
+    """
+
+    query: Embedding | None = None
+    image_id: int | None = None
+    like: Sequence[int] = ()
+    unlike: Sequence[int] = ()
+    like_embeddings: Sequence[Embedding] = ()
+    unlike_embeddings: Sequence[Embedding] = ()
+    text: str | None = None
+    k: int = 10
+    filter: Json | None = None
+    max_distance: float | None = None
+    exclude: Sequence[int] = ()
+    recall: float | None = None
+    diverse: float | None = None
+    distinct: float | None = None
+    group_by: str | None = None
+    cursor: str | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An image found; a score where words were searched for, a distance where it has one."""
+
+    image: Image
+    distance: float | None
+    score: float | None = None
+    text_score: float | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a request, in the order of the SQL function that gave it.
+
+    `space` is None where words alone were searched for. `complete`, of a search within max_distance: whether these are
+    all; None where that was not asked or not proven. `next`: the cursor of the page that follows; None on the last.
+    """
+
+    hits: list[Hit]
+    space: str | None
+    plan: Json | None = None
+    complete: bool | None = None
+    next: str | None = None
+
+
+class _Options(TypedDict):
+    """What most of the SQL functions take."""
+
+    k: int
+    filter: Json | None
+    max_distance: float | None
+    exclude: Sequence[int]
+    recall: float | None
+
+
+def contradiction(given: Collection[str], called: Callable[[str], str] = str) -> str | None:
+    """Say why these options of a request do not make one search, or return None.
+
+    `given` are names of Request's fields (like and unlike for embeddings too); `called` is how the door calls them.
+    """
+    for first, second in (*combinations(_MODES, 2), ("text", "max_distance")):
+        if first in given and second in given:
+            return f"{called(first)} and {called(second)} cannot be combined: choose one"
+    if {"query", "image_id"} <= set(given):
+        return (
+            f"{called('query')} and {called('image_id')} cannot be combined: choose one; the other can be in"
+            f" {called('like')}"
+        )
+    if not _SUBJECTS.intersection(given):
+        # A door may have one name for two of them.
+        positive = ", ".join(dict.fromkeys(called(name) for name in ("image_id", "query", "like")))
+        if "unlike" in given:
+            return f"{called('unlike')} needs a positive example beside it: one of {positive}"
+        if "text" not in given:
+            return f"nothing to search for: give one of {positive}, {called('text')}"
+        if "recall" in given:
+            return f"{called('text')} alone and {called('recall')} cannot be combined: words are searched exactly"
+    return None
+
+
+def run(conn: Connection, request: Request) -> Found:
+    """Answer a request, in autocommit by one statement or a few; the errors are those of the SQL functions."""
+    problem = contradiction(_given(request))
+    if problem:
+        raise InvalidInputError(problem)
+    if not _SUBJECTS.intersection(_given(request)):
+        return _by_words(conn, request)
+    if not _given(request) - {"image_id", "query", "recall"}:
+        return _plain(conn, request)
+    query, options = _resolved(conn, request)
+    if request.cursor is not None:
+        return _page(conn, query, options, request.cursor)
+    if request.text is not None:
+        return _fused(conn, query, options, request.text)
+    if request.group_by is not None:
+        groups = explore.grouped(conn, query, group_by=request.group_by, **options)
+        hits = [Hit(one.neighbor.image, one.neighbor.distance, group=one.group) for one in groups]
+        return Found(hits, _space(conn))
+    if request.diverse is not None:
+        return Found(_hits(explore.diverse(conn, query, relevance=request.diverse, **options)), _space(conn))
+    if request.distinct is not None:
+        return Found(_hits(explore.distinct(conn, query, threshold=request.distinct, **options)), _space(conn))
+    return _radius(conn, query, options, explain=request.explain)
+
+
+def _given(request: Request) -> set[str]:
+    """The names of what decides the kind of search."""
+    names = ("query", "image_id", "text", "max_distance", "recall", "diverse", "distinct", "group_by", "cursor")
+    given = {name for name in names if getattr(request, name) is not None}
+    given |= {"like"} if request.like or request.like_embeddings else set()
+    return given | ({"unlike"} if request.unlike or request.unlike_embeddings else set())
+
+
+def _by_words(conn: Connection, request: Request) -> Found:
+    matches = explore.text(conn, request.text or "", k=request.k, filter=request.filter, exclude=request.exclude)
+    return Found([Hit(one.image, None, one.score, one.text_score) for one in matches], space=None)
+
+
+def _plain(conn: Connection, request: Request) -> Found:
+    options: search.Options = {
+        "k": request.k,
+        "filter": request.filter,
+        "exclude": request.exclude,
+        "recall": request.recall,
+        "explain": request.explain,
+    }
+    if request.query is not None:
+        answer = search.search(conn, request.query, **options)
+    else:
+        answer = search.similar(conn, request.image_id or 0, **options)
+    return Found(_hits(answer.neighbors), answer.space, answer.plan)
+
+
+def _resolved(conn: Connection, request: Request) -> tuple[Embedding, _Options]:
+    """The embedding to search by, and the options with what to leave out: what is searched by does not find itself."""
+    stored = [] if request.image_id is None else [request.image_id]
+    options: _Options = {
+        "k": request.k,
+        "filter": request.filter,
+        "max_distance": request.max_distance,
+        "exclude": [*request.exclude, *stored, *request.like, *request.unlike],
+        "recall": request.recall,
+    }
+    if not {"like", "unlike"} & _given(request):
+        query = explore.embedding_of(conn, stored[0]) if request.query is None else request.query
+        return query, options
+    given = [] if request.query is None else [request.query]
+    query = explore.example_query(
+        conn,
+        like=[*stored, *request.like],
+        unlike=request.unlike,
+        like_embeddings=[*given, *request.like_embeddings],
+        unlike_embeddings=request.unlike_embeddings,
+    )
+    return query, options
+
+
+def _page(conn: Connection, query: Embedding, options: _Options, cursor: str) -> Found:
+    space = spaces.active(conn)
+    limits = {name: value for name, value in options.items() if name in ("filter", "max_distance")}
+    # The embedding as the database gets it. k may change from page to page.
+    embedding = np.asarray(query, "<f2").tobytes()
+    asked = cursors.fingerprint(embedding, space.id, space.fingerprint, limits, sorted(set(options["exclude"])))
+    page = explore.page(
+        conn,
+        query,
+        k=options["k"],
+        filter=options["filter"],
+        after=cursors.read(cursor, asked),
+        max_distance=options["max_distance"],
+        exclude=options["exclude"],
+    )
+    following = None if page.next is None else cursors.write(page.next, asked)
+    return Found(_hits(page.neighbors), space.name, next=following)
+
+
+def _fused(conn: Connection, query: Embedding, options: _Options, words: str) -> Found:
+    matches = explore.fused(
+        conn,
+        query,
+        words,
+        k=options["k"],
+        filter=options["filter"],
+        exclude=options["exclude"],
+        recall=options["recall"],
+    )
+    return Found([Hit(one.image, one.distance, one.score, one.text_score) for one in matches], _space(conn))
+
+
+def _radius(conn: Connection, query: Embedding, options: _Options, *, explain: bool) -> Found:
+    """The k nearest, within max_distance where there is one, and whether these are all within it.
+
+    One row too many proves that they are not all, at the cost of an index search. Only where there is none, and the
+    search was not exact, has an exact scan to prove that nothing is missing; a recall below 1 asks to do without.
+    """
+    k, limit, recall = options["k"], options["max_distance"], options["recall"]
+    if limit is None:
+        answer = search.search(conn, query, **options, explain=explain)
+        return Found(_hits(answer.neighbors), answer.space, answer.plan)
+    one_more: _Options = {**options, "k": min(k + 1, MAX_K)}
+    answer = search.search(conn, query, **one_more, explain=True)
+    neighbors, plan, complete = answer.neighbors[:k], dict(answer.plan), None
+    if len(answer.neighbors) > k:
+        complete = False
+    elif plan["proven"] and len(answer.neighbors) < MAX_K:
+        complete = True
+    elif recall is None or recall == 1:
+        found = explore.within(
+            conn, query, max_distance=limit, filter=options["filter"], max_rows=k, exclude=options["exclude"]
+        )
+        neighbors, complete = found.neighbors, found.complete
+        plan |= {"strategy": "index, then exact", "reason": "all within max_distance", "proven": True}
+    plan |= {"rows": len(neighbors), "truncated": len(neighbors) == k if complete is None else not complete}
+    return Found(_hits(neighbors), answer.space, plan, complete=complete)
+
+
+def _space(conn: Connection) -> str:
+    return spaces.active(conn).name
+
+
+def _hits(neighbors: list[Neighbor]) -> list[Hit]:
+    return [Hit(one.image, one.distance) for one in neighbors]

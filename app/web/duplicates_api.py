@@ -1,0 +1,52 @@
+"""GET /v1/duplicates. Imports `duplicates`, `errors`, `filters`, `web`."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from psycopg.errors import QueryCanceled
+
+from app import duplicates, filters
+from app.errors import DatabaseUnavailableError
+from app.web import bodies, docs
+from app.web.models import DuplicateGroup, DuplicateImage, DuplicatesAnswer, DuplicatesQuery, Image
+from app.web.services import services
+
+api = APIBlueprint("duplicates", __name__, url_prefix="/v1", abp_tags=[Tag(name="search")])
+
+
+@api.get(
+    "/duplicates",
+    operation_id="duplicates",
+    summary="Groups of near-duplicates",
+    responses={200: DuplicatesAnswer, **docs.errors_of()},
+)
+def list_duplicates(query: DuplicatesQuery) -> Response:
+    """Costs one index search an image that passes the filter.
+
+    503 where that takes longer than a request may: narrow it by a filter, or use `lookalike duplicates`.
+    """
+    filter_ = None if query.filter is None else filters.parse(query.filter)
+    try:
+        with services().database.connection() as conn:
+            found = duplicates.groups(conn, threshold=query.threshold, filter=filter_, limit=query.limit)
+    except DatabaseUnavailableError as error:
+        if isinstance(error.__cause__, QueryCanceled):
+            raise DatabaseUnavailableError(
+                "comparing that many images takes longer than a request may; send a filter that fewer pass, or run"
+                ' "lookalike duplicates"'
+            ) from error
+        raise
+    answer = DuplicatesAnswer(
+        total=found.total,
+        groups=[
+            DuplicateGroup(
+                group=one.group,
+                images=[
+                    DuplicateImage(distance=image.distance, image=Image.model_validate(image.image))
+                    for image in one.images
+                ],
+            )
+            for one in found.groups
+        ],
+    )
+    return Response(answer.model_dump_json(), mimetype=bodies.JSON)
