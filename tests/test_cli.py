@@ -39,6 +39,11 @@ COMMANDS = [
 @pytest.fixture
 def lookalike(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Command:
     """Run a command of the CLI in this process, on the test's database; stdout and stderr apart."""
+    return runner(monkeypatch, database_url)
+
+
+def runner(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Command:
+    """Return what runs a command of the CLI in this process, on this database; stdout and stderr apart."""
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", database_url)
     monkeypatch.setenv("COLUMNS", "100")
 
@@ -493,11 +498,13 @@ def test_an_unknown_database_is_named(lookalike: Command, database_url: str) -> 
 def test_duplicates_are_listed_by_group(lookalike: Command, gallery: list[int]) -> None:
     rows = [line.split() for line in lookalike("duplicates", "--threshold", "0.8").stdout.splitlines()[1:]]
     assert [row[:3] for row in rows] == [[str(gallery[0]), str(one), "0.7653"] for one in gallery[:3]]
-    (group,) = json.loads(
+    found = json.loads(
         lookalike("duplicates", "--threshold", 0.8, "--where", '{"price": {"$gte": 1}}', "--json").stdout
     )
+    assert found["total"] == 1
+    (group,) = found["groups"]
     assert group["group"] == gallery[1]
-    assert [one["image_id"] for one in group["images"]] == gallery[1:3]
+    assert [one["image"]["id"] for one in group["images"]] == gallery[1:3]
     none = lookalike("duplicates", "--threshold", 0.1)
     assert none.exit_code == 0
     assert none.stderr == "no two images within 0.1 of each other\n"

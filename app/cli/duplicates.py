@@ -1,12 +1,11 @@
-"""`lookalike duplicates`. Imports `explore`, `filters`, `images` and `cli`."""
+"""`lookalike duplicates`. Imports `duplicates`, `filters` and `cli`."""
 
-from itertools import groupby
 from typing import Annotated
 
 import typer
 
 from app.cli import output, session
-from app.cli.text import Json, examples
+from app.cli.text import examples
 
 EPILOG = examples(
     "lookalike duplicates                       groups of images that look the same",
@@ -25,27 +24,28 @@ def duplicates(
     where: Annotated[
         str | None, typer.Option(metavar="JSON", help="Only images whose attributes and columns fit this filter.")
     ] = None,
-    json: Json = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many groups, those of the smallest ids.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /v1/duplicates answers.")] = False,
 ) -> None:
     """List groups of near-duplicates."""
-    from app import explore, filters, images
+    from app import duplicates as domain
+    from app import filters
 
     filter_ = filters.parse(where) if where is not None else None
     with session.connection() as conn:
-        found = explore.near_duplicates(conn, threshold=threshold, filter=filter_)
-        stored = {one.id: one for one in images.get_many(conn, [one.image_id for one in found])}
+        found = domain.groups(conn, threshold=threshold, filter=filter_, limit=limit)
     if json:
-        groups = groupby(found, lambda one: one.group_id)
-        output.as_json([{"group": group, "images": list(members)} for group, members in groups])
+        output.as_json(found)
         return
     output.table(
         [">group", ">id", ">distance", "uri"],
-        # An image deleted since the groups were found is left out.
         [
-            (one.group_id, one.image_id, f"{one.distance:.4f}", stored[one.image_id].uri)
-            for one in found
-            if one.image_id in stored
+            (group.group, one.image.id, f"{one.distance:.4f}", one.image.uri)
+            for group in found.groups
+            for one in group.images
         ],
     )
-    if not found:
+    if not found.groups:
         output.say(f"no two images within {threshold:g} of each other")
+    elif len(found.groups) < found.total:
+        output.say(f"{len(found.groups):,} of {found.total:,} groups; more by --limit")

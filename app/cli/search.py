@@ -1,4 +1,4 @@
-"""`lookalike search`. Imports `filters`, `queries`, `search`, `sql` and `cli`."""
+"""`lookalike search`. Imports `filters`, `queries`, `request`, `sql` and `cli`."""
 
 import re
 from pathlib import Path
@@ -6,60 +6,158 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli import output, session
+from app.cli import output, results, session
 from app.cli.text import examples
 from app.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.records import Answer, Embedding, Json
+    from app.records import Embedding
+    from app.request import Request
 
 EPILOG = examples(
     "lookalike search cat.jpg                     a file: a worker embeds it, one must be alive",
     "lookalike search 42 -k 5                     an image that is stored; ./42 is a file of that name",
     'lookalike search 42 --where \'{"category": "animals", "price": {"$lt": 100}}\'',
     "lookalike search 42 --max-distance 0.7 --json",
+    "lookalike search --text 'red teapot'         by caption and attributes",
+    "lookalike search cat.jpg --text kitten       by look and words together",
+    "lookalike search --like 4 --like 8 --unlike 15",
+    "lookalike search 42 --group-by product       the best of each product",
+    "lookalike search 42 --after start            the first page, then --after CURSOR",
     "lookalike search 42 --sql | lookalike psql   the same search as SQL",
     after="""
-Distance is L2 between unit vectors, 0 to 2; cosine similarity is 1 - distance²/2. Exit codes: 0 also where nothing
-was found; 1 no such image, no live worker, a bad filter.
+Distance is L2 between unit vectors, 0 to 2; cosine similarity is 1 - distance²/2. Of --text, --diverse, --distinct,
+--group-by and --after one can be given; -k, --where and --exclude go with all. With --max-distance stderr, or
+"complete" in JSON, says whether these are all within it; --recall below 1 does without that proof and is faster.
+--diverse 1 is the plain order, 0 the most diverse. Pages are exact: none repeats or leaves out an image.
+
+Exit codes: 0 also where nothing was found; 1 no such image, no live worker, a bad filter; 2 options that contradict
+each other.
 """,
 )
 
+# How contradictions name what app.request calls otherwise.
+_NAMES = {"query": "IMAGE|ID", "image_id": "IMAGE|ID", "cursor": "--after"}
+# What only a plain search has.
+_PLAIN = {
+    "--explain": ("text", "diverse", "distinct", "group_by", "cursor"),
+    "--sql": ("text", "diverse", "distinct", "group_by", "cursor", "like", "unlike", "recall"),
+}
+
 
 def search(
-    subject: Annotated[str, typer.Argument(metavar="IMAGE|ID", help="An image file, or the id of a stored image.")],
+    ctx: typer.Context,
+    subject: Annotated[
+        str | None, typer.Argument(metavar="IMAGE|ID", help="An image file, or the id of a stored image.")
+    ] = None,
     where: Annotated[
         str | None, typer.Option(metavar="JSON", help="Only images whose attributes and columns fit this filter.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="How many.")] = 10,
     max_distance: Annotated[float | None, typer.Option(min=0, help="Leave out what is farther away.")] = None,
+    exclude: Annotated[list[int] | None, typer.Option(metavar="ID", help="Leave out this image; repeatable.")] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="Search captions and attributes; with an image, by both.")
+    ] = None,
+    like: Annotated[
+        list[str] | None, typer.Option(metavar="IMAGE|ID", help="A positive example more; repeatable.")
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option(metavar="IMAGE|ID", help="A negative example; repeatable.")
+    ] = None,
+    diverse: Annotated[
+        float | None, typer.Option(metavar="LAMBDA", min=0, max=1, help="Near, yet unlike each other.")
+    ] = None,
+    distinct: Annotated[
+        float | None,
+        typer.Option(metavar="THRESHOLD", min=0, max=2, help="No two within this distance; near-duplicates: 0.35."),
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="ATTRIBUTE", help="The best result of each value of an attribute.")
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="Page by page: start, then what the last page said.")
+    ] = None,
+    recall: Annotated[float | None, typer.Option(help="Share of the true neighbours to find; default 0.99.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say how it was searched.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, to paste into psql; do not run it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, as the API answers.")] = False,
 ) -> None:
-    """Find the images that look most like a file or like a stored image, nearest first."""
-    from app import filters
-    from app import search as domain
+    """Find the images that look most like a file, stored images or examples, or whose words fit; nearest first."""
+    from app import filters, request
 
+    options = {
+        "text": _utf8("--text", text),
+        "max_distance": max_distance,
+        "recall": recall,
+        "diverse": diverse,
+        "distinct": distinct,
+        "group_by": _utf8("--group-by", group_by),
+        "cursor": after,
+    }
+    examples_ = {"image_id": subject, "like": like or None, "unlike": unlike or None}
+    given = {name for name, value in (options | examples_).items() if value is not None}
+    for beyond in (one for one in exclude or () if not -(2**63) <= one < 2**63):
+        ctx.fail(f"--exclude {beyond}: no image has such an id")
+    _refuse_contradiction(ctx, given, {"--explain": explain, "--sql": sql, "--json": json})
     filter_ = filters.parse(where) if where is not None else None
-    image_id = int(subject) if re.fullmatch(r"[0-9]{1,18}", subject) else None
-    image = None if image_id is not None else _read(subject)
+    searched, liked, unliked = (
+        [_example(one) for one in several]
+        for several in ([] if subject is None else [subject], like or [], unlike or [])
+    )
     with session.connection() as conn:
-        query = None if image is None else _embed(conn, image)
+        asked = request.Request(
+            query=next(iter(_embedded(conn, searched)), None),
+            image_id=next(iter(_ids(searched)), None),
+            like=_ids(liked),
+            unlike=_ids(unliked),
+            like_embeddings=_embedded(conn, liked),
+            unlike_embeddings=_embedded(conn, unliked),
+            k=k,
+            filter=filter_,
+            exclude=exclude or (),
+            explain=explain,
+            **options,  # type: ignore[arg-type]
+        )
         if sql:
-            output.out(_statement(conn, image_id, query, k, filter_, max_distance))
+            output.out(_statement(conn, asked))
             return
-        if query is not None:
-            answer = domain.search(conn, query, k=k, filter=filter_, max_distance=max_distance, explain=explain)
-        else:
-            answer = domain.similar(
-                conn, int(image_id or 0), k=k, filter=filter_, max_distance=max_distance, explain=explain
-            )
+        found = request.run(conn, asked)
     if json:
-        output.as_json(_result(answer, explain=explain))
+        output.as_json(results.as_json(found, asked))
     else:
-        _print(answer, explain=explain)
+        results.show(found, asked)
+
+
+def _option(name: str) -> str:
+    return _NAMES.get(name, "--" + name.replace("_", "-"))
+
+
+def _refuse_contradiction(ctx: typer.Context, given: set[str], flags: dict[str, bool]) -> None:
+    from app import request
+
+    problem = request.contradiction(given, _option)
+    clashes = [
+        (flag, _option(name)) for flag, names in _PLAIN.items() if flags[flag] for name in names if name in given
+    ]
+    clashes += [("--sql", other) for other in ("--explain", "--json") if flags["--sql"] and flags[other]]
+    if not problem and clashes:
+        problem = "{} and {} cannot be combined".format(*clashes[0])
+    if problem:
+        ctx.fail(problem)
+
+
+def _utf8(option: str, value: str | None) -> str | None:
+    # An argument that is not UTF-8 comes as halves of surrogate pairs.
+    if value is not None and not value.isascii() and value.encode(errors="replace").decode() != value:
+        raise InvalidInputError(f"{option} is not UTF-8: {value}")
+    return value
+
+
+def _example(name: str) -> int | bytes:
+    """The id of a stored image, or the bytes of a file."""
+    return int(name) if re.fullmatch(r"[0-9]{1,18}", name) else _read(name)
 
 
 def _read(name: str) -> bytes:
@@ -76,32 +174,32 @@ def _read(name: str) -> bytes:
         raise InvalidInputError(f"{name} is no image file ({reason}), and no id of an image") from error
 
 
-def _embed(conn: "Connection", image: bytes) -> "Embedding":
+def _ids(given: list[int | bytes]) -> list[int]:
+    return [one for one in given if isinstance(one, int)]
+
+
+def _embedded(conn: "Connection", given: list[int | bytes]) -> "list[Embedding]":
     from app import queries
 
-    return queries.embed(conn, image, timeout=session.settings().query_timeout)
+    return [
+        queries.embed(conn, one, timeout=session.settings().query_timeout) for one in given if isinstance(one, bytes)
+    ]
 
 
-def _statement(
-    conn: "Connection",
-    image_id: int | None,
-    query: "Embedding | None",
-    k: int,
-    filter_: "Json | None",
-    max_distance: float | None,
-) -> str:
+def _statement(conn: "Connection", asked: "Request") -> str:
     from psycopg import sql as pgsql
     from psycopg.types.json import Jsonb
 
     from app import sql
 
-    name = "analyst_similar" if query is None else "analyst_search"
+    name = "analyst_similar" if asked.query is None else "analyst_search"
     values: dict[str, object] = {
-        "image_id": image_id,
-        "query": None if query is None else "[" + ",".join(f"{value:.7g}" for value in query) + "]",
-        "k": k,
-        "filter": None if filter_ is None else Jsonb(filter_),
-        "max_distance": max_distance,
+        "image_id": asked.image_id,
+        "query": None if asked.query is None else "[" + ",".join(f"{value:.7g}" for value in asked.query) + "]",
+        "k": asked.k,
+        "filter": None if asked.filter is None else Jsonb(asked.filter),
+        "max_distance": asked.max_distance,
+        "exclude": list(asked.exclude) or None,
     }
     # The variables of the file are those that psql would fill in by itself: :'name'.
     return re.sub(
@@ -109,33 +207,3 @@ def _statement(
         lambda variable: pgsql.Literal(values[variable[1]]).as_string(conn),
         sql.text(f"queries/{name}.sql").strip(),
     )
-
-
-def _result(answer: "Answer", *, explain: bool) -> dict[str, object]:
-    result: dict[str, object] = {
-        "space": answer.space,
-        "results": [
-            {"distance": one.distance, "similarity": 1 - one.distance**2 / 2, "image": one.image}
-            for one in answer.neighbors
-        ],
-    }
-    return {**result, "plan": answer.plan} if explain else result
-
-
-def _print(answer: "Answer", *, explain: bool) -> None:
-    output.table(
-        [">id", ">distance", "caption", "uri"],
-        [
-            (one.image.id, f"{one.distance:.4f}", one.image.caption and _short(one.image.caption), one.image.uri)
-            for one in answer.neighbors
-        ],
-    )
-    if not answer.neighbors:
-        output.say(f"nothing found in space {answer.space}")
-    if explain:
-        output.out("")
-        output.table(["", "plan"], [(name, value) for name, value in answer.plan.items()])
-
-
-def _short(caption: str, most: int = 40) -> str:
-    return caption if len(caption) <= most else caption[: most - 1] + "…"

@@ -1,0 +1,76 @@
+"""How the results of a search are printed. Imports `request` and `cli.output`."""
+
+from typing import TYPE_CHECKING
+
+from app.cli import output
+
+if TYPE_CHECKING:
+    from app.request import Found, Hit, Request
+
+
+def as_json(found: "Found", asked: "Request") -> dict[str, object]:
+    """Return what the API answers: what was not asked for is left out."""
+    result: dict[str, object] = {"space": found.space, "results": [_result(hit, asked) for hit in found.hits]}
+    if found.complete is not None:
+        result["complete"] = found.complete
+    if asked.cursor is not None:
+        result["next_cursor"] = found.next
+    if asked.explain:
+        result["plan"] = found.plan
+    return result
+
+
+def _result(hit: "Hit", asked: "Request") -> dict[str, object]:
+    result: dict[str, object] = {
+        "distance": hit.distance,
+        "similarity": None if hit.distance is None else 1 - hit.distance**2 / 2,
+    }
+    if asked.text is not None:
+        result |= {"score": hit.score, "text_score": hit.text_score}
+    if asked.group_by is not None:
+        result["group"] = hit.group
+    return {**result, "image": hit.image}
+
+
+def show(found: "Found", asked: "Request") -> None:
+    """Print a table to stdout; on stderr whether it is all, and how to go on."""
+    columns = [">id", ">distance", "caption", "uri"]
+    if asked.text is not None:
+        columns[1:2] = [">score", ">text score"] if found.space is None else [">score", ">distance", ">text score"]
+    if asked.group_by is not None:
+        columns = ["group", *columns]
+    output.table(columns, [[_cell(hit, column) for column in columns] for hit in found.hits])
+    if not found.hits:
+        output.say("nothing found" if found.space is None else f"nothing found in space {found.space}")
+    elif found.complete:
+        output.say(f"complete: these are all within {asked.max_distance:g}")
+    elif found.complete is False:
+        output.say(f"truncated: more images lie within {asked.max_distance:g}; see them by a larger -k")
+    if found.next is not None:
+        output.say(f"next page: --after {found.next}")
+    elif asked.cursor is not None:
+        output.say("that was the last page")
+    if asked.explain:
+        output.out("")
+        output.table(["", "plan"], [(name, value) for name, value in (found.plan or {}).items()])
+
+
+def _cell(hit: "Hit", column: str) -> object:
+    values = {
+        "group": hit.group,
+        ">id": hit.image.id,
+        ">distance": _number(hit.distance),
+        ">score": _number(hit.score),
+        ">text score": _number(hit.text_score),
+        "caption": hit.image.caption and _short(hit.image.caption),
+        "uri": hit.image.uri,
+    }
+    return values[column]
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"
+
+
+def _short(caption: str, most: int = 40) -> str:
+    return caption if len(caption) <= most else caption[: most - 1] + "…"
