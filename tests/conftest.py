@@ -1,6 +1,7 @@
 """A real embedded PostgreSQL for the session; for each test a database of its own, cloned from a migrated template."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -22,6 +23,12 @@ TEMPLATE = "lookalike_template"
 
 # Durability is not what is tested here, and several test processes share two cores.
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "256MB"}
+
+
+def pytest_configure() -> None:
+    """Let children be interrupted, also where these tests run in the background, whose shell has SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_connections_cut_by_the_server_are_replaced(client: FlaskClient, gallery
     assert client.get("/v1/images/1").status_code == 200
     with psycopg.connect(gallery_url, autocommit=True) as conn:
         conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
             "WHERE application_name = 'lookalike api' AND datname = current_database()"
         )
     assert client.get("/v1/images/1").status_code == 200
