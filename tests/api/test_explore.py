@@ -2,6 +2,7 @@
 
 import base64
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,24 @@ def test_duplicates(client: FlaskClient, gallery_url: str) -> None:
     limited = client.get("/v1/duplicates?threshold=0.001&limit=1").json
     assert (limited["total"], len(limited["groups"])) == (2, 1)
     assert client.get('/v1/duplicates?threshold=0.001&filter={"color":"red"}').json["total"] == 0
+
+
+def test_duplicates_that_take_too_long(client: FlaskClient, gallery_url: str) -> None:
+    with db.connect(gallery_url) as holder, ThreadPoolExecutor(1) as threads:
+        holder.execute("LOCK TABLE lookalike.images")
+        answer = threads.submit(client.get, "/v1/duplicates")
+        cancelled = False
+        while not cancelled and not answer.done():
+            # What the statement's time limit does to it.
+            row = holder.execute(
+                "SELECT bool_or(pg_cancel_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'lookalike api' AND datname = current_database()"
+                " AND wait_event_type = 'Lock'"
+            ).fetchone()
+            cancelled = bool(row and row[0])
+            # Within a transaction the activity is otherwise read once.
+            holder.execute("SELECT pg_stat_clear_snapshot()")
+        refused(answer.result(), 503, "database_unavailable", "send a filter", '"lookalike duplicates"')
 
 
 @pytest.mark.parametrize(
