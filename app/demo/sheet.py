@@ -62,9 +62,7 @@ def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: Row, top: int) 
         _draw_tile(sheet, pen, tile, (left + place * (CELL + GAP), top + 30), LINE)
 
 
-def _draw_tile(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int], border: str
-) -> None:
+def _draw_tile(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int], border: str) -> None:
     x, y = corner
     with Image.open(tile.path) as picture:
         fitted = ImageOps.contain(picture.convert("RGB"), (CELL - 12, CELL - 12))
@@ -83,9 +81,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _fit(
-    pen: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> str:
+def _fit(pen: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """Shorten a text to this many pixels."""
     if pen.textlength(text, font) <= width:
         return text
