@@ -84,8 +84,10 @@ BEGIN
                 exact_ms := 0.5 + passing * row_ms / 10 + CASE WHEN no_index THEN total * filter_row_ms
                     ELSE least(total * filter_row_ms, greatest(index_ms, passing * filter_row_ms)) END;
             END IF;
-            -- Sixty rows are a small sample of the neighbourhood: only a clear case is decided on them.
-            IF (reach - scanned) * row_ms > exact_ms * (CASE WHEN scanned <= 60 THEN 1.5 ELSE 1 END) THEN
+            -- Sixty rows are a small sample of the neighbourhood: only a clear case is decided on them. And a promise
+            -- of being there soon is not believed for ever: where exactly k rows pass, it is made at every look.
+            IF (reach - scanned) * row_ms > exact_ms * (CASE WHEN scanned <= 60 THEN 1.5 ELSE 1 END)
+               OR (found < k AND scanned * row_ms > 1.5 * exact_ms) THEN
                 verdict := 'exact promised to be faster';
                 EXIT;
             END IF;
