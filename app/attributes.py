@@ -1,13 +1,14 @@
-"""Attribute indexes: the expression indexes, one an attribute and type, that filters use. Imports `db` and `errors`."""
+"""Attribute indexes: the expression indexes, one an attribute and type, that filters use. Imports `db`,
+`errors` and `sql`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import LiteralString
 
-from psycopg import sql
+from psycopg import sql as pgsql
 
-from app import db
+from app import db, sql
 from app.errors import ConflictError, NotFoundError
 
 TYPES = ("numeric", "text", "boolean", "timestamp", "text[]")
@@ -55,10 +56,7 @@ def add(connection: db.Connection, name: str, type: str) -> AttributeIndex:  # n
 def ls(connection: db.Connection) -> list[AttributeIndex]:
     """Return the attribute indexes, finished or not, by name and type."""
     with db.translated():
-        rows = connection.execute(
-            "SELECT name, kind, index_name, valid, size_bytes, scans FROM lookalike.attribute_indexes()"
-        ).fetchall()
-    return [_record(row) for row in rows]
+        return _read(connection)
 
 
 def drop(connection: db.Connection, name: str) -> list[AttributeIndex]:
@@ -68,12 +66,7 @@ def drop(connection: db.Connection, name: str) -> list[AttributeIndex]:
     another session builds or drops one. Filters answer the same without it, only slower.
     """
     with db.translated(), _alone(connection):
-        rows = connection.execute(
-            "SELECT name, kind, index_name, valid, size_bytes, scans FROM lookalike.attribute_indexes()"
-            " WHERE path = lookalike.attribute_path(%s)",
-            (name,),
-        ).fetchall()
-        dropped = [_record(row) for row in rows]
+        dropped = _read(connection, name)
         for one in dropped:
             _drop_index(connection, one.index)
     if not dropped:
@@ -81,11 +74,16 @@ def drop(connection: db.Connection, name: str) -> list[AttributeIndex]:
     return dropped
 
 
+def _read(connection: db.Connection, name: str | None = None) -> list[AttributeIndex]:
+    rows = connection.execute(sql.query("attribute_indexes"), {"name": name}).fetchall()
+    return [_record(row) for row in rows]
+
+
 @contextmanager
 def _alone(connection: db.Connection) -> Iterator[None]:
     # Not a lock that waits: a waiting session holds a snapshot, for which a CONCURRENTLY build would wait in turn.
     key: LiteralString = "hashtextextended('lookalike.attribute_indexes', 0)"
-    row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(sql.SQL(key))).fetchone()
+    row = connection.execute(pgsql.SQL("SELECT pg_try_advisory_lock({})").format(pgsql.SQL(key))).fetchone()
     if row is None or not row[0]:
         raise ConflictError("another session is building or dropping an attribute index; try again when it is done")
     try:
@@ -95,7 +93,7 @@ def _alone(connection: db.Connection) -> Iterator[None]:
     finally:
         if not connection.closed:
             connection.execute("RESET statement_timeout")
-            connection.execute(sql.SQL("SELECT pg_advisory_unlock({})").format(sql.SQL(key)))
+            connection.execute(pgsql.SQL("SELECT pg_advisory_unlock({})").format(pgsql.SQL(key)))
 
 
 def _find(connection: db.Connection, index: str) -> AttributeIndex | None:
@@ -103,7 +101,7 @@ def _find(connection: db.Connection, index: str) -> AttributeIndex | None:
 
 
 def _drop_index(connection: db.Connection, index: str) -> None:
-    connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("lookalike", index)))
+    connection.execute(pgsql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(pgsql.Identifier("lookalike", index)))
 
 
 def _text(connection: db.Connection, query: LiteralString, *parameters: str) -> str:

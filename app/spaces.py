@@ -1,4 +1,4 @@
-"""Embedding spaces: list, create, activate. Imports `db`, `errors`, `records` and `sql`."""
+"""Embedding spaces: list, create. Imports `db`, `errors`, `records` and `sql`."""
 
 import time
 
@@ -71,12 +71,6 @@ def create(
         space = get(conn, name)
         conn.execute(sql.query("enqueue_missing"), {"space_id": space.id, "most": 2**31 - 1})
     return space
-
-
-def activate(conn: Connection, name: str) -> None:
-    """Make this space the active one, from the caller's commit on."""
-    with translated():
-        conn.execute(sql.query("activate_space"), {"name": name})
 
 
 def enqueue_missing(conn: Connection, space: Space, *, most: int = 100_000) -> int:
