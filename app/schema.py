@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _REVISION = re.compile(r'^revision: str = "(\w+)"$', re.MULTILINE)
-_DOWN_REVISION = re.compile(r'^down_revision: str \| None = (?:"(\w+)"|None)$', re.MULTILINE)
+_DOWN_REVISION = re.compile(r'^down_revision: str(?: \| None)? = (?:"(\w+)"|None)$', re.MULTILINE)
 
 
 def config(url: str, *, lose_data: bool = False) -> "Config":

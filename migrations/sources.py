@@ -30,10 +30,10 @@ def load(revision: str, *paths: str) -> None:
 
 
 def _text_at(revision: str, path: str) -> str:
-    for frozen in sorted(FROZEN.iterdir()) if FROZEN.is_dir() else []:
-        if frozen.name >= revision and (frozen / path).is_file():
-            return (frozen / path).read_text(encoding="utf-8")
-    return sql.text(path)
+    """Return the text of the last revision, up to this one, that loaded the file."""
+    kept = {frozen.name for frozen in FROZEN.iterdir() if (frozen / path).is_file()} if FROZEN.is_dir() else set()
+    last = max(known for known in {*kept, locked()[path]["revision"]} if known <= revision)
+    return (FROZEN / last / path).read_text(encoding="utf-8") if last in kept else sql.text(path)
 
 
 def drop(*paths: str) -> None:

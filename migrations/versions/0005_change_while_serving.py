@@ -1,0 +1,25 @@
+"""Changes without downtime: index life, spaces side by side, maintenance."""
+
+from collections.abc import Sequence
+
+from migrations.sources import drop, load, use_schema_path
+
+revision: str = "0005"
+down_revision: str = "0004"
+branch_labels: Sequence[str] | None = None
+depends_on: Sequence[str] | None = None
+
+NEW: tuple[str, ...] = ()
+CHANGED: tuple[str, ...] = ()
+SOURCES = NEW + CHANGED
+
+
+def upgrade() -> None:
+    use_schema_path()
+    load(revision, *SOURCES)
+
+
+def downgrade() -> None:
+    use_schema_path()
+    drop(*reversed(NEW))
+    load(down_revision, *CHANGED)
