@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     device: str | None = Field(None, description="torch device of a worker. Unset: cuda where there is one, else cpu.")
     batch_size: int = Field(32, ge=1, le=4096, description="Most images that a worker encodes at once.")
     loader_threads: int = Field(0, ge=0, le=256, description="Threads that fetch and decode. 0: one a core.")
+    query_share: int = Field(
+        4, ge=1, description="Batches of query images in a row, while jobs wait as well: then come those of jobs."
+    )
+    job_share: int = Field(
+        1, ge=1, description="Batches of jobs in a row, after those of query images, while these still wait."
+    )
     lease_seconds: float = Field(
         120, gt=0, description="A claimed job not finished by then is given to another worker."
     )

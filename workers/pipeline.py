@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 
 # A batch that is not full waits for images still being loaded, but the first of it no longer than this.
 _MOST_WAIT = 0.1
-# While a job batch waits, so many query batches may go before it, and no more.
-_QUERY_BATCHES_IN_A_ROW = 4
 # Query images are loaded by threads of their own, lest they wait behind slow downloads.
 _QUERY_THREADS = 2
 
@@ -88,8 +86,12 @@ class Pipeline:
         threads: int,
         timings: Timings,
         wake: Callable[[], None],
+        shares: tuple[int, int] = (4, 1),
     ) -> None:
-        """`encoders`: by the id of their space. `threads` load jobs; 0: one a core."""
+        """`encoders`: by the id of their space. `threads` load jobs; 0: one a core.
+
+        `shares`: while both kinds wait, so many batches of query images in a row, then so many of jobs.
+        """
         self._encoders = encoders
         self._limits = limits
         self._batch_size = batch_size
@@ -102,7 +104,9 @@ class Pipeline:
         self._loading: Counter[tuple[bool, int]] = Counter()
         self._ready: dict[tuple[bool, int], deque[_Ready]] = {}
         self._outcomes: list[Outcome] = []
-        self._query_batches = 0
+        self._query_share, self._job_share = shares
+        # Batches in a row of the kind that went last, while the other kind waited.
+        self._query_batches = self._job_batches = 0
         self._stopping = False
         self._broken: BaseException | None = None
         self._encode_thread = threading.Thread(target=self._encode_loop, name="encode")
@@ -153,8 +157,7 @@ class Pipeline:
         # What a stopping worker hands back need not be loaded first.
         if not self._stopping or task.is_query:
             try:
-                with self._timings.measure("load"):
-                    ready = self._loaded(task)
+                ready = self._loaded(task)
             except ImageError as error:
                 failed = Outcome(task, error)
             except Exception as error:  # a library's fault on this image: told, and no other image's concern
@@ -170,20 +173,24 @@ class Pipeline:
 
     def _loaded(self, task: Task) -> _Ready:
         encoder = self._encoders[task.space.id]
-        data = (
-            task.subject.image if isinstance(task.subject, QueryImage) else fetch(task.subject.uri, limits=self._limits)
-        )
-        image: LoadedImage = load(data, self._limits, target=encoder.decode_target)
-        facts = Facts(image.sha256, image.media_type, image.width, image.height)
-        return _Ready(task, encoder.transform(image.image), facts)
+        if isinstance(task.subject, QueryImage):
+            data = task.subject.image
+        else:
+            with self._timings.measure("fetch", task.space.id):
+                data = fetch(task.subject.uri, limits=self._limits)
+        with self._timings.measure("decode", task.space.id):
+            image: LoadedImage = load(data, self._limits, target=encoder.decode_target)
+            pixels = encoder.transform(image.image)
+        return _Ready(task, pixels, Facts(image.sha256, image.media_type, image.width, image.height))
 
     # Encode
 
     def _encode_loop(self) -> None:
         try:
             while batch := self._next_batch():
-                encoder = self._encoders[batch[0].task.space.id]
-                with self._timings.measure("encode"):
+                space_id = batch[0].task.space.id
+                encoder = self._encoders[space_id]
+                with self._timings.measure("encode", space_id):
                     results = encode_each(encoder, [one.pixels for one in batch])
                 self._put([Outcome(one.task, result, one.facts) for one, result in zip(batch, results, strict=True)])
         except BaseException as error:  # noqa: BLE001 — take_outcomes raises it in the worker's thread
@@ -221,11 +228,13 @@ class Pipeline:
             for since, key in jobs
             if len(self._ready[key]) >= self._batch_size or not self._loading[key] or now - since >= _MOST_WAIT
         ]
-        if queries and not (due and self._query_batches >= _QUERY_BATCHES_IN_A_ROW):
-            self._query_batches += 1
+        if queries and not (due and self._query_batches >= self._query_share):
+            self._query_batches, self._job_batches = self._query_batches + 1 if due else 0, 0
             return queries[0], None
         if due:
-            self._query_batches = 0
+            self._job_batches += 1
+            if not queries or self._job_batches >= self._job_share:
+                self._query_batches = 0
             return due[0], None
         return None, max(0.0, jobs[0][0] + _MOST_WAIT - now) if jobs else None
 

@@ -87,6 +87,7 @@ class Worker:
             threads=self._settings.loader_threads,
             timings=self._timings,
             wake=self._bell.ring,
+            shares=(self._settings.query_share, self._settings.job_share),
         )
         try:
             heartbeat.start()
@@ -184,7 +185,7 @@ class Worker:
             return
         self._queries_due = False
         for space in self._spaces:
-            with self._timings.measure("claim"):
+            with self._timings.measure("claim", space.id):
                 claimed = queries.claim(conn, space, most=self._settings.batch_size, lease_seconds=_QUERY_LEASE_SECONDS)
             self._submit(pipeline, [Task(space, query) for query in claimed])
             self._queries_due |= len(claimed) == self._settings.batch_size
@@ -215,7 +216,7 @@ class Worker:
     def _claim_of(self, conn: db.Connection, pipeline: Pipeline, space: Space) -> bool:
         """Claim a batch of jobs of one space; tell whether there were any."""
         lease = uuid4()
-        with self._timings.measure("claim"):
+        with self._timings.measure("claim", space.id):
             claimed = jobs.claim(
                 conn, space, lease=lease, most=self._settings.batch_size, lease_seconds=self._settings.lease_seconds
             )
