@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
     api_workers: int = Field(2, ge=1, description="API processes.")
     api_threads: int = Field(8, ge=1, description="Threads, and database connections, of each API process.")
+    api_auth: Literal["auto", "keys", "none"] = Field(
+        "auto",
+        description="Who may use the API. auto: everyone on this machine while `host` is a loopback address, holders "
+        "of keys elsewhere; keys: holders of keys; none: everyone who reaches it.",
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
 

@@ -36,6 +36,7 @@ _CONSTRAINTS: dict[str, tuple[type[LookalikeError], str]] = {
     "images_uri_check": (InvalidInputError, "an image needs a uri that is not empty"),
     "images_sha256_check": (InvalidInputError, "a sha256 has 32 bytes"),
     "images_attributes_check": (InvalidInputError, "attributes are a JSON object"),
+    "api_keys_name_key": (ConflictError, "a key of this name is in use; revoke it first, or choose another name"),
     "embedding_spaces_name_key": (ConflictError, "an embedding space of this name is already there"),
     "embedding_spaces_one_active": (ConflictError, "another session is switching the active embedding space"),
 }

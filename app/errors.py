@@ -29,6 +29,14 @@ class ConflictError(LookalikeError):
     """The change collides with what is stored: a duplicate uri, a name already taken."""
 
 
+class AuthenticationError(LookalikeError):
+    """No API key was sent, or one that is unknown, expired or revoked."""
+
+
+class ForbiddenError(LookalikeError):
+    """The caller is known, or known to need no key, and may not do this."""
+
+
 class NoWorkerError(LookalikeError):
     """No live worker serves the embedding space, so a query image cannot be embedded now."""
 

@@ -92,6 +92,21 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A row of `lookalike.api_keys`, less the hash of the key."""
+
+    id: int
+    name: str
+    prefix: str
+    scope: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SpaceStatus:
     """A row of `lookalike.space_status`; counts stop at 100,000, bytes include indexes."""
 

@@ -152,3 +152,42 @@ query_images = Table(
     prefixes=["UNLOGGED"],
     comment="Query images on their way to a worker and back; a cache of a while, not a record.",
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False, comment="What a key begins with, to recognise it by"),
+    Column(
+        "secret_sha256",
+        LargeBinary,
+        nullable=False,
+        comment="Of the whole key, which is 256 random bits and stored nowhere",
+    ),
+    Column("scope", Text, nullable=False),
+    _time("created_at"),
+    _time("expires_at", nullable=True),
+    _time("last_used_at", nullable=True),
+    _time("revoked_at", nullable=True),
+    CheckConstraint("name <> ''", name="name"),
+    CheckConstraint("octet_length(secret_sha256) = 32", name="secret_sha256"),
+    CheckConstraint("scope IN ('search', 'write', 'admin')", name="scope"),
+    Index("api_keys_name_key", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
+    Index(None, "prefix"),
+    comment="Keys of the HTTP API; see lookalike key.",
+)
+
+api_answers = Table(
+    "api_answers",
+    metadata,
+    Column("caller", Text, primary_key=True, comment="The API key's id; empty where none was asked for"),
+    Column("idempotency_key", Text, primary_key=True),
+    Column("request_sha256", LargeBinary, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("headers", JSONB, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    _time("answered_at"),
+    Index(None, "answered_at"),
+    comment="Answers to writes that came with an Idempotency-Key, for 24 hours; a cache, not a record.",
+)

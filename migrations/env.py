@@ -1,5 +1,6 @@
 """Alembic's entry: connects to the configured database (or the embedded server) and runs revisions."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ from sqlalchemy import Connection, create_engine, pool, text
 from app import db
 from app.config import settings
 from app.tables import metadata
+
+log = logging.getLogger(__name__)
 
 
 def _include_name(name: str | None, kind: str, parents: object) -> bool:
@@ -27,6 +30,18 @@ def _url() -> Iterator[str]:
     else:
         with db.database(settings()) as url:
             yield url
+
+
+def _connected(url: str) -> psycopg.Connection:
+    connection = psycopg.connect(url)
+    connection.add_notice_handler(_warn)
+    return connection
+
+
+def _warn(said: psycopg.errors.Diagnostic) -> None:
+    """Pass on what a revision could not do, and what to run instead."""
+    if said.severity_nonlocalized == "WARNING":
+        log.warning("%s. %s", said.message_primary, said.message_hint or "")
 
 
 def _run(connection: Connection) -> None:
@@ -47,6 +62,6 @@ def _run(connection: Connection) -> None:
 with _url() as url:
     with psycopg.connect(url, autocommit=True) as server:
         db.check_server(server)
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=pool.NullPool)
+    engine = create_engine("postgresql+psycopg://", creator=lambda: _connected(url), poolclass=pool.NullPool)
     with engine.connect() as connection:
         _run(connection)

@@ -7,6 +7,7 @@ database and an upgraded one are the same. `sql.lock` names the revision that lo
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from alembic import context, op
@@ -17,6 +18,7 @@ from app.errors import SchemaError
 
 FROZEN = Path(__file__).parent / "frozen"
 LOCK = Path(__file__).parent / "sql.lock"
+_TRIGGER_TABLE = re.compile(r"^[^-].*\bON lookalike\.(\w+)", re.MULTILINE)
 LOADED_FOLDERS = ("functions", "views", "triggers")
 
 
@@ -37,14 +39,17 @@ def _text_at(revision: str, path: str) -> str:
 
 
 def drop(*paths: str) -> None:
-    """Drop the objects of these files, named as the files are; a trigger's name begins with its table's.
+    """Drop the objects of these files, named as the files are.
 
     RESTRICT: where a user hung an object of his own on one of them, the database refuses and says which.
     """
     for path in paths:
         folder, name = path.removesuffix(".sql").split("/")
         if folder == "triggers":
-            op.execute(f"DROP TRIGGER {name} ON lookalike.{name.split('_')[0]}")
+            table = _TRIGGER_TABLE.search(sql.text(path))
+            if table is None:
+                raise SchemaError(f"sql/{path} does not say which table its trigger is on")
+            op.execute(f"DROP TRIGGER {name} ON lookalike.{table[1]}")
         else:
             kind = {"functions": "ROUTINE", "views": "VIEW"}[folder]
             op.execute(f"DROP {kind} lookalike.{name}")

@@ -28,6 +28,7 @@ COMMANDS = [
     "failures",
     "retry",
     "attribute",
+    "key",
     "status",
     "doctor",
     "settings",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli import attribute, configuration, doctor, duplicates, ingest, migrate, psql, search, serve, status, up
+from app.cli import attribute, configuration, doctor, duplicates, ingest, key, migrate, psql, search, serve, status, up
 from app.cli.text import Command, Group, examples
 from app.errors import LookalikeError
 
@@ -98,6 +98,7 @@ _add(duplicates.duplicates, _FILL, duplicates.EPILOG)
 _add(status.failures, _FILL, status.FAILURES_EPILOG)
 _add(status.retry, _FILL, status.RETRY_EPILOG)
 app.add_typer(attribute.app, name="attribute", rich_help_panel=_FILL)
+app.add_typer(key.app, name="key", rich_help_panel=_RUN)
 _add(status.status, _LOOK, status.EPILOG)
 _add(doctor.doctor, _LOOK)
 _add(configuration.settings, _LOOK, configuration.EPILOG)

@@ -79,6 +79,7 @@ def _of_database(url: str) -> Iterator[Check]:
         yield fitting
         if fitting.ok:
             yield _settings(conn)
+            yield _roles(conn)
             yield from _of_status(status.read(conn))
 
 
@@ -94,6 +95,22 @@ def _settings(conn: "Connection") -> Check:
         ok=not wrong,
         found=f"plain SQL may return too few rows: {', '.join(wrong)}" if wrong else "plain filtered SQL is complete",
         remedy="SELECT lookalike.tune_database(), as the database's owner or a superuser",
+    )
+
+
+def _roles(conn: "Connection") -> Check:
+    from app import sql
+
+    wrong = conn.execute(sql.query("roles_to_grant")).fetchall()
+    missing = ", ".join(str(role) for role, _ in wrong)
+    statements = dict.fromkeys(part for _, remedy in wrong for part in str(remedy).split("; "))
+    return Check(
+        "roles",
+        ok=not wrong,
+        found=f"without their rights: {missing}" if wrong else "reader, writer, worker and api have their rights",
+        # The grant, which comes last for each, comes once and last for all.
+        remedy="; ".join(sorted(statements, key=lambda one: one.startswith("SELECT")))
+        + " (as a role that may create roles, and as the schema's owner)",
     )
 
 

@@ -12,7 +12,7 @@ from app.errors import ConfigurationError
 
 EPILOG = examples(
     "lookalike serve",
-    "LOOKALIKE_HOST=0.0.0.0 LOOKALIKE_PORT=80 lookalike serve",
+    "LOOKALIKE_HOST=0.0.0.0 LOOKALIKE_PORT=80 lookalike serve   callers need a key: lookalike key create",
     after="The API needs no torch: a worker embeds query images, here or on another machine.",
 )
 
@@ -34,10 +34,11 @@ def worker(context: typer.Context) -> None:
 def serve() -> None:
     """Serve the HTTP API (and the page) until it is ended, at LOOKALIKE_HOST and LOOKALIKE_PORT."""
     from app import db, schema
-    from app.web import server
+    from app.web import access, server
 
     settings = session.settings(log_format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with session.database() as url:
         with db.translated(), db.connect(url, autocommit=True) as conn:
             schema.check(conn)
+            access.check_start(conn, settings)
         server.serve(settings, url)

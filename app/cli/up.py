@@ -35,8 +35,9 @@ def up(
     workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers; one a GPU is the rule.")] = 1,
 ) -> None:
     """Run the database, a worker and the API together, until Ctrl-C."""
-    from app import schema
+    from app import db, schema
     from app.cli.supervisor import Child, Milestone, Supervisor
+    from app.web import access
 
     settings = session.settings()
     if workers:
@@ -45,6 +46,8 @@ def up(
     _check_port(settings.host, port)
     with session.database() as url:
         schema.upgrade(url)
+        with db.translated(), db.connect(url, autocommit=True) as conn:
+            access.check_start(conn, settings)
         output.say("database ready" if settings.database_url else f"embedded PostgreSQL ready in {settings.home}")
         names = [f"worker {number + 1}" if workers > 1 else "worker" for number in range(workers)]
         children = [Child(name, (sys.executable, "-m", "workers"), tries=_WORKER_TRIES) for name in names]

@@ -1,20 +1,32 @@
 """The OpenAPI document at /openapi.json and an interactive page at /docs, no part of it from a foreign host.
 Imports `web.models`."""
 
+import re
 from pathlib import Path
 
 import flask_openapi3_swagger
 from flask import Blueprint, Response, render_template
 from flask_openapi3.models.schema import Schema
 from flask_openapi3.openapi import OpenAPI
-from flask_openapi3.types import ResponseDict
+from flask_openapi3.types import ResponseDict, SecuritySchemesDict
 from flask_openapi3.utils import get_model_schema
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from app.web.access import wanted_scope
 from app.web.models import ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
 
+_SCHEME = "key"
+_VARIABLE = re.compile(r"<(?:\w+:)?(\w+)>")
 _ASSETS = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"
+SECURITY_SCHEMES: SecuritySchemesDict = {
+    _SCHEME: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of `lookalike key create`: `Authorization: Bearer lk_…`. Each scope holds those before"
+        " it: search, write, admin. On a loopback address no key is needed, unless LOOKALIKE_API_AUTH=keys.",
+    }
+}
 _REFERENCE = "#/components/schemas/"
 
 # The bodies that are read by hand, since one route takes several content types.
@@ -47,9 +59,9 @@ def upload_of(*, properties: dict[str, object]) -> dict[str, object]:
 
 
 def errors_of(*statuses: int) -> ResponseDict:
-    """Return the OpenAPI responses of errors with these statuses, beside 422, 500 and 503 that every route may give."""
+    """Return the OpenAPI responses of errors with these statuses, beside those that every route may give."""
     told: ResponseDict = {}
-    told.update(dict.fromkeys(sorted({*statuses, 422, 500, 503}), ErrorBody))
+    told.update(dict.fromkeys(sorted({*statuses, 401, 403, 422, 500, 503}), ErrorBody))
     return told
 
 
@@ -58,6 +70,21 @@ def register(app: OpenAPI) -> None:
     for model in _BODIES:
         app.components_schemas[model.__name__] = Schema(**get_model_schema(model))
     page = Blueprint("docs", __name__, static_folder=str(_ASSETS), static_url_path="/docs/swagger")
-    page.add_url_rule("/openapi.json", "document", lambda: Response(to_json(app.api_doc), mimetype="application/json"))
+    page.add_url_rule("/openapi.json", "document", lambda: Response(_document(app), mimetype="application/json"))
     page.add_url_rule("/docs", "page", lambda: render_template("docs.html"))
     app.register_blueprint(page)
+
+
+def _document(app: OpenAPI) -> bytes:
+    """Return the OpenAPI document, each operation with the scope that it needs."""
+    document = app.api_doc
+    endpoints = {
+        (_VARIABLE.sub(r"{\1}", rule.rule), method.lower()): rule.endpoint
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+    }
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            scope = wanted_scope(endpoints[path, method], method.upper())
+            operation["security"] = [] if scope is None else [{_SCHEME: [scope]}, {}]
+    return to_json(document)

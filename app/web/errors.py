@@ -1,4 +1,4 @@
-"""Errors as JSON, one shape for all, and the request id that each names. Imports `errors`, `web.models`.
+"""Errors as JSON, one shape for all, and the request id that each names. Imports `errors`, `web`.
 
 The status of an error class, and the `code` that programs can tell it by, stand in `KINDS`. A client's malformed value
 is 422 (the request was understood, the value cannot be used); 400 is for what is not even JSON.
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from app import errors
+from app.web import access
 from app.web.models import ErrorBody, ErrorDetail, FieldError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Kind:
 # The most special class first.
 KINDS: tuple[tuple[type[errors.LookalikeError], Kind], ...] = (
     (errors.InvalidInputError, Kind(422, "invalid_input")),
+    (errors.AuthenticationError, Kind(401, "unauthorized")),
+    (errors.ForbiddenError, Kind(403, "forbidden")),
     (errors.NotFoundError, Kind(404, "not_found")),
     (errors.ConflictError, Kind(409, "conflict")),
     (errors.TransientImageError, Kind(503, "image_unavailable", retry_after=5)),
@@ -124,6 +127,9 @@ def _from_lookalike(error: errors.LookalikeError) -> Response:
         level = logging.ERROR if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
         logger.log(level, "%s %s: %s [request %s]", request.method, request.path, error, request_id())
     response = _answer(kind.status, kind.code, str(error), getattr(error, "fields", None))
+    authenticate = access.challenge(error)
+    if authenticate is not None:
+        response.headers["WWW-Authenticate"] = authenticate
     if kind.retry_after is not None:
         response.headers["Retry-After"] = str(kind.retry_after)
     return response

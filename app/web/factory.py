@@ -8,7 +8,7 @@ from flask_openapi3.openapi import OpenAPI
 from app import storage
 from app.config import Settings
 from app.limits import limits_of
-from app.web import docs, duplicates_api, errors, health_api, images_api, search_api, thumbnail_api
+from app.web import access, docs, duplicates_api, errors, health_api, images_api, search_api, thumbnail_api
 from app.web.database import Database
 from app.web.models import ErrorBody
 from app.web.services import EXTENSION, Services
@@ -27,19 +27,23 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
             description="Image retrieval inside PostgreSQL. Errors have one shape: see ErrorBody.",
         ),
         doc_ui=False,
-        security_schemes={},
+        security_schemes=docs.SECURITY_SCHEMES,
         validation_error_model=ErrorBody,
         validation_error_callback=errors.refuse_invalid,
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_image_bytes + _FORM_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = _FORM_BYTES
+    database = Database(url, size=settings.api_threads)
+    keyring = access.Keyring(database)
     app.extensions[EXTENSION] = Services(
         settings=settings,
-        database=Database(url, size=settings.api_threads),
+        database=database,
         storage=storage.open_storage(settings),
         limits=limits_of(settings),
+        keyring=keyring,
     )
     errors.register(app)
+    access.register(app, settings, keyring)
     for module in (search_api, duplicates_api, images_api, thumbnail_api, health_api):
         app.register_api(module.api)
     docs.register(app)

@@ -1,4 +1,4 @@
-"""What every request needs: settings, database, storage. Imports `config`, `limits`, `storage`, `web.database`."""
+"""What every request needs: settings, database, storage. Imports `config`, `limits`, `storage`, `web`."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -8,6 +8,7 @@ from flask import current_app
 from app.config import Settings
 from app.limits import Limits
 from app.storage import Storage
+from app.web.access import Keyring
 from app.web.database import Database
 
 EXTENSION = "lookalike"
@@ -21,6 +22,7 @@ class Services:
     database: Database
     storage: Storage
     limits: Limits
+    keyring: Keyring
 
 
 def services() -> Services:

@@ -1,0 +1,98 @@
+"""`lookalike key`: keys of the HTTP API. Imports `keys` and `cli`."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from app.cli import output, session
+from app.cli.text import Command, Group, Json, examples
+from app.errors import InvalidInputError
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Keys of the HTTP API. A key is shown once, when it is made; only its hash is stored.",
+    epilog=examples(
+        "lookalike key create shop --scope search --expires 90d",
+        "lookalike key ls",
+        "lookalike key revoke shop",
+        after="""
+search: read images and search. write: and add, change and delete images. admin: and operate. A key is sent as
+Authorization: Bearer lk_… and may be revoked at any time; running servers know within five seconds.
+""",
+    ),
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@app.command("create", cls=Command)
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for; free again once it is revoked.")],
+    scope: Annotated[str, typer.Option(metavar="SCOPE", help="search, write or admin; each holds those before it.")],
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Seconds, or 30m, 12h, 90d, 4w. Default: never.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a key and print it, for the only time."""
+    from app import keys
+
+    if scope not in keys.SCOPES:
+        raise InvalidInputError(f"there is no scope {scope}; choose {', '.join(keys.SCOPES)}")
+    with session.connection() as conn:
+        key, made = keys.create(conn, name, scope=scope, expires_seconds=_seconds(expires))
+    if json:
+        output.as_json({"key": key, "record": made})
+        return
+    output.out(key)
+    until = f" until {made.expires_at.astimezone():%Y-%m-%d %H:%M}" if made.expires_at else ""
+    output.say(f"scope {made.scope}{until}; keep it now: it is not stored and cannot be shown again")
+
+
+@app.command("ls", cls=Command)
+def ls(json: Json = False) -> None:
+    """List the keys, by what they begin with."""
+    from app import keys
+
+    with session.connection() as conn:
+        found = keys.ls(conn)
+    if json:
+        output.as_json(found)
+    elif not found:
+        output.say("no key yet: lookalike key create NAME --scope search")
+    else:
+        output.table(
+            ["name", "key", "scope", "", "created", "expires", "last used"],
+            [
+                (
+                    one.name,
+                    f"{one.prefix}…",
+                    one.scope,
+                    "revoked" if one.revoked_at else "expired" if one.expired else "",
+                    f"{one.created_at.astimezone():%Y-%m-%d %H:%M}",
+                    f"{one.expires_at.astimezone():%Y-%m-%d %H:%M}" if one.expires_at else "never",
+                    f"{one.last_used_at.astimezone():%Y-%m-%d %H:%M}" if one.last_used_at else "never",
+                )
+                for one in found
+            ],
+        )
+
+
+@app.command("revoke", cls=Command)
+def revoke(name: Annotated[str, typer.Argument(help="Its name, or what it begins with (lk_…).")]) -> None:
+    """Revoke a key, for good."""
+    from app import keys
+
+    with session.connection() as conn:
+        count = keys.revoke(conn, name.removesuffix("…"))
+    output.out(f"{output.count(count, 'key')} revoked")
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9})([smhdw]?)", text.strip())
+    if found is None or int(found[1]) == 0:
+        raise InvalidInputError(f"{text!r} is no time from now; write 3600, 30m, 12h, 90d or 4w")
+    return float(int(found[1]) * _UNITS[found[2] or "s"])

@@ -1,0 +1,100 @@
+"""API keys: create, list, revoke, check. Imports `db`, `errors`, `records` and `sql`.
+
+A key is `lk_` and 256 random bits, and its SHA-256 is all that is stored. A slow hash (bcrypt, argon2) guards what
+people choose and a list of words can guess; 2^256 equally likely secrets cannot be guessed at any speed, and the slow
+hash would cost each request tens of milliseconds, which is also a way to bring the service down.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from typing import Literal, get_args
+
+from psycopg.rows import class_row, dict_row, scalar_row
+
+from app import sql
+from app.db import Connection, translated
+from app.errors import InvalidInputError, NotFoundError
+from app.records import ApiKey
+
+Scope = Literal["search", "write", "admin"]
+# Each holds those before it.
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+MARK = "lk_"
+_PREFIX_LENGTH = len(MARK) + 8
+_KEY = re.compile(r"lk_[A-Za-z0-9_-]{43}")
+
+
+def create(conn: Connection, name: str, *, scope: Scope, expires_seconds: float | None = None) -> tuple[str, ApiKey]:
+    """Store a new key; return it, for the only time, with its record. ConflictError where the name is in use."""
+    if scope not in SCOPES:
+        raise InvalidInputError(f"there is no scope {scope!r}; choose {', '.join(SCOPES)}")
+    if not name.strip() or len(name) > 100:
+        raise InvalidInputError(f"a key needs a name of 1 to 100 characters, got {name[:100]!r}")
+    if expires_seconds is not None and expires_seconds <= 0:
+        raise InvalidInputError(f"a key must expire in the future, got {expires_seconds:g} s")
+    key = MARK + secrets.token_urlsafe(32)
+    values = {
+        "name": name,
+        "prefix": key[:_PREFIX_LENGTH],
+        "sha": digest(key),
+        "scope": scope,
+        "expires_seconds": expires_seconds,
+    }
+    with translated(), conn.cursor(row_factory=class_row(ApiKey)) as cursor:
+        made = cursor.execute(sql.query("add_key"), values).fetchone()
+    if made is None:
+        raise RuntimeError("an INSERT that returns its row returned none")
+    return key, made
+
+
+def ls(conn: Connection) -> list[ApiKey]:
+    """Return all keys, the newest first."""
+    with translated(), conn.cursor(row_factory=class_row(ApiKey)) as cursor:
+        return cursor.execute(sql.query("keys")).fetchall()
+
+
+def revoke(conn: Connection, name: str) -> int:
+    """Revoke the key of this name, or those with this prefix; return how many. NotFoundError where there is none."""
+    with translated():
+        found = conn.execute(sql.query("revoke_key"), {"name": name}).fetchall()
+    if not found:
+        raise NotFoundError(f"there is no key {name!r} that is not revoked; lookalike key ls lists them")
+    return len(found)
+
+
+def find(conn: Connection, key: str) -> ApiKey | None:
+    """Return the record of this key, revoked or expired too; None where there is none. Compares in constant time."""
+    if not _KEY.fullmatch(key):
+        return None
+    with translated(), conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(sql.query("keys_by_prefix"), {"prefix": key[:_PREFIX_LENGTH]}).fetchall()
+    wanted = digest(key)
+    for row in rows:
+        if hmac.compare_digest(bytes(row.pop("secret_sha256")), wanted):
+            return ApiKey(**row)
+    return None
+
+
+def note_use(conn: Connection, key: ApiKey) -> None:
+    """Note that the key is used now; a row is written at most once a minute."""
+    with translated():
+        conn.execute(sql.query("note_key_use"), {"id": key.id})
+
+
+def any_valid(conn: Connection) -> bool:
+    """Tell whether a key is there that would be taken."""
+    with translated(), conn.cursor(row_factory=scalar_row) as cursor:
+        return bool(cursor.execute(sql.query("any_key")).fetchone())
+
+
+def allows(scope: str, wanted: Scope) -> bool:
+    """Tell whether a key of `scope` may do what needs `wanted`."""
+    return SCOPES.index(scope) >= SCOPES.index(wanted)
+
+
+def digest(key: str) -> bytes:
+    """Return the SHA-256 of a key."""
+    return hashlib.sha256(key.encode()).digest()
