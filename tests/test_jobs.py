@@ -147,6 +147,40 @@ def test_nothing_stale_is_written_when_the_content_changed(auto, space, change):
     assert [(one.image_id, one.attempts, one.suspect) for one in job] == [(changed, 1, False)]
 
 
+def test_nothing_stale_is_written_when_the_content_is_told_for_the_first_time(auto, space):
+    """While the worker has the old bytes in hand, a client replaces them and says so; nobody knew a sha256 before."""
+    embedded_late, failed_late = add(auto, 2)
+    lease, _ = claim(auto, space)
+    auto.execute("UPDATE lookalike.images SET sha256 = decode(repeat('ee', 32), 'hex')")
+    assert jobs.finish(auto, space, lease=lease, embedded=[embedded(embedded_late)]) == set()
+    assert jobs.fail(auto, space, lease=lease, errors=[(failed_late, ImageError("decode", "cut off"))]) == set()
+    assert stored(auto) == set()
+    assert {one.image_id for one in jobs.claim(auto, space, lease=uuid4(), most=5, lease_seconds=60)} == {
+        embedded_late,
+        failed_late,
+    }
+
+
+def test_a_failed_image_is_tried_again_when_its_bytes_are_told_to_be_others(auto, space):
+    (image,) = add(auto, 1)
+    lease, _ = claim(auto, space)
+    assert jobs.fail(auto, space, lease=lease, errors=[(image, ImageError("decode", "cut off"))]) == {image}
+    auto.execute("UPDATE lookalike.images SET sha256 = decode(repeat('ee', 32), 'hex')")
+    assert not jobs.failures(auto)
+    assert claim(auto, space)[1] == [image]
+
+
+def test_what_one_space_learns_breaks_no_lease_of_another(auto, space):
+    other = spaces.create(
+        auto, name="other", model="m", weights=None, dimensions=space.dimensions, preprocessing={}, fingerprint="f"
+    )
+    (image,) = add(auto, 1)
+    first, second = claim(auto, space)[0], claim(auto, other)[0]
+    assert jobs.finish(auto, space, lease=first, embedded=[embedded(image)]) == {image}
+    assert jobs.finish(auto, other, lease=second, embedded=[embedded(image)]) == {image}
+    assert not queued(auto)
+
+
 def test_metadata_changes_break_no_lease(auto, space):
     (image,) = add(auto, 1)
     lease, _ = claim(auto, space)

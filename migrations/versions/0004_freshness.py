@@ -10,7 +10,7 @@ branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
 NEW: tuple[str, ...] = ()
-CHANGED: tuple[str, ...] = ()
+CHANGED: tuple[str, ...] = ("functions/enqueue_changed.sql", "functions/finish_jobs.sql")
 SOURCES = NEW + CHANGED
 
 

@@ -35,7 +35,9 @@ BEGIN
         RETURN;
     END IF;
     -- New bytes under a known sha256 are a change of content: the trigger forgets all embeddings of the image and
-    -- queues it everywhere. So this comes first, and this space's own job, just done, is taken out again.
+    -- queues it everywhere. So this comes first, and this space's own job, just done, is taken out again. A sha256 learnt
+    -- here for the first time says nothing new to who has the image in hand for another space.
+    PERFORM set_config('lookalike.learning', 'on', true);
     UPDATE lookalike.images i
     SET sha256 = n.sha256, media_type = n.media_type, width = n.width, height = n.height
     FROM unnest(image_ids, sha256s, media_types, widths, heights) AS n (id, sha256, media_type, width, height)
@@ -44,6 +46,7 @@ BEGIN
     IF FOUND THEN
         DELETE FROM lookalike.jobs j WHERE j.image_id = ANY (mine) AND j.space_id = in_space;
     END IF;
+    PERFORM set_config('lookalike.learning', '', true);
     EXECUTE format($query$
         INSERT INTO lookalike.%I (image_id, embedding)
         SELECT n.id, n.embedding FROM unnest($1, $2) AS n (id, embedding) WHERE n.id = ANY ($3)
