@@ -93,9 +93,14 @@ class _Root:
         if not path.is_relative_to(self.folder):
             raise InvalidInputError(f"it lies outside {self.folder}, which --base-uri stands for")
         relative = path.relative_to(self.folder).as_posix()
-        if self.base_uri.partition("://")[0].lower() in _QUOTED_SCHEMES:
+        if quotes(self.base_uri):
             relative = quote(relative)
         return f"{self.base_uri.rstrip('/')}/{relative}"
+
+
+def quotes(base_uri: str) -> bool:
+    """Tell whether names below this address are written with percent signs."""
+    return base_uri.partition("://")[0].lower() in _QUOTED_SCHEMES
 
 
 def find(
@@ -162,6 +167,11 @@ def _expand(given: str, base_uri: str | None) -> Iterator[Candidate | Refusal | 
                 yield _candidate(file, root) if isinstance(file, Path) else file
         else:
             yield _candidate(path, _Root(path.parent if match == given else fixed, base_uri))
+
+
+def of_folder(path: Path, folder: Path, base_uri: str | None) -> Candidate | Refusal:
+    """Return the image in a file below `folder`, both absolute; `base_uri` stands for the folder, if given."""
+    return _candidate(path, _Root(folder, base_uri))
 
 
 def _candidate(path: Path, root: _Root) -> Candidate | Refusal:

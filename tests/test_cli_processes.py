@@ -290,3 +290,30 @@ def test_how_a_process_ended_is_said_for_a_person() -> None:
         "killed by SIGKILL",
         "killed by SIGRTMAX",
     ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_watched_folder_until_a_signal_ends_it(database_url: str, tmp_path: Path, number: signal.Signals) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"this is no picture, though it says so")
+    os.utime(tmp_path / "b.png", (0, 0))
+    process = subprocess.Popen(
+        command("ingest", "--watch", str(tmp_path), "--json"),
+        env=environment(LOOKALIKE_DATABASE_URL=database_url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with db.connect(database_url, autocommit=True) as conn:
+        for images in (1, 2):
+            while conn.execute("SELECT count(*) FROM lookalike.images").fetchone() != (images,):
+                assert process.poll() is None
+                time.sleep(0.05)
+            Image.new("RGB", (4, 4), "red").save(tmp_path / "c.png")
+    process.send_signal(number)
+    said, told = process.communicate(timeout=30)
+    assert process.returncode == 0
+    counts = json.loads(said)
+    assert (counts["new"], counts["refused"], counts["on_the_way"]) == (2, 1, 2)
+    assert f"looking at {tmp_path}" in told
+    assert "the file is not an image" in told

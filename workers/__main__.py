@@ -12,7 +12,7 @@ from types import FrameType
 from app import db
 from app.config import Settings, settings
 from app.errors import LookalikeError
-from workers.reconnect import until_available
+from app.reconnect import until_available
 
 log = logging.getLogger(__name__)
 

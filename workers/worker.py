@@ -16,13 +16,13 @@ from app import db, jobs, queries, schema, spaces
 from app.config import Settings
 from app.errors import DatabaseUnavailableError, ImageError, SchemaError
 from app.limits import limits_of
+from app.reconnect import until_available
 from app.records import Job, Space
 from workers import writer
 from workers.bell import Bell
 from workers.heartbeat import Heartbeat, Progress
 from workers.housekeeping import Housekeeping
 from workers.pipeline import Outcome, Pipeline, Task
-from workers.reconnect import until_available
 from workers.serving import Served, check_fingerprint
 from workers.summary import Summary
 from workers.timings import Timings

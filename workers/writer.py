@@ -1,5 +1,5 @@
-"""Writes outcomes to the database: embeddings, answers, failures, and jobs that come again. Imports workers.pipeline,
-workers.reconnect and `app`.
+"""Writes outcomes to the database: embeddings, answers, failures, and jobs that come again. Imports `app` and
+workers.pipeline.
 
 Every function is safe to repeat with the same outcomes: after a connection was lost nobody knows what was committed.
 """
@@ -25,9 +25,9 @@ from app.errors import (
 )
 from app.jobs import Embedded
 from app.queries import QueryImage
+from app.reconnect import backoff
 from app.records import Job, Space
 from workers.pipeline import Outcome
-from workers.reconnect import backoff
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PARTLY_REFUSED = 3
 _LISTED = 50
+_WATCH = "A folder that is watched"
 
 EPILOG = examples(
     "lookalike ingest ~/photos                     a folder, with all that is in it",
@@ -26,6 +27,7 @@ EPILOG = examples(
     "lookalike ingest 'shots/*/front-*.png' a.jpg  patterns, single files",
     "lookalike ingest --manifest products.csv      a CSV: file,title,category,price",
     "lookalike ingest ~/photos --base-uri s3://bucket/photos",
+    "lookalike ingest --watch /srv/incoming        what lands there is searchable at once, until Ctrl-C",
     after="""
 A CSV names its columns in its first line: file (a path, relative to the CSV) or uri (a URL, registered without being
 fetched; or a path) says which image; caption or title is the caption; every other column becomes an attribute to
@@ -35,6 +37,10 @@ UTF-8. With a PATH and a manifest both are ingested, and a file in both has the 
 
 An image is known by its uri and its content: run it again whenever you like, interrupt it when you like. A file whose
 bytes changed is embedded again. In folders, files with other endings and names that begin with a dot are passed over.
+
+--watch takes one folder with all below it. A file is taken when its writer has closed it, or when it has not changed
+for half a second, and waited for while its end is missing. Moved files keep their image, changed ones are embedded
+again. Symbolic links are passed over. It outlives restarts of the database, and ends at Ctrl-C with exit code 0.
 
 Exit codes: 0 all went in; 3 some were refused (not an image, unreadable, empty, too large), each listed with its
 reason, and the others went in; 1 nothing could be done.
@@ -81,18 +87,62 @@ def ingest(
         float, typer.Option(min=0, help="With --wait: seconds to go on without any live worker.")
     ] = 60,
     json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Go on: files become images as they land in the folder.", rich_help_panel=_WATCH),
+    ] = False,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="Delete the images of files that are gone. Else kept.", rich_help_panel=_WATCH),
+    ] = False,
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="Look at the whole folder so often. Else told by the kernel; 2 on network filesystems.",
+            rich_help_panel=_WATCH,
+        ),
+    ] = None,
 ) -> None:
     """Register images, so that a worker embeds them and they become searchable."""
+    if watch:
+        _watch(paths or [], manifest or text or wait, base_uri=base_uri, delete=delete, poll=poll, json=json)
+        return
+    if delete or poll is not None:
+        raise InvalidInputError(f"{'--delete' if delete else '--poll'} goes with --watch")
+    _ingest(paths or [], manifest, base_uri, text or [], worker_timeout if wait else None, json=json)
+
+
+def _watch(
+    paths: list[str], other: object, *, base_uri: str | None, delete: bool, poll: float | None, json: bool
+) -> None:
+    from app.cli import watch as command
+
+    if len(paths) != 1 or other:
+        raise InvalidInputError("--watch wants one folder, and neither --manifest, --text nor --wait")
+    command.watch(paths[0], base_uri=base_uri, delete=delete, poll=poll, json=json)
+
+
+def _ingest(
+    paths: list[str],
+    manifest: Path | None,
+    base_uri: str | None,
+    text: list[str],
+    patience: float | None,
+    *,
+    json: bool,
+) -> None:
     from app import sources
 
     if not paths and not manifest:
         raise InvalidInputError("nothing to ingest: give a folder, a file, a pattern or --manifest CSV")
-    found = sources.find(paths or [], manifest=manifest, base_uri=base_uri, text=text or [])
+    found = sources.find(paths, manifest=manifest, base_uri=base_uri, text=text)
     counts = _Counts(refused=list(found.refused))
     with session.connection() as conn:
         with _told_anyhow(counts, of=len(found.candidates)):
             _run(conn, found.candidates, counts)
-        waiting = _wait(conn, counts.ids, worker_timeout) if wait and counts.ids else None
+        waiting = _wait(conn, counts.ids, patience) if patience is not None and counts.ids else None
     _tell_refused(counts.refused)
     if json:
         output.as_json(_result(counts, found.skipped, waiting))

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
-def _console(file: TextIO) -> "Console":
+def console_of(file: TextIO) -> "Console":
+    """Return a console on this stream that prints what it is given as it is."""
     from rich.console import Console
 
     # Never rich's own markup: what is printed are uris, captions and reasons. Without a terminal nothing is cut off.
@@ -25,12 +26,12 @@ def _console(file: TextIO) -> "Console":
 
 def say(message: str, *, style: str | None = None) -> None:
     """Print a message to stderr."""
-    _console(sys.stderr).print(message, style=style)
+    console_of(sys.stderr).print(message, style=style)
 
 
 def say_text(text: "Text") -> None:
     """Print styled text to stderr."""
-    _console(sys.stderr).print(text)
+    console_of(sys.stderr).print(text)
 
 
 def error(message: str) -> None:
@@ -93,7 +94,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
         )
     for row in rows:
         made.add_row(*(Text("–" if cell is None else shown(cell)) for cell in row))
-    console = _console(sys.stdout)
+    console = console_of(sys.stdout)
     if console.is_terminal:
         console.print(made, soft_wrap=False)
     else:
@@ -147,7 +148,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[int, str], None
         TextColumn("{task.fields[note]}", markup=False),
     )
     rate = _Rate()
-    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
+    with Progress(*columns, console=console_of(sys.stderr), transient=True) as bar:
         task = bar.add_task(description, total=total, rate="", note="")
 
         def advance_to(done: int, note: str = "") -> None:

@@ -1,0 +1,69 @@
+"""Follows images from their commit until they are searchable. Imports app.db and app.sql."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from app import sql
+from app.db import Connection, translated
+
+_TRACKED = 5000
+_FEW = 100
+_MEASURED = 1000
+
+
+class Arrivals:
+    """Images on their way, by id, and how long the latest thousand took from commit to searchable.
+
+    At most 5,000 are followed at a time, so that a look stays cheap; the others are only not measured.
+    """
+
+    def __init__(self) -> None:
+        self.searchable = 0
+        self.failed = 0
+        self._since: dict[int, float] = {}
+        self._seconds: deque[float] = deque(maxlen=_MEASURED)
+        self._looked = 0.0
+
+    @property
+    def on_the_way(self) -> int:
+        """How many of the followed are not searchable yet."""
+        return len(self._since)
+
+    def add(self, ids: Iterable[int], *, since: float | None = None) -> None:
+        """Follow these images, committed just now, or at `since` on the monotonic clock."""
+        now = time.monotonic() if since is None else since
+        for id_ in ids:
+            if len(self._since) < _TRACKED:
+                self._since[id_] = now
+
+    def age(self) -> float:
+        """Return for how many seconds the longest has been on its way; 0 where none is."""
+        return time.monotonic() - next(iter(self._since.values())) if self._since else 0.0
+
+    def seconds_to_look(self) -> float | None:
+        """Return in how many seconds `look` is worth its query; None where nothing is on its way."""
+        if not self._since:
+            return None
+        pause = 2.0 if self.age() > 60 else 0.05 if len(self._since) <= _FEW else 0.5
+        return max(0.0, self._looked + pause - time.monotonic())
+
+    def look(self, conn: Connection) -> None:
+        """Ask the database which have arrived, if it is time."""
+        if self.seconds_to_look() != 0:
+            return
+        with translated():
+            rows = conn.execute(sql.query("ingest_settled"), {"ids": list(self._since)}).fetchall()
+        self._looked = now = time.monotonic()
+        for id_, searchable in rows:
+            since = self._since.pop(int(str(id_)))
+            if searchable:
+                self.searchable += 1
+                self._seconds.append(now - since)
+            else:
+                self.failed += 1
+
+    def percentile(self, share: float) -> float | None:
+        """Return the seconds from commit to searchable that this share of the latest images did not exceed."""
+        ordered = sorted(self._seconds)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

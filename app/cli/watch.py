@@ -1,0 +1,106 @@
+"""`lookalike ingest --watch`. Imports `watch` and `cli`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.cli import live, output, session
+
+if TYPE_CHECKING:
+    from app.db import Connection
+    from app.sources import Refusal
+    from app.watch import Watch
+
+
+def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None, json: bool) -> None:
+    """Keep the database in step with a folder until a signal ends it; then print what was done."""
+    from app import db, schema
+    from app.watch import Watch
+
+    settings = session.settings()
+    watched = Watch(
+        Path(folder),
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        base_uri=base_uri,
+        delete=delete,
+        poll=poll,
+    )
+    with live.ended_by_signals(watched.stop), session.database() as url, live.line() as show:
+
+        @contextmanager
+        def connect() -> Iterator["Connection"]:
+            with db.translated(), db.connect(url, autocommit=True, application="lookalike watch") as conn:
+                schema.check(conn)
+                yield conn
+
+        ready = False
+
+        def tell(refused: "list[Refusal]") -> None:
+            nonlocal ready
+            for one in refused:
+                output.say(f"refused: {output.shown(one.origin)}: {output.shown(one.reason)}")
+            if watched.caught_up and not watched.waiting and not ready:
+                ready = True
+                output.say(f"caught up: {_sentence(watched)}; watching {output.shown(watched.folder)}")
+            show(_sentence(watched))
+
+        output.say(f"looking at {output.shown(watched.folder)}, {_way(watched)}; Ctrl-C ends it")
+        watched.run(connect, tell)
+    if json:
+        output.as_json(_result(watched))
+    else:
+        output.out(_sentence(watched))
+
+
+def _way(watched: "Watch") -> str:
+    return f"every {watched.polling:g} s" if watched.polling is not None else "then told of changes by the kernel"
+
+
+def _result(watched: "Watch") -> dict[str, object]:
+    counts, arrivals = watched.counts, watched.arrivals
+    return {
+        "new": counts.new,
+        "changed": counts.changed,
+        "unchanged": counts.unchanged,
+        "renamed": counts.renamed,
+        "deleted": counts.deleted,
+        "kept": counts.kept,
+        "refused": counts.refused,
+        "skipped": counts.passed.others,
+        "links": counts.passed.links,
+        "closed_folders": counts.passed.closed,
+        "reconnects": counts.reconnects,
+        "searchable": arrivals.searchable,
+        "failed": arrivals.failed,
+        "on_the_way": arrivals.on_the_way,
+        "commit_to_searchable_p50": arrivals.percentile(0.5),
+        "commit_to_searchable_p95": arrivals.percentile(0.95),
+    }
+
+
+def _sentence(watched: "Watch") -> str:
+    counts, arrivals = watched.counts, watched.arrivals
+    said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
+    for number, what in (
+        (counts.renamed, "renamed"),
+        (counts.deleted, "deleted"),
+        (counts.kept, "gone from the folder and kept (--delete removes such)"),
+        (counts.refused, "refused"),
+        (counts.passed.others, "other files"),
+        (counts.passed.links, "links passed over"),
+        (counts.passed.closed, "folders that cannot be read"),
+        (counts.reconnects, "reconnects"),
+        (watched.waiting, "files waiting"),
+        (arrivals.on_the_way, "on the way"),
+        (arrivals.failed, "failed: lookalike failures"),
+    ):
+        if number:
+            said += f", {number:,} {what}"
+    if arrivals.searchable:
+        said += (
+            f"; {arrivals.searchable:,} searchable, {live.seconds(arrivals.percentile(0.5))} after their commit"
+            f" (p95 {live.seconds(arrivals.percentile(0.95))})"
+        )
+    return said

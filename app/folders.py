@@ -1,0 +1,173 @@
+"""What lies in a folder that is watched: its image files, whether one is written to the end, and word of changes.
+
+Imports app.sources, and watchdog when listening begins. Symbolic links are not followed: whoever may write to the
+folder could otherwise have any file read that the watcher can read.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.sources import SUFFIXES
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver
+
+log = logging.getLogger(__name__)
+
+# Changes made by other machines raise no inotify event on these.
+_REMOTE = frozenset(
+    {
+        *("9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gpfs"),
+        *("lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs", "vboxsf", "fuse.vmhgfs-fuse"),
+    }
+)
+_MOUNTS = Path("/proc/self/mountinfo")
+_TAIL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A regular file as it is now; `signature` changes with its content, and stays when it is renamed."""
+
+    signature: int
+    size: int
+    age: float
+
+
+@dataclass(slots=True)
+class Passed:
+    """What a scan passed over: symbolic links, files with other endings, folders that cannot be read."""
+
+    links: int = 0
+    others: int = 0
+    closed: int = 0
+
+
+def sight(path: Path | str, now: float) -> Sighting | None:
+    """Return what is at `path` at the time `now`; None where there is no regular file, or a symbolic link."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    signature = hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return Sighting(signature, status.st_size, now - status.st_mtime)
+
+
+def wanted(path: str, folder: Path) -> bool:
+    """Tell whether a path below `folder` is an image's by its name, and no part of it begins with a dot."""
+    name = Path(path)
+    return (
+        name.suffix.lower() in SUFFIXES
+        and name.is_relative_to(folder)
+        and not any(part.startswith(".") for part in name.relative_to(folder).parts)
+    )
+
+
+def scan(folder: Path, passed: Passed) -> Iterator[str]:
+    """Yield the image files below `folder`, and count in `passed` what is none. OSError where it cannot be read."""
+    waiting = [str(folder)]
+    while waiting:
+        here = waiting.pop()
+        try:
+            entries = list(os.scandir(here))
+        except OSError:
+            if here == str(folder):
+                raise
+            passed.closed += 1
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink():
+                passed.links += 1
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif Path(entry.name).suffix.lower() in SUFFIXES:
+                yield entry.path
+            else:
+                passed.others += 1
+
+
+def looks_whole(path: str) -> bool:
+    """Tell whether a file ends as its format ends; formats without a mark at their end are taken as whole.
+
+    A guess from its first and last bytes, which only decides how long to wait for more.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+            head = file.read(16)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - _TAIL))
+            tail = file.read(_TAIL)
+    except OSError:
+        return True  # whoever reads it next says why it cannot be read
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in tail
+    if head.startswith(b"\x89PNG"):
+        return b"IEND" in tail
+    if head.startswith(b"GIF8"):
+        return tail.rstrip(b"\0").endswith(b";")
+    if head.startswith(b"RIFF"):
+        return size >= int.from_bytes(head[4:8], "little") + 8
+    if head.startswith(b"BM"):
+        return size >= int.from_bytes(head[2:6], "little")
+    return head.strip(b"\0") != b""
+
+
+def remote_filesystem(folder: Path, mounts: str | None = None) -> str | None:
+    """Return the type of the network filesystem that a folder lies on, None on others; `mounts` as in mountinfo(5)."""
+    try:
+        lines = (mounts if mounts is not None else _MOUNTS.read_text(encoding="utf-8", errors="replace")).splitlines()
+    except OSError:
+        return None
+    kind, depth = "", -1
+    real = Path(os.path.realpath(folder))
+    for line in lines:
+        fields = line.split()
+        point = Path(fields[4].replace("\\040", " "))
+        if real.is_relative_to(point) and len(point.parts) >= depth:
+            kind, depth = fields[fields.index("-") + 1], len(point.parts)
+    return kind if kind in _REMOTE else None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Word of a change at `path`; `closed`: its writer has closed it, or it was moved here. None: look at the whole."""
+
+    path: str | None
+    closed: bool = False
+
+
+def listen(folder: Path, tell: Callable[[Word], None]) -> "BaseObserver":
+    """Start a thread that tells of every change below `folder`, by inotify; to be stopped by stop() and join().
+
+    OSError where the kernel refuses, mostly since fs.inotify.max_user_watches is used up.
+    """
+    from watchdog.events import FileSystemEventHandler
+    from watchdog.observers import Observer
+
+    class Handler(FileSystemEventHandler):
+        def on_any_event(self, event: Any) -> None:  # noqa: ANN401 — one of watchdog's, by version
+            kind = event.event_type
+            if kind in ("opened", "closed_no_write"):
+                return
+            if event.is_directory:
+                if kind in ("deleted", "moved"):
+                    tell(Word(None))
+                return
+            for path in filter(None, (event.src_path, event.dest_path)):
+                name = os.fsdecode(path)
+                if wanted(name, folder):
+                    tell(Word(name, closed=kind in ("closed", "moved")))
+
+    observer = Observer()
+    observer.schedule(Handler(), str(folder), recursive=True)
+    observer.start()
+    return observer

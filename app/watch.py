@@ -1,0 +1,420 @@
+"""Keeps the database in step with a folder: files become images as they land, change, move and go.
+
+Imports app.arrivals, app.db, app.folders, app.ingest, app.mirror, app.reconnect and app.sources.
+
+Word of a change (inotify, or the difference to the scan before) only says where to look; what is done follows from
+what is there then, so that lost, doubled or late word does no harm. Nothing is remembered but in memory: a start scans,
+and finds unchanged what the database has already.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import folders, ingest, mirror
+from app.arrivals import Arrivals
+from app.db import Connection
+from app.errors import DatabaseUnavailableError, InvalidInputError
+from app.folders import Word
+from app.reconnect import until_available
+from app.sources import Candidate, Refusal
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver
+
+log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 0.5
+_PATIENCE_SECONDS = 10.0  # for a file whose end is missing
+_OLD_SECONDS = 3600.0
+_SWEEP_SECONDS = 60.0  # with inotify: events get lost when its queue overflows
+_SWEEP_SHARE = 20  # a sweep that takes long comes more rarely
+_GONE_SECONDS = 2.0  # between two looks for a folder that is not there
+_SLICE = 2000
+_BATCH = 500
+_IDLE_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has been done so far. `kept`: images whose files are gone; `refused`: files, `passed`: what is no image."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    renamed: int = 0
+    deleted: int = 0
+    kept: int = 0
+    refused: int = 0
+    reconnects: int = 0
+    passed: folders.Passed = field(default_factory=folders.Passed)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A file that may still be written: as it was seen last, since when, and when to look again."""
+
+    closed: bool
+    due: float
+    signature: int | None = None
+    since: float = 0.0
+
+
+class Watch:
+    """Watches one folder. `run` works until `stop` is called, from a signal handler or another thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        max_pixels: int,
+        base_uri: str | None = None,
+        delete: bool = False,
+        poll: float | None = None,
+        settle: float = SETTLE_SECONDS,
+    ) -> None:
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 — the uri is the path as the user names it
+        if not self.folder.is_dir():
+            raise InvalidInputError(f"there is no folder {folder} to watch")
+        self.counts = Counts()
+        self.arrivals = Arrivals()
+        self.caught_up = False
+        self._max_bytes, self._max_pixels = max_bytes, max_pixels
+        self._place = mirror.Place(self.folder, base_uri)
+        self._delete, self._settle = delete, settle
+        self._poll = poll if poll is not None else self._poll_needed()
+        self._stopped = False
+        self._told = threading.Condition()
+        self._words: dict[str, bool] = {}
+        self._sweep_asked = False
+        self._pending: dict[str, _Pending] = {}
+        self._backlog: deque[str] = deque()
+        self._known: dict[str, int] = {}
+        self._refused: set[str] = set()
+        self._root = self._root_identity()
+        self._sweep: Iterator[str] | None = None
+        self._seen: set[str] = set()
+        self._passed = folders.Passed()
+        self._sweep_began = 0.0
+        self._sweep_due = 0.0
+        self._observer: BaseObserver | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many files have been noticed and not yet been dealt with."""
+        return len(self._pending) + len(self._backlog)
+
+    @property
+    def polling(self) -> float | None:
+        """The seconds between two looks at the whole folder, where changes are not told by the kernel."""
+        return self._poll
+
+    def stop(self) -> None:
+        """Let `run` end after the batch in hand."""
+        self._stopped = True
+        # Not under the lock: a signal handler may have interrupted its holder. The loop looks every second anyway.
+        if self._told.acquire(blocking=False):
+            self._told.notify()
+            self._told.release()
+
+    def run(
+        self, connect: Callable[[], AbstractContextManager[Connection]], tell: Callable[[list[Refusal]], None]
+    ) -> None:
+        """Work until stopped. `connect` opens a connection in autocommit, again after the database was away.
+
+        `tell` is called after every round with the files refused in it.
+        """
+        self._listen()
+        times = 0
+
+        def session() -> None:
+            nonlocal times
+            with connect() as conn:
+                self.counts.reconnects += times > 0
+                times += 1
+                self._ask_sweep()
+                while not self._stopped:
+                    tell(self._round(conn))
+
+        try:
+            # Files are noticed while the database is away, too: what was told is kept, and then all is looked at.
+            until_available(session, pause=self._pause)
+        finally:
+            self._unlisten()
+
+    # What the listening thread calls
+
+    def _hear(self, word: Word) -> None:
+        with self._told:
+            if word.path is None:
+                self._sweep_asked = True
+            else:
+                self._words[word.path] = word.closed
+            self._told.notify()
+
+    # The loop
+
+    def _round(self, conn: Connection) -> list[Refusal]:
+        now = time.monotonic()
+        self._wait(now)
+        self._take_words()
+        self._look_around(conn)
+        refused: list[Refusal] = []
+        ready, gone = self._ready()
+        if ready or gone:
+            refused = self._commit(conn, ready, gone)
+        self.arrivals.look(conn)
+        return refused
+
+    def _pause(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not self._stopped and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        return not self._stopped
+
+    def _wait(self, now: float) -> None:
+        if self._backlog or self._sweep is not None or self._stopped:
+            return
+        due = min((one.due for one in self._pending.values()), default=now + _IDLE_SECONDS)
+        if (look := self.arrivals.seconds_to_look()) is not None:
+            due = min(due, now + look)
+        seconds = min(due - now, self._sweep_due - now, _IDLE_SECONDS)
+        with self._told:
+            if seconds > 0 and not self._words and not self._sweep_asked:
+                self._told.wait(seconds)
+
+    def _take_words(self) -> None:
+        with self._told:
+            words, self._words = self._words, {}
+            if self._sweep_asked:
+                self._sweep_due, self._sweep_asked = min(self._sweep_due, time.monotonic()), False
+        now = time.monotonic()
+        for path, closed in words.items():
+            if path in self._refused:  # it may be readable now, with the same bytes
+                self._refused.discard(path)
+                self._known.pop(path, None)
+            before = self._pending.get(path)
+            due = now if closed else now + self._settle
+            if before is None:
+                self._pending[path] = _Pending(closed, due)
+            else:
+                before.closed, before.due = closed, due
+
+    def _ready(self) -> tuple[dict[str, int], list[str]]:
+        """Return the files to take, with their signatures, and those gone: word of changes first, then the backlog."""
+        now, wall = time.monotonic(), time.time()
+        ready: dict[str, int] = {}
+        gone: list[str] = []
+        due = [path for path, one in self._pending.items() if one.due <= now][:_BATCH]
+        # Half of a batch at least is of the backlog, so that a busy folder is caught up with all the same.
+        due += [self._backlog.popleft() for _ in range(min(len(self._backlog), max(_BATCH - len(due), _BATCH // 2)))]
+        for path in dict.fromkeys(due):
+            seen = folders.sight(path, wall)
+            if seen is None:
+                self._pending.pop(path, None)
+                if not os.path.lexists(path):
+                    gone.append(path)
+            elif self._known.get(path) == seen.signature:
+                self._pending.pop(path, None)
+            elif self._settled(path, seen, now):
+                ready[path] = seen.signature
+        return ready, gone
+
+    def _settled(self, path: str, seen: folders.Sighting, now: float) -> bool:
+        one = self._pending.setdefault(path, _Pending(closed=False, due=now))
+        if one.signature != seen.signature:
+            one.signature, one.since = seen.signature, now
+        quiet = now - one.since
+        if folders.looks_whole(path):
+            needed = 0.0 if one.closed else self._settle
+            quiet = max(quiet, seen.age)
+        else:
+            needed = _PATIENCE_SECONDS
+            quiet = max(quiet, seen.age if seen.age > _OLD_SECONDS else 0.0)
+        if quiet >= needed:
+            return True
+        one.due = now + max(min(needed - quiet, self._settle), 0.01)
+        return False
+
+    # What is written
+
+    def _commit(self, conn: Connection, ready: dict[str, int], gone: list[str]) -> list[Refusal]:
+        try:
+            moved = self._rename(conn, ready, gone)
+            refused = self._register(conn, ready)
+            self.counts.unchanged -= len(moved)
+            self._forget(conn, [path for path in gone if path not in moved])
+        except DatabaseUnavailableError:
+            for path in gone:
+                self._pending.setdefault(path, _Pending(closed=False, due=0.0))
+            raise  # those ready are pending still
+        for path in ready:
+            self._pending.pop(path, None)
+        return refused
+
+    def _register(self, conn: Connection, ready: dict[str, int]) -> list[Refusal]:
+        refused: list[Refusal] = []
+        candidates: list[Candidate] = []
+        for path in ready:
+            found = self._place.candidate(path)
+            if isinstance(found, Refusal):
+                refused.append(found)
+            else:
+                candidates.append(found)
+        for batch in ingest.ingest(conn, candidates, max_bytes=self._max_bytes, max_pixels=self._max_pixels):
+            self.counts.new += batch.new
+            self.counts.changed += batch.changed
+            self.counts.unchanged += batch.unchanged
+            self.arrivals.add(batch.ids)
+            refused += batch.refused
+        wall = time.time()
+        told = []
+        for one in refused:
+            seen = folders.sight(one.origin, wall)
+            if seen is not None and seen.signature == ready.get(one.origin):
+                self._refused.add(one.origin)
+                told.append(one)
+            else:  # written on meanwhile
+                ready.pop(one.origin, None)
+                self._hear(Word(one.origin))
+        self._known.update(ready)
+        self.counts.refused += len(told)
+        return told
+
+    def _rename(self, conn: Connection, ready: dict[str, int], gone: list[str]) -> set[str]:
+        """Let the images of files that were moved follow them; return the paths that they had."""
+        before = {self._known[path]: path for path in gone if path in self._known}
+        pairs = {before[signature]: path for path, signature in ready.items() if signature in before}
+        if not pairs:
+            return set()
+        renamed = mirror.rename(conn, pairs, self._place)
+        self.counts.renamed += renamed
+        if renamed < len(pairs):
+            return set()
+        for path in pairs:
+            self._known.pop(path, None)
+        return set(pairs)
+
+    def _forget(self, conn: Connection, gone: list[str]) -> None:
+        known = [path for path in gone if path in self._known]
+        if known and self._delete and self._root is not None and self._root_identity() == self._root:
+            uris = [uri for path in known if (uri := self._place.uri(path)) is not None]
+            self.counts.deleted += mirror.delete(conn, uris)
+        else:
+            self.counts.kept += len(known)
+        for path in known:
+            self._known.pop(path, None)
+            self._refused.discard(path)
+
+    # Looking at the whole folder
+
+    def _look_around(self, conn: Connection) -> None:
+        now = time.monotonic()
+        if self._sweep is None:
+            # A folder that is moved away, mounted over or unmounted tells nothing.
+            if now < self._sweep_due and self._root_identity() == self._root:
+                return
+            self._check_root()
+            self._sweep_began, self._seen, self._passed = now, set(), folders.Passed()
+            self._sweep = folders.scan(self.folder, self._passed)
+        try:
+            found = list(islice(self._sweep, _SLICE))
+        except OSError as error:
+            if self._root is not None:
+                log.warning("%s cannot be looked at: %s; nothing is taken as deleted", self.folder, error.strerror)
+            self._end_sweep()
+            self._root, self._sweep_due = None, now + _GONE_SECONDS
+            return
+        wall = time.time()
+        for path in found:
+            self._seen.add(path)
+            seen = folders.sight(path, wall)
+            if seen is not None and self._known.get(path) != seen.signature and path not in self._pending:
+                self._backlog.append(path)
+        if len(found) < _SLICE:
+            self._finish_sweep(conn)
+
+    def _finish_sweep(self, conn: Connection) -> None:
+        if not self.caught_up and self._delete:
+            self._mirror(conn)
+        for path in [path for path in self._known if path not in self._seen]:
+            self._pending.setdefault(path, _Pending(closed=False, due=time.monotonic()))
+        self.counts.passed = self._passed
+        self.caught_up = True
+        self._end_sweep()
+
+    def _end_sweep(self) -> None:
+        now = time.monotonic()
+        took = now - self._sweep_began
+        self._sweep, self._seen = None, set()
+        self._sweep_due = now + max(self._poll or _SWEEP_SECONDS, _SWEEP_SHARE * took)
+
+    def _mirror(self, conn: Connection) -> None:
+        """Delete the images of files that went while nobody watched."""
+        gone = mirror.without_file(conn, self._place)
+        if gone and not self._seen:
+            log.warning(
+                "%s has no images, the database has %s of it: nothing is deleted; is it mounted?",
+                self.folder,
+                f"{len(gone):,}",
+            )
+            return
+        self.counts.deleted += mirror.delete(conn, gone)
+
+    def _ask_sweep(self) -> None:
+        with self._told:
+            self._sweep_asked = True
+
+    # The folder itself
+
+    def _poll_needed(self) -> float | None:
+        kind = folders.remote_filesystem(self.folder)
+        if kind:
+            log.warning("%s is on %s, where changes are not told: looking every 2 s instead", self.folder, kind)
+        return 2.0 if kind else None
+
+    def _root_identity(self) -> tuple[int, int] | None:
+        try:
+            status = self.folder.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _check_root(self) -> None:
+        """Listen anew where the folder was replaced, mounted or unmounted; its images stay."""
+        now = self._root_identity()
+        if now is not None and now != self._root:
+            log.warning("%s is another folder than before: its files are taken, nothing is deleted", self.folder)
+            self._root = now
+            self.counts.kept += len(self._known)
+            self._known.clear()
+            self._unlisten()
+            self._listen()
+
+    def _listen(self) -> None:
+        if self._poll is not None:
+            return
+        try:
+            self._observer = folders.listen(self.folder, self._hear)
+        except OSError as error:
+            self._poll = 2.0
+            log.warning(
+                "changes in %s are not told (%s; see sysctl fs.inotify.max_user_watches): looking every 2 s instead",
+                self.folder,
+                error.strerror or error,
+            )
+
+    def _unlisten(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
