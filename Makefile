@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Rebuilt when what it is made from changes; a half-made one has no stamp and is made anew.
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test16 reference lint types check bench clean
+.PHONY: demo test test16 reference lint types check bench chaos chaos-short clean
 
 demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 	$(BIN)/python -m app.demo
@@ -35,6 +35,14 @@ check: lint types test test16 demo reference
 
 bench: $(STAMP)  ## Search under filters, quick; see bench/README.md for the rest
 	$(BIN)/python -m bench.filters --quick
+
+# Seconds of havoc; drains and checks come on top, about half as much again.
+DURATION ?= 600
+chaos: $(STAMP)  ## kill -9 of workers, API and PostgreSQL under load, hundreds of times; then what must hold is checked
+	$(BIN)/python -m bench.chaos --duration $(DURATION) --results bench/results/chaos
+
+chaos-short: $(STAMP)  ## The same for a minute or two, without results
+	$(BIN)/python -m bench.chaos --duration 40
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
