@@ -45,6 +45,6 @@ def read(text: str, search: bytes) -> Position | None:
     if found != search:
         raise InvalidInputError(
             "the cursor belongs to another search: image, filter, max_distance and exclude must stay as they were for"
-            f" its page; begin again with {START!r}"
+            f" its page, and so must the active embedding space; begin again with {START!r}"
         )
     return Position(distance, image_id)

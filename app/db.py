@@ -24,6 +24,7 @@ from app.errors import (
     NoWorkerError,
     QueryTimeoutError,
     SchemaError,
+    SpaceChangedError,
 )
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -125,15 +126,22 @@ def translate(error: psycopg.Error) -> LookalikeError:
     if known:
         detail = f" ({diagnostics.message_detail})" if diagnostics.message_detail else ""
         return known[0](known[1] + detail)
-    if diagnostics.sqlstate == "LK001":
-        return NoWorkerError(message)
-    if diagnostics.sqlstate == "LK002":
-        return QueryTimeoutError(message)
+    ours = _OWN_STATES.get(diagnostics.sqlstate or "")
+    if ours:
+        return ours(message)
     for kinds, result in _BY_STATE:
         if isinstance(error, kinds):
             return result(message)
     return LookalikeError(f"the database refused: {message}")
 
+
+# Raised by our own functions.
+_OWN_STATES: dict[str, type[LookalikeError]] = {
+    "LK001": NoWorkerError,
+    "LK002": QueryTimeoutError,
+    "LK003": SpaceChangedError,
+    "LK004": ConflictError,
+}
 
 _BY_STATE: list[tuple[tuple[type[psycopg.Error], ...], type[LookalikeError]]] = [
     ((pg.NoDataFound,), NotFoundError),

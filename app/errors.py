@@ -37,6 +37,10 @@ class ForbiddenError(LookalikeError):
     """The caller is known, or known to need no key, and may not do this."""
 
 
+class SpaceChangedError(ConflictError):
+    """The embedding space that a query was embedded in is not the active one any more: embed it again."""
+
+
 class NoWorkerError(LookalikeError):
     """No live worker serves the embedding space, so a query image cannot be embedded now."""
 

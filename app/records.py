@@ -65,6 +65,36 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The active space, as `spaces.hold` gives it."""
+
+    id: int
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceCounts:
+    """How far a space is: all images, and those embedded, queued and failed in it; workers that serve it."""
+
+    images: int
+    embedded: int
+    queued: int
+    failed: int
+    live_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceLack:
+    """What searches would lose by a space: images found now and not embedded in it (queued, failed), its index."""
+
+    missing: int
+    queued: int
+    failed: int
+    index_missing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A claimed job: the image to embed, and how often it has been claimed, this time included.
 

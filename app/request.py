@@ -1,11 +1,13 @@
 """A search as users ask for it: which options go together, and which SQL function answers. Imports `cursor`,
-`explore`, `search`, `spaces`.
+`explore`, `queries`, `search`, `spaces`.
 
 The doors (CLI, HTTP) differ in how they read a request and show what was found; what it means is here, once. The
 options text, diverse, distinct, group_by and cursor choose another SQL function each, so that only one of them can be
 given; k, filter and exclude go with all.
 """
 
+import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,12 +16,17 @@ from typing import TypedDict
 import numpy as np
 
 from app import cursor as cursors
-from app import explore, search, spaces
+from app import explore, queries, search, spaces
 from app.db import Connection
-from app.errors import InvalidInputError
-from app.records import Embedding, Image, Json, Neighbor
+from app.errors import InvalidInputError, SpaceChangedError
+from app.records import Embedding, Held, Image, Json, Neighbor, Space
+
+log = logging.getLogger(__name__)
 
 MAX_K = 10_000
+
+# So many switches of the active space in a row does a search by a picture outlive.
+_MOST_SWITCHES = 3
 
 # Each by a SQL function of its own.
 _MODES = ("text", "diverse", "distinct", "group_by", "cursor")
@@ -32,7 +39,8 @@ class Request:
     """A search: by an embedding, a stored image, examples and words; options as in the SQL functions.
 
     `diverse` is lambda of lookalike.search_diverse, `distinct` the threshold of lookalike.search_distinct, `cursor`
-    "start" or the `next` of the page before.
+    "start" or the `next` of the page before. `in_space` is the id of the space that the embeddings given were made
+    in, where that is known: another one may be active by the time of the search.
     """
 
     query: Embedding | None = None
@@ -52,6 +60,7 @@ class Request:
     group_by: str | None = None
     cursor: str | None = None
     explain: bool = False
+    in_space: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,10 @@ def contradiction(given: Collection[str], called: Callable[[str], str] = str) ->
 
 
 def run(conn: Connection, request: Request) -> Found:
-    """Answer a request, in autocommit by one statement or a few; the errors are those of the SQL functions."""
+    """Answer a request, by one statement, or by a few in one transaction throughout which one space is active.
+
+    The errors are those of the SQL functions. SpaceChangedError where the embeddings given are of another space by now.
+    """
     problem = contradiction(_given(request))
     if problem:
         raise InvalidInputError(problem)
@@ -124,19 +136,46 @@ def run(conn: Connection, request: Request) -> Found:
         return _by_words(conn, request)
     if not _given(request) - {"image_id", "query", "recall"}:
         return _plain(conn, request)
+    with conn.transaction():
+        return _beyond(conn, request, spaces.hold(conn, expected=request.in_space))
+
+
+def run_with_images(
+    conn: Connection, images: Sequence[bytes], make: Callable[[Space, list[Embedding]], Request], *, timeout: float
+) -> tuple[Request, Found, float]:
+    """Have images embedded in the active space, and answer the request that `make` makes of the embeddings.
+
+    Where the active space changes in between, all of it is done again in the new one. Returns the request, the answer,
+    and the seconds that embedding took. The connection is in autocommit; the errors are those of `queries.embed` too.
+    """
+    seconds = 0.0
+    for _ in range(_MOST_SWITCHES):
+        began = time.perf_counter()
+        space = spaces.active(conn)
+        embeddings = [queries.embed(conn, image, timeout=timeout, space=space) for image in images]
+        seconds += time.perf_counter() - began
+        asked = make(space, embeddings)
+        try:
+            return asked, run(conn, asked), seconds
+        except SpaceChangedError as error:
+            log.info("a search is done again: %s", error)
+    raise SpaceChangedError("the active space changed again and again")
+
+
+def _beyond(conn: Connection, request: Request, space: Held) -> Found:
     query, options = _resolved(conn, request)
     if request.cursor is not None:
-        return _page(conn, query, options, request.cursor)
+        return _page(conn, query, options, request.cursor, space)
     if request.text is not None:
-        return _fused(conn, query, options, request.text)
+        return _fused(conn, query, options, request.text, space)
     if request.group_by is not None:
         groups = explore.grouped(conn, query, group_by=request.group_by, **options)
         hits = [Hit(one.neighbor.image, one.neighbor.distance, group=one.group) for one in groups]
-        return Found(hits, _space(conn))
+        return Found(hits, space.name)
     if request.diverse is not None:
-        return Found(_hits(explore.diverse(conn, query, relevance=request.diverse, **options)), _space(conn))
+        return Found(_hits(explore.diverse(conn, query, relevance=request.diverse, **options)), space.name)
     if request.distinct is not None:
-        return Found(_hits(explore.distinct(conn, query, threshold=request.distinct, **options)), _space(conn))
+        return Found(_hits(explore.distinct(conn, query, threshold=request.distinct, **options)), space.name)
     return _radius(conn, query, options, explain=request.explain)
 
 
@@ -160,6 +199,7 @@ def _plain(conn: Connection, request: Request) -> Found:
         "exclude": request.exclude,
         "recall": request.recall,
         "explain": request.explain,
+        "in_space": request.in_space,
     }
     if request.query is not None:
         answer = search.search(conn, request.query, **options)
@@ -192,8 +232,7 @@ def _resolved(conn: Connection, request: Request) -> tuple[Embedding, _Options]:
     return query, options
 
 
-def _page(conn: Connection, query: Embedding, options: _Options, cursor: str) -> Found:
-    space = spaces.active(conn)
+def _page(conn: Connection, query: Embedding, options: _Options, cursor: str, space: Held) -> Found:
     limits = {name: value for name, value in options.items() if name in ("filter", "max_distance")}
     # The embedding as the database gets it. k may change from page to page.
     embedding = np.asarray(query, "<f2").tobytes()
@@ -211,7 +250,7 @@ def _page(conn: Connection, query: Embedding, options: _Options, cursor: str) ->
     return Found(_hits(page.neighbors), space.name, next=following)
 
 
-def _fused(conn: Connection, query: Embedding, options: _Options, words: str) -> Found:
+def _fused(conn: Connection, query: Embedding, options: _Options, words: str, space: Held) -> Found:
     matches = explore.fused(
         conn,
         query,
@@ -221,7 +260,7 @@ def _fused(conn: Connection, query: Embedding, options: _Options, words: str) ->
         exclude=options["exclude"],
         recall=options["recall"],
     )
-    return Found([Hit(one.image, one.distance, one.score, one.text_score) for one in matches], _space(conn))
+    return Found([Hit(one.image, one.distance, one.score, one.text_score) for one in matches], space.name)
 
 
 def _radius(conn: Connection, query: Embedding, options: _Options, *, explain: bool) -> Found:
@@ -249,10 +288,6 @@ def _radius(conn: Connection, query: Embedding, options: _Options, *, explain: b
         plan |= {"strategy": "index, then exact", "reason": "all within max_distance", "proven": True}
     plan |= {"rows": len(neighbors), "truncated": len(neighbors) == k if complete is None else not complete}
     return Found(_hits(neighbors), answer.space, plan, complete=complete)
-
-
-def _space(conn: Connection) -> str:
-    return spaces.active(conn).name
 
 
 def _hits(neighbors: list[Neighbor]) -> list[Hit]:

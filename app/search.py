@@ -24,12 +24,14 @@ class Options(TypedDict, total=False):
     ef_search: int | None
     strategy: str | None
     explain: bool
+    in_space: int | None
 
 
 def search(conn: Connection, query: Embedding, **options: Unpack[Options]) -> Answer:
     """Return the images nearest to an embedding of the active space, shape (dimensions,); one statement.
 
-    InvalidInputError for a malformed filter, another dimension or an option out of range.
+    InvalidInputError for a malformed filter, another dimension or an option out of range; SpaceChangedError where
+    `in_space`, the id of the space that the query was embedded in, is not the active one.
     """
     return _run(conn, {"query": HalfVector(query), "image_id": None}, options)
 
@@ -48,6 +50,7 @@ def _run(conn: Connection, subject: dict[str, Any], options: Options) -> Answer:
         "ef_search": None,
         "strategy": None,
         "explain": False,
+        "in_space": None,
         **options,
         **subject,
         "filter": None if filter_ is None else Jsonb(filter_),

@@ -1,14 +1,22 @@
-"""Embedding spaces: list, create. Imports `db`, `errors`, `records` and `sql`."""
+"""Embedding spaces: list, create, backfill, activate, roll back, drop. Imports `db`, `errors`, `records` and `sql`."""
 
 import time
+from collections.abc import Callable, Mapping
 
-from psycopg.rows import class_row
+import psycopg
+from psycopg import errors as pg
+from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from app import sql
 from app.db import Connection, translated
-from app.errors import NotFoundError, SchemaError
-from app.records import Json, Space
+from app.errors import ConflictError, NotFoundError, SchemaError
+from app.records import Held, Json, Space, SpaceCounts, SpaceLack
+
+# A lock that must keep out searches or writers is waited for no longer than this at a time, since they queue behind it.
+_LOCK_TIMEOUT = "150ms"
+_LOCK_PAUSE = 0.35
+_BACKFILL_BATCH = 20_000
 
 
 def _read(conn: Connection, *, name: str | None = None, active_only: bool = False) -> list[Space]:
@@ -38,6 +46,18 @@ def active(conn: Connection) -> Space:
     return found[0]
 
 
+def hold(conn: Connection, *, expected: int | None = None) -> Held:
+    """Return the active space, which stays the active one until the caller's transaction ends.
+
+    SpaceChangedError where `expected`, the id of the space that a query was embedded in, is another one.
+    """
+    with translated(), conn.cursor(row_factory=class_row(Held)) as cursor:
+        found = cursor.execute(sql.query("hold_space"), {"in_space": expected}).fetchone()
+    if found is None:
+        raise SchemaError("no embedding space is active")
+    return found
+
+
 def create(
     conn: Connection,
     *,
@@ -48,29 +68,96 @@ def create(
     preprocessing: Json,
     fingerprint: str,
     index_options: Json | None = None,
+    patience: float = 60,
 ) -> Space:
-    """Create a space and queue the images already there. The connection is in autocommit: two transactions.
+    """Create a space and queue the images already there. The connection is in autocommit: several transactions.
 
     Between them it waits for writers that began before the space was seen: their triggers queue nothing for it, and
-    their images show only when they commit. The first space of a database becomes the active one.
+    their images show only when they commit. The first space of a database becomes the active one. ConflictError where
+    the name is taken, a space of the same fingerprint exists, or a long transaction is in the way for `patience` s.
     """
+    _promptly(
+        conn,
+        "create_space",
+        {
+            "name": name,
+            "model": model,
+            "weights": weights,
+            "dimensions": dimensions,
+            "preprocessing": Jsonb(preprocessing),
+            "fingerprint": fingerprint,
+            "index_options": None if index_options is None else Jsonb(index_options),
+        },
+        patience=patience,
+    )
     with translated():
-        conn.execute(
-            sql.query("create_space"),
-            {
-                "name": name,
-                "model": model,
-                "weights": weights,
-                "dimensions": dimensions,
-                "preprocessing": Jsonb(preprocessing),
-                "fingerprint": fingerprint,
-                "index_options": None if index_options is None else Jsonb(index_options),
-            },
-        )
         _wait_for_older_writers(conn)
-        space = get(conn, name)
-        conn.execute(sql.query("enqueue_missing"), {"space_id": space.id, "most": 2**31 - 1})
+    space = get(conn, name)
+    backfill(conn, space)
     return space
+
+
+def backfill(conn: Connection, space: Space, *, progress: Callable[[int], None] | None = None) -> int:
+    """Queue every image that this space lacks, in short transactions; return how many. In autocommit.
+
+    Interrupted, it is simply called again: what is embedded, queued or failed is passed over. `progress` is called with
+    the number queued so far.
+    """
+    queued, after = 0, 0
+    while True:
+        values = {"space_id": space.id, "after_id": after, "most": _BACKFILL_BATCH}
+        with translated():
+            row = conn.execute(sql.query("backfill_space"), values).fetchone()
+        if row is None or row[1] is None:
+            return queued
+        queued, after = queued + int(str(row[0])), int(str(row[1]))
+        if progress:
+            progress(queued)
+
+
+def counts(conn: Connection, space: Space) -> SpaceCounts:
+    """Return how far a space is, counted exactly: as slow as its queue is long."""
+    with translated(), conn.cursor(row_factory=class_row(SpaceCounts)) as cursor:
+        found = cursor.execute(sql.query("space_counts"), {"name": space.name}).fetchone()
+    if found is None:
+        raise NotFoundError(f"the embedding space {space.name} was dropped meanwhile")
+    return found
+
+
+def lack(conn: Connection, name: str) -> SpaceLack:
+    """Return what searches would lose if the space of this name were the active one."""
+    with translated(), conn.cursor(row_factory=class_row(SpaceLack)) as cursor:
+        found = cursor.execute(sql.query("space_missing"), {"name": name}).fetchone()
+    return found or SpaceLack(0, 0, 0, index_missing=False)
+
+
+def activate(conn: Connection, name: str, *, force: bool = False, patience: float = 30) -> None:
+    """Make the space of this name the active one, in one transaction, which waits for searches that run.
+
+    ConflictError where the space lacks images or an index (unless `force`), or where a long transaction has been in
+    the way for `patience` seconds; searches that come meanwhile wait for fractions of a second. In autocommit.
+    """
+    _promptly(conn, "activate_space", {"name": name, "force": force}, patience=patience)
+
+
+def rollback(conn: Connection, *, patience: float = 30) -> str:
+    """Make the space active again that was it before the last switch; return its name. Waits as `activate` does."""
+    return str(_promptly(conn, "rollback_space", {}, patience=patience))
+
+
+def drop(conn: Connection, name: str, *, patience: float = 30) -> None:
+    """Drop a space that is not active: jobs in parts, then the rest in one transaction. In autocommit.
+
+    ConflictError for the active space, for a table that a user's view hangs on, and where a long transaction has been
+    in the way for `patience` seconds.
+    """
+    space = get(conn, name)
+    if not space.active:
+        values = {"space_id": space.id, "most": _BACKFILL_BATCH}
+        with translated(), conn.cursor(row_factory=scalar_row) as cursor:
+            while cursor.execute(sql.query("forget_jobs"), values).fetchone() == _BACKFILL_BATCH:
+                pass
+    _promptly(conn, "drop_space", {"name": name}, patience=patience)
 
 
 def enqueue_missing(conn: Connection, space: Space, *, most: int = 100_000) -> int:
@@ -78,6 +165,36 @@ def enqueue_missing(conn: Connection, space: Space, *, most: int = 100_000) -> i
     with translated():
         row = conn.execute(sql.query("enqueue_missing"), {"space_id": space.id, "most": most}).fetchone()
     return int(str(row[0])) if row else 0
+
+
+def _promptly(conn: Connection, query: str, values: Mapping[str, object], *, patience: float) -> object:
+    """Run a statement that needs a lock which keeps others out: tried again and again, never waiting for long."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with translated(), conn.transaction():
+                conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                row = conn.execute(sql.query(query), values).fetchone()
+        except Exception as error:
+            if not isinstance(error.__cause__, pg.LockNotAvailable | pg.DeadlockDetected):
+                raise
+            if time.monotonic() > end:
+                raise ConflictError(
+                    f"others have held what this change needs for {patience:g} s; try again when they are done: "
+                    f"{_holders(conn)}"
+                ) from error
+        else:
+            return row[0] if row else None
+        time.sleep(_LOCK_PAUSE)
+
+
+def _holders(conn: Connection) -> str:
+    try:
+        with conn.cursor(row_factory=scalar_row) as cursor:
+            found = cursor.execute(sql.query("lock_holders")).fetchall()
+    except psycopg.Error:
+        found = []
+    return ", ".join(map(str, found)) or "many short transactions"
 
 
 def _wait_for_older_writers(conn: Connection) -> None:

@@ -191,3 +191,21 @@ api_answers = Table(
     Index(None, "answered_at"),
     comment="Answers to writes that came with an Idempotency-Key, for 24 hours; a cache, not a record.",
 )
+
+space_switches = Table(
+    "space_switches",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _time("switched_at"),
+    Column("switched_by", Text, nullable=False, server_default=text("SESSION_USER")),
+    Column("from_space", Text, nullable=False),
+    Column("to_space", Text, nullable=False),
+    Column(
+        "missing",
+        BigInteger,
+        nullable=False,
+        comment="Images that could be found before the switch and had no embedding in the space switched to",
+    ),
+    Column("forced", Boolean, nullable=False),
+    comment="Each switch of the active embedding space; lookalike.rollback_space goes back by it.",
+)

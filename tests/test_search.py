@@ -169,7 +169,7 @@ def test_a_new_space_of_another_dimension_takes_over(angles: db.Connection) -> N
         assert ids(angles, "search('[1, 0]', 1)") == [1]
     angles.execute("SELECT lookalike.create_space('deep', 'test', 3, '{}', 'other')")
     angles.execute("INSERT INTO lookalike.embeddings_2 VALUES (7, '[0,0,1]')")
-    angles.execute("SELECT lookalike.activate_space('deep')")
+    angles.execute("SELECT lookalike.activate_space('deep', force => true)")
     assert ids(angles, "search('[1, 0, 0]', 5)") == [7]
     with pytest.raises(pg.InvalidParameterValue, match="2 dimensions, but embedding space deep has 3"):
         ids(angles, "search('[1, 0]', 1)")

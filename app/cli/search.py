@@ -12,7 +12,7 @@ from app.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.records import Embedding
+    from app.records import Embedding, Space
     from app.request import Request
 
 EPILOG = examples(
@@ -106,24 +106,35 @@ def search(
         [_example(one) for one in several]
         for several in ([] if subject is None else [subject], like or [], unlike or [])
     )
-    with session.connection() as conn:
-        asked = request.Request(
-            query=next(iter(_embedded(conn, searched)), None),
+
+    def wanted(space: "Space | None", embeddings: "list[Embedding]") -> "Request":
+        made = iter(embeddings)  # in the order of `pictures`
+        return request.Request(
+            query=next((next(made) for one in searched if isinstance(one, bytes)), None),
             image_id=next(iter(_ids(searched)), None),
             like=_ids(liked),
             unlike=_ids(unliked),
-            like_embeddings=_embedded(conn, liked),
-            unlike_embeddings=_embedded(conn, unliked),
+            like_embeddings=[next(made) for one in liked if isinstance(one, bytes)],
+            unlike_embeddings=[next(made) for one in unliked if isinstance(one, bytes)],
             k=k,
             filter=filter_,
             exclude=exclude or (),
             explain=explain,
+            in_space=space.id if space else None,
             **options,  # type: ignore[arg-type]
         )
+
+    pictures = [one for one in (*searched, *liked, *unliked) if isinstance(one, bytes)]
+    timeout = session.settings().query_timeout
+    with session.connection() as conn:
         if sql:
-            output.out(_statement(conn, asked))
+            output.out(_statement(conn, wanted(None, _embedded(conn, pictures))))
             return
-        found = request.run(conn, asked)
+        if pictures:
+            asked, found, _ = request.run_with_images(conn, pictures, wanted, timeout=timeout)
+        else:
+            asked = wanted(None, [])
+            found = request.run(conn, asked)
     if json:
         output.as_json(results.as_json(found, asked))
     else:
@@ -178,12 +189,10 @@ def _ids(given: list[int | bytes]) -> list[int]:
     return [one for one in given if isinstance(one, int)]
 
 
-def _embedded(conn: "Connection", given: list[int | bytes]) -> "list[Embedding]":
+def _embedded(conn: "Connection", pictures: list[bytes]) -> "list[Embedding]":
     from app import queries
 
-    return [
-        queries.embed(conn, one, timeout=session.settings().query_timeout) for one in given if isinstance(one, bytes)
-    ]
+    return [queries.embed(conn, one, timeout=session.settings().query_timeout) for one in pictures]
 
 
 def _statement(conn: "Connection", asked: "Request") -> str:

@@ -39,6 +39,7 @@ KINDS: tuple[tuple[type[errors.LookalikeError], Kind], ...] = (
     (errors.AuthenticationError, Kind(401, "unauthorized")),
     (errors.ForbiddenError, Kind(403, "forbidden")),
     (errors.NotFoundError, Kind(404, "not_found")),
+    (errors.SpaceChangedError, Kind(409, "space_changed")),
     (errors.ConflictError, Kind(409, "conflict")),
     (errors.TransientImageError, Kind(503, "image_unavailable", retry_after=5)),
     (errors.ImageError, Kind(422, "image_error")),

@@ -1,4 +1,4 @@
-"""POST /v1/search and GET /v1/images/{id}/similar. Imports `filters`, `image_header`, `queries`,
+"""POST /v1/search and GET /v1/images/{id}/similar. Imports `filters`, `image_header`,
 `request`, `web`."""
 
 import time
@@ -7,8 +7,8 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import filters, image_header, queries, request
-from app.records import Embedding
+from app import filters, image_header, request
+from app.records import Embedding, Space
 from app.request import Found, Hit, Request
 from app.web import bodies, docs
 from app.web.models import (
@@ -79,15 +79,16 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
     data, options = bodies.read_upload(UploadOptions, max_bytes=settings.max_image_bytes, text_fields=_TEXTS)
     # What is no image is refused here, worker or not.
     image_header.read(data, max_pixels=settings.max_image_pixels)
+
+    def wanted(space: Space, embeddings: list[Embedding]) -> Request:
+        return _request(options, query, vector=embeddings[0], in_space=space.id)
+
     with services().database.connection() as conn:
         embedding_asked = time.perf_counter()
-        vector = queries.embed(conn, data, timeout=settings.query_timeout)
-        asked = time.perf_counter()
-        wanted = _request(options, query, vector=vector)
-        found = request.run(conn, wanted)
+        asked_for, found, embed_seconds = request.run_with_images(conn, [data], wanted, timeout=settings.query_timeout)
         answered = time.perf_counter()
-    embed_ms = (asked - embedding_asked) * 1000
-    return _respond(found, wanted, began=began, asked=asked, answered=answered, embed_ms=embed_ms)
+    asked = embedding_asked + embed_seconds
+    return _respond(found, asked_for, began=began, asked=asked, answered=answered, embed_ms=embed_seconds * 1000)
 
 
 @api.get(
@@ -116,9 +117,15 @@ def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
 
 
 def _request(
-    given: SearchOptions, query: SearchQuery, *, vector: Embedding | None, image_id: int | None = None
+    given: SearchOptions,
+    query: SearchQuery,
+    *,
+    vector: Embedding | None,
+    image_id: int | None = None,
+    in_space: int | None = None,
 ) -> Request:
     return Request(
+        in_space=in_space,
         query=vector,
         image_id=image_id,
         like=[one for one in given.like if isinstance(one, int)],

@@ -1,11 +1,16 @@
--- The active embedding space; raises object_not_in_prerequisite_state where there is none.
+-- The active embedding space, which stays the active one until this transaction ends: reading the view locks out a switch.
+-- Raises object_not_in_prerequisite_state where there is none.
 CREATE OR REPLACE FUNCTION lookalike.active_space() RETURNS lookalike.embedding_spaces
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$
 DECLARE
     found_space lookalike.embedding_spaces;
 BEGIN
-    SELECT * INTO found_space FROM lookalike.embedding_spaces s WHERE s.active;
+    -- The view comes first in the statement, so that it is locked before the function is looked at.
+    SELECT s.* INTO found_space
+    FROM (SELECT FROM lookalike.active_embeddings WHERE false) held
+    RIGHT JOIN lookalike.embedding_spaces s ON true
+    WHERE s.id = lookalike.active_space_id();
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no embedding space is active'
             USING ERRCODE = '55000', HINT = 'The first "lookalike worker" creates and activates one.';

@@ -9,6 +9,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 DECLARE
     new_id smallint;
+    twin text;
 BEGIN
     IF space_name !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
         RAISE EXCEPTION 'embedding space name % is not usable', quote_literal(space_name)
@@ -17,6 +18,11 @@ BEGIN
     IF dimensions NOT BETWEEN 1 AND 4000 THEN
         RAISE EXCEPTION 'an embedding space cannot have % dimensions', dimensions
             USING ERRCODE = '22023', HINT = 'halfvec under HNSW takes 1 to 4000.';
+    END IF;
+    SELECT s.name INTO twin FROM lookalike.embedding_spaces s WHERE s.fingerprint = create_space.fingerprint;
+    IF FOUND THEN
+        RAISE EXCEPTION 'space % has the same model, preprocessing and weights already', quote_literal(twin)
+            USING ERRCODE = '23505', HINT = 'For another index: lookalike index rebuild, with --m and --ef-construction.';
     END IF;
     INSERT INTO lookalike.embedding_spaces
         (name, model, weights, dimensions, preprocessing, fingerprint, index_options, table_name)
@@ -35,6 +41,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM lookalike.embedding_spaces s WHERE s.active) THEN
         PERFORM lookalike.activate_space(space_name);
     END IF;
+    PERFORM pg_notify('lookalike_spaces', '');
     RETURN new_id;
 END
 $$;

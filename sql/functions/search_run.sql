@@ -30,7 +30,9 @@ BEGIN
     SELECT clock_timestamp(), s.dimensions, s.name, coalesce(exclude, '{}'), strategy, 'asked for',
            coalesce(ef_search, (s.index_options ->> 'ef_search')::int, lookalike.search_ef(k, recall))
     INTO began, dimensions, space_name, exclude, chosen, reason, ef
-    FROM lookalike.embedding_spaces s WHERE s.active;
+    -- Not by s.active, which the caller's snapshot may show as of before a switch: see lookalike.active_space_id.
+    FROM (SELECT FROM lookalike.active_embeddings WHERE false) held RIGHT JOIN lookalike.embedding_spaces s ON true
+    WHERE s.id = lookalike.active_space_id();
     IF NOT FOUND THEN
         PERFORM lookalike.active_space();
     END IF;

@@ -1,0 +1,34 @@
+-- Queues, of the next `most` images by id after `after_id`, those that have in this space neither an embedding nor a job
+-- nor a failure. Returns how many were queued and the last id looked at, NULL at the end: called again with it until then,
+-- it goes through all images once, in transactions that stay short.
+CREATE OR REPLACE FUNCTION lookalike.backfill_space(
+    for_space smallint, after_id bigint DEFAULT 0, most int DEFAULT 20000, OUT queued bigint, OUT last_id bigint
+)
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    space_table text;
+    ids bigint[];
+BEGIN
+    SELECT s.table_name INTO space_table FROM lookalike.embedding_spaces s WHERE s.id = for_space;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no embedding space % any more', for_space USING ERRCODE = 'P0002';
+    END IF;
+    SELECT array_agg(n.id), max(n.id) INTO ids, last_id
+    FROM (SELECT i.id FROM lookalike.images i WHERE i.id > after_id ORDER BY i.id LIMIT most) n;
+    EXECUTE format($query$
+        INSERT INTO lookalike.jobs (space_id, image_id)
+        SELECT $1, i.id FROM lookalike.images i
+        WHERE i.id = ANY ($2)
+          AND NOT EXISTS (SELECT FROM lookalike.%I e WHERE e.image_id = i.id)
+          AND NOT EXISTS (SELECT FROM lookalike.jobs j WHERE j.image_id = i.id AND j.space_id = $1)
+          AND NOT EXISTS (SELECT FROM lookalike.failures f WHERE f.image_id = i.id AND f.space_id = $1)
+        FOR KEY SHARE OF i SKIP LOCKED
+        ON CONFLICT DO NOTHING
+        $query$, space_table) USING for_space, ids;
+    GET DIAGNOSTICS queued = ROW_COUNT;
+    IF queued > 0 THEN
+        PERFORM pg_notify('lookalike_jobs', '');
+    END IF;
+END
+$$;

@@ -1,0 +1,2 @@
+-- Drops a space. See lookalike.drop_space.
+SELECT lookalike.drop_space(:'name');
