@@ -22,6 +22,7 @@ DECLARE
     estimated_rows float8;
     filter_ms float8;
     no_index boolean;
+    most_rows int;
     passing bigint[];
     scan_report jsonb;
 BEGIN
@@ -81,9 +82,12 @@ BEGIN
         SELECT c.passing, CASE WHEN c.scanned THEN c.cost * 0.006 ELSE 0.2 + c.passing * 0.003 END, c.scanned
         INTO estimated_rows, filter_ms, no_index
         FROM lookalike.search_filter_cost(condition) c;
-        IF filter_ms + estimated_rows * 0.0015 < 2.5 THEN
-            passing := lookalike.search_passing(condition, exclude, 1001);
-            IF cardinality(passing) <= 1000 THEN
+        -- An index scan visits ef rows at least, at some 0.02 ms each: where the exact way takes no longer, no probe of
+        -- the query's neighbourhood could show a faster one. A wrong estimate is found out by the bound on the rows.
+        IF filter_ms + estimated_rows * 0.0015 < ef * 0.025 THEN
+            most_rows := greatest(ef * 0.025 / 0.0045, 1000);
+            passing := lookalike.search_passing(condition, exclude, most_rows + 1);
+            IF cardinality(passing) <= most_rows THEN
                 chosen := 'exact';
                 reason := 'few rows pass';
             ELSE
