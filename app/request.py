@@ -38,9 +38,10 @@ _SUBJECTS = frozenset({"query", "image_id", "like"})
 class Request:
     """A search: by an embedding, a stored image, examples and words; options as in the SQL functions.
 
-    `diverse` is lambda of lookalike.search_diverse, `distinct` the threshold of lookalike.search_distinct, `cursor`
-    "start" or the `next` of the page before. `in_space` is the id of the space that the embeddings given were made
-    in, where that is known: another one may be active by the time of the search.
+    `strategy` is that of lookalike.search: "exact" or "index" force one. `diverse` is lambda of
+    lookalike.search_diverse, `distinct` the threshold of lookalike.search_distinct, `cursor` "start" or the `next` of
+    the page before. `in_space` is the id of the space that the embeddings given were made in, where that is known:
+    another one may be active by the time of the search.
     """
 
     query: Embedding | None = None
@@ -55,6 +56,7 @@ class Request:
     max_distance: float | None = None
     exclude: Sequence[int] = ()
     recall: float | None = None
+    strategy: str | None = None
     diverse: float | None = None
     distinct: float | None = None
     group_by: str | None = None
@@ -99,6 +101,10 @@ class _Options(TypedDict):
     recall: float | None
 
 
+class _PlainOptions(_Options):
+    strategy: str | None
+
+
 def contradiction(given: Collection[str], called: Callable[[str], str] = str) -> str | None:
     """Say why these options of a request do not make one search, or return None.
 
@@ -107,6 +113,11 @@ def contradiction(given: Collection[str], called: Callable[[str], str] = str) ->
     for first, second in (*combinations(_MODES, 2), ("text", "max_distance")):
         if first in given and second in given:
             return f"{called(first)} and {called(second)} cannot be combined: choose one"
+    for mode in _MODES:
+        if mode in given and "strategy" in given:
+            return (
+                f"{called(mode)} and {called('strategy')} cannot be combined; {called('recall')} 1 is exact with both"
+            )
     if {"query", "image_id"} <= set(given):
         return (
             f"{called('query')} and {called('image_id')} cannot be combined: choose one; the other can be in"
@@ -134,7 +145,7 @@ def run(conn: Connection, request: Request) -> Found:
         raise InvalidInputError(problem)
     if not _SUBJECTS.intersection(_given(request)):
         return _by_words(conn, request)
-    if not _given(request) - {"image_id", "query", "recall"}:
+    if not _given(request) - {"image_id", "query", "recall", "strategy"}:
         return _plain(conn, request)
     with conn.transaction():
         return _beyond(conn, request, spaces.hold(conn, expected=request.in_space))
@@ -176,12 +187,12 @@ def _beyond(conn: Connection, request: Request, space: Held) -> Found:
         return Found(_hits(explore.diverse(conn, query, relevance=request.diverse, **options)), space.name)
     if request.distinct is not None:
         return Found(_hits(explore.distinct(conn, query, threshold=request.distinct, **options)), space.name)
-    return _radius(conn, query, options, explain=request.explain)
+    return _radius(conn, query, {**options, "strategy": request.strategy}, explain=request.explain)
 
 
 def _given(request: Request) -> set[str]:
     """The names of what decides the kind of search."""
-    names = ("query", "image_id", "text", "max_distance", "recall", "diverse", "distinct", "group_by", "cursor")
+    names = (*_MODES, "query", "image_id", "max_distance", "recall", "strategy")
     given = {name for name in names if getattr(request, name) is not None}
     given |= {"like"} if request.like or request.like_embeddings else set()
     return given | ({"unlike"} if request.unlike or request.unlike_embeddings else set())
@@ -198,6 +209,7 @@ def _plain(conn: Connection, request: Request) -> Found:
         "filter": request.filter,
         "exclude": request.exclude,
         "recall": request.recall,
+        "strategy": request.strategy,
         "explain": request.explain,
         "in_space": request.in_space,
     }
@@ -263,7 +275,7 @@ def _fused(conn: Connection, query: Embedding, options: _Options, words: str, sp
     return Found([Hit(one.image, one.distance, one.score, one.text_score) for one in matches], space.name)
 
 
-def _radius(conn: Connection, query: Embedding, options: _Options, *, explain: bool) -> Found:
+def _radius(conn: Connection, query: Embedding, options: _PlainOptions, *, explain: bool) -> Found:
     """The k nearest, within max_distance where there is one, and whether these are all within it.
 
     One row too many proves that they are not all, at the cost of an index search. Only where there is none, and the
@@ -273,14 +285,14 @@ def _radius(conn: Connection, query: Embedding, options: _Options, *, explain: b
     if limit is None:
         answer = search.search(conn, query, **options, explain=explain)
         return Found(_hits(answer.neighbors), answer.space, answer.plan)
-    one_more: _Options = {**options, "k": min(k + 1, MAX_K)}
+    one_more: _PlainOptions = {**options, "k": min(k + 1, MAX_K)}
     answer = search.search(conn, query, **one_more, explain=True)
     neighbors, plan, complete = answer.neighbors[:k], dict(answer.plan), None
     if len(answer.neighbors) > k:
         complete = False
     elif plan["proven"] and len(answer.neighbors) < MAX_K:
         complete = True
-    elif recall is None or recall == 1:
+    elif options["strategy"] != "index" and (recall is None or recall == 1):
         found = explore.within(
             conn, query, max_distance=limit, filter=options["filter"], max_rows=k, exclude=options["exclude"]
         )
