@@ -1,7 +1,7 @@
 """Who may call what: keys and scopes, or none on this machine alone. Imports `config`, `errors`, `keys`, `records` and
 `web.database`.
 
-Everything needs a key but the probes, the documentation and static files; reading and searching need the scope search,
+Everything needs a key but the probes, the documentation, the page's frame and static files; reading and searching need the scope search,
 all other methods write. Where no key is needed, the API answers to names of this machine only, and no foreign page may
 have a browser write here: that keeps out the web sites that a user of this machine visits.
 """
@@ -31,7 +31,7 @@ _CACHED_KEYS = 1000
 _NOTE_SECONDS = 60.0
 
 _PUBLIC = frozenset({"health.get_health", "health.get_ready"})
-_PUBLIC_BLUEPRINTS = frozenset({"docs"})
+_PUBLIC_BLUEPRINTS = frozenset({"docs", "pages"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # POST that changes nothing.
 _SEARCHES = frozenset({"search.search_images"})

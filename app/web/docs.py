@@ -1,5 +1,5 @@
 """The OpenAPI document at /openapi.json and an interactive page at /docs, no part of it from a foreign host.
-Imports `web.models`."""
+Imports `web.models` and `web.page_models`."""
 
 import re
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 from app.web.access import wanted_scope
 from app.web.models import ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
+from app.web.page_models import RetryBody
 
 _SCHEME = "key"
 _VARIABLE = re.compile(r"<(?:\w+:)?(\w+)>")
@@ -30,7 +31,7 @@ SECURITY_SCHEMES: SecuritySchemesDict = {
 _REFERENCE = "#/components/schemas/"
 
 # The bodies that are read by hand, since one route takes several content types.
-_BODIES: tuple[type[BaseModel], ...] = (SearchBody, UploadOptions, ImageBody, ImagePatch)
+_BODIES: tuple[type[BaseModel], ...] = (SearchBody, UploadOptions, ImageBody, ImagePatch, RetryBody)
 
 
 def body_of(*contents: "tuple[str, type[BaseModel] | dict[str, object]]") -> dict[str, object]:

@@ -8,7 +8,19 @@ from flask_openapi3.openapi import OpenAPI
 from app import storage
 from app.config import Settings
 from app.limits import limits_of
-from app.web import access, docs, duplicates_api, errors, health_api, images_api, search_api, thumbnail_api
+from app.web import (
+    access,
+    docs,
+    duplicates_api,
+    errors,
+    gallery_api,
+    health_api,
+    images_api,
+    operate_api,
+    pages,
+    search_api,
+    thumbnail_api,
+)
 from app.web.database import Database
 from app.web.models import ErrorBody
 from app.web.services import EXTENSION, Services
@@ -44,9 +56,10 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     )
     errors.register(app)
     access.register(app, settings, keyring)
-    for module in (search_api, duplicates_api, images_api, thumbnail_api, health_api):
+    for module in (search_api, duplicates_api, images_api, thumbnail_api, gallery_api, operate_api, health_api):
         app.register_api(module.api)
     docs.register(app)
+    pages.register(app)
     return app
 
 

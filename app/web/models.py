@@ -106,6 +106,9 @@ class SearchOptions(Body):
     max_distance: MaxDistance | None = None
     exclude: Exclude = []
     recall: Recall | None = None
+    strategy: Literal["auto", "exact", "index"] | None = Field(
+        None, description="Forces a plain search to be exact, or by index; auto, the default, chooses per query."
+    )
     like: list[Example] = Field(
         [],
         max_length=100,
@@ -260,6 +263,11 @@ class SearchAnswer(BaseModel):
     next_cursor: str | None = Field(None, description="With cursor: that of the next page; null on the last.")
     plan: dict[str, Any] | None = Field(None, description="How a plain search was done; with explain=1.")
     timings: Timings | None = Field(None, description="With explain=1.")
+    sql: str | None = Field(None, description="With explain=1: a statement for psql that gives these results.")
+    vector: str | None = Field(
+        None,
+        description="With explain=1 and an uploaded picture: its embedding, base64 of float16, to search by again.",
+    )
 
 
 class DuplicatesQuery(Parameters):

@@ -1,6 +1,7 @@
 """POST /v1/search and GET /v1/images/{id}/similar. Imports `filters`, `image_header`,
-`request`, `web`."""
+`request`, `statement`, `web`."""
 
+import base64
 import time
 
 from flask import Response
@@ -10,6 +11,7 @@ from flask_openapi3.models.tag import Tag
 from app import filters, image_header, request
 from app.records import Embedding, Space
 from app.request import Found, Hit, Request
+from app.statement import statement
 from app.web import bodies, docs
 from app.web.models import (
     Example,
@@ -29,7 +31,7 @@ from app.web.services import services
 api = APIBlueprint("search", __name__, url_prefix="/v1", abp_tags=[Tag(name="search")])
 
 _JSON_TEXT = {"type": "string", "contentMediaType": "application/json"}
-_TEXTS = ("text", "group_by", "cursor", "vector_dtype")
+_TEXTS = ("text", "group_by", "cursor", "vector_dtype", "strategy")
 _UPLOAD = docs.upload_of(
     properties={
         "k": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 10},
@@ -37,6 +39,7 @@ _UPLOAD = docs.upload_of(
         "max_distance": {"type": "number", "minimum": 0},
         "exclude": {**_JSON_TEXT, "description": "Ids to leave out, as a JSON list."},
         "recall": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "strategy": {"type": "string", "enum": ["auto", "exact", "index"]},
         "like": {**_JSON_TEXT, "description": "More positive examples: a JSON list of ids and vectors."},
         "unlike": {**_JSON_TEXT, "description": "Negative examples: a JSON list of ids and vectors."},
         "vector_dtype": {"type": "string", "enum": ["float32", "float16"], "description": "The floats inside base64."},
@@ -138,6 +141,7 @@ def _request(
         max_distance=given.max_distance,
         exclude=given.exclude,
         recall=given.recall,
+        strategy=given.strategy,
         diverse=given.diverse,
         distinct=given.distinct,
         group_by=given.group_by,
@@ -166,6 +170,9 @@ def _respond(
     search_ms = (answered - asked) * 1000
     if asked_for.explain:
         body.plan = found.plan
+        body.sql = statement(asked_for)
+        if embed_ms is not None and asked_for.query is not None:
+            body.vector = base64.b64encode(asked_for.query.astype("<f2").tobytes()).decode("ascii")
         body.timings = Timings(
             embed_ms=None if embed_ms is None else round(embed_ms, 3),
             search_ms=round(search_ms, 3),

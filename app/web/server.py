@@ -1,4 +1,4 @@
-"""Runs the API under gunicorn. Imports `config`, `web.factory` and gunicorn."""
+"""Runs the API under gunicorn. Imports `config`, `web.factory`, `web.streams` and gunicorn."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from app.config import Settings
+from app.web import streams
 from app.web.factory import create_app
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only gunicorn's heartbeat files, which a slow disk must not hold up)
@@ -58,6 +59,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "loglevel": self._settings.log_level.lower(),
             "accesslog": "-" if self._settings.log_level.upper() == "DEBUG" else None,
             "proc_name": "lookalike api",
+            # So that event streams end with the process that serves them, and no reload waits for one.
+            "post_worker_init": lambda worker: streams.serve_while(lambda: worker.alive),
         }
         for name, value in options.items():
             self.cfg.set(name, value)

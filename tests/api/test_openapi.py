@@ -18,6 +18,12 @@ ROUTES = {
     ("/v1/images/{image_id}/thumbnail", "get"),
     ("/v1/duplicates", "get"),
     ("/v1/status", "get"),
+    ("/v1/facets", "get"),
+    ("/v1/sample", "get"),
+    ("/v1/operation", "get"),
+    ("/v1/operation/events", "get"),
+    ("/v1/failures", "get"),
+    ("/v1/failures/retry", "post"),
     ("/healthz", "get"),
     ("/readyz", "get"),
 }

@@ -1,0 +1,70 @@
+"""Requests and answers of the routes that the page stands on: facets, samples, operation. Imports `gallery`,
+`operation`, `records` and `web.models`."""
+
+from pydantic import ConfigDict, Field, RootModel
+
+from app import gallery, operation, records
+from app.web.models import Body, Image, ImageId, Parameters
+
+
+class FacetsQuery(Parameters):
+    """Parameters of the facets."""
+
+    filter: str | None = Field(
+        None,
+        description="Only images that pass these conditions in the JSON filter grammar, as JSON text.",
+        json_schema_extra={"example": '{"category": "animals"}'},
+    )
+    name: list[str] = Field([], max_length=100, description="Only these attributes; repeat it for several.")
+
+
+class FacetsAnswer(RootModel[gallery.Facets]):
+    """What there is to filter by."""
+
+
+class SampleQuery(Parameters):
+    """Parameters of a sample of the gallery."""
+
+    filter: str | None = Field(
+        None,
+        description="Only images that pass these conditions in the JSON filter grammar, as JSON text.",
+        json_schema_extra={"example": '{"category": "animals"}'},
+    )
+    limit: int = Field(48, ge=1, le=200, description="How many images.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Another seed, another selection.")
+
+
+class SampleAnswer(Body):
+    """Some images of the gallery."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[Image]
+
+
+class FailuresQuery(Parameters):
+    """Parameters of the failures."""
+
+    limit: int = Field(100, ge=1, le=1000, description="How many, the latest first.")
+
+
+class FailuresAnswer(RootModel[list[records.Failure]]):
+    """Images that could not be embedded, with step and reason; the latest first."""
+
+
+class RetryBody(Body):
+    """Which failures to put back into the queue."""
+
+    image_ids: list[ImageId] | None = Field(
+        None, max_length=10_000, description="Those of these images; left out, all.", examples=[[42]]
+    )
+
+
+class RetryAnswer(Body):
+    """How many jobs were put back into the queue."""
+
+    queued: int
+
+
+class OperationAnswer(RootModel[operation.Operation]):
+    """Spaces, queue, workers, index builds and the latest failures, at one moment."""
