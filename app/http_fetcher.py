@@ -1,5 +1,5 @@
-"""Fetches one image over http(s), from public or named hosts only, within one deadline. Imports app.limits,
-app.errors and the standard library."""
+"""Fetches one image over http(s), or reads a stream, from public or named hosts only, within one deadline. Imports
+app.limits, app.errors and the standard library."""
 
 import http.client
 import io
@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -55,7 +55,63 @@ def fetch_http(uri: str, *, limits: Limits) -> bytes:
     environment are not used: behind one, the address connected to could not be checked.
     Raises ImageError for what will fail again (a 4xx, a refused host), TransientImageError for what may pass.
     """
-    deadline = time.monotonic() + limits.timeout
+    with _answer(uri, limits, _Deadline(limits.timeout)) as (target, response):
+        return _read_body(response, target, limits)
+
+
+class HttpStream(io.RawIOBase):
+    """The body that a uri answers with, of any length, read as it comes; the time limit is of every single read.
+
+    Hosts, redirects and addresses are checked as `fetch_http` checks them. Errors are its errors.
+    """
+
+    def __init__(self, uri: str, *, limits: Limits) -> None:
+        super().__init__()
+        self._seconds = limits.timeout
+        self._deadline = _Deadline(limits.timeout)
+        self._open = ExitStack()
+        self._answer = _answer(uri, limits, self._deadline)
+        target, self._response = self._open.enter_context(self._answer)
+        try:
+            _check_status(self._response, target)
+        except BaseException:
+            self._open.close()
+            raise
+        self.content_type = self._response.getheader("Content-Type", "").partition(";")[0].strip().lower()
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes, as soon as there are any; none at the end."""
+        self._deadline.renew(self._seconds)
+        try:
+            return self._response.read1(size)
+        except BaseException as error:
+            # Raised where the answer was opened, which tells what it means, and closes.
+            self._open.pop_all().__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._open.close()
+        super().close()
+
+
+class _Deadline:
+    """A moment on the monotonic clock, which a stream puts off with every read."""
+
+    def __init__(self, seconds: float) -> None:
+        self.at = time.monotonic() + seconds
+
+    def renew(self, seconds: float) -> None:
+        self.at = time.monotonic() + seconds
+
+
+@contextmanager
+def _answer(uri: str, limits: Limits, deadline: _Deadline) -> Iterator[tuple[_Target, http.client.HTTPResponse]]:
+    """Yield the answer that is no redirect, and where it came from; what goes wrong in the block is told as ours."""
     target = _target(uri)
     try:
         for _ in range(_MAX_REDIRECTS + 1):
@@ -63,7 +119,8 @@ def fetch_http(uri: str, *, limits: Limits) -> bytes:
                 connection.request("GET", target.selector, headers=_HEADERS)
                 with connection.getresponse() as response:
                     if response.status not in _REDIRECTS:
-                        return _read_body(response, target, limits)
+                        yield target, response
+                        return
                     if not (location := response.getheader("Location")):
                         raise ImageError("fetch", f"{target} redirects without saying where to")
                     uri = urljoin(uri, location)
@@ -111,7 +168,7 @@ def _redirected(source: _Target, uri: str) -> _Target:
 
 
 @contextmanager
-def _connect(target: _Target, limits: Limits, deadline: float) -> Iterator[http.client.HTTPConnection]:
+def _connect(target: _Target, limits: Limits, deadline: _Deadline) -> Iterator[http.client.HTTPConnection]:
     named = target.host in limits.allowed_hosts
     if not named and "*" not in limits.allowed_hosts:
         refuse(f"the host {target.host} is not among the allowed hosts: {', '.join(sorted(limits.allowed_hosts))}")
@@ -133,7 +190,7 @@ def _connect(target: _Target, limits: Limits, deadline: float) -> Iterator[http.
         opened.close()
 
 
-def _resolve(target: _Target, deadline: float) -> list[_Resolved]:
+def _resolve(target: _Target, deadline: _Deadline) -> list[_Resolved]:
     def look_up() -> list[_Resolved]:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         return [(family, address) for family, _, _, _, address in found]
@@ -165,7 +222,7 @@ def _reached(ip: _Address) -> list[_Address]:
     return [ip, *carried, *([ip.sixtofour] if ip.sixtofour else []), *(ip.teredo or ())]
 
 
-def _open_socket(addresses: list[_Resolved], deadline: float) -> socket.socket:
+def _open_socket(addresses: list[_Resolved], deadline: _Deadline) -> socket.socket:
     failure: OSError = OSError("the host has no address")
     for family, address in addresses:
         opened = socket.socket(family, socket.SOCK_STREAM)
@@ -180,8 +237,8 @@ def _open_socket(addresses: list[_Resolved], deadline: float) -> socket.socket:
     raise failure
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
+def _left(deadline: _Deadline) -> float:
+    left = deadline.at - time.monotonic()
     if left <= 0:
         raise TimeoutError
     return left
@@ -193,7 +250,7 @@ class _TimedReader(io.RawIOBase):
     A socket's own timeout starts anew with each byte, so a server could drip for ever.
     """
 
-    def __init__(self, raw: socket.socket, deadline: float) -> None:
+    def __init__(self, raw: socket.socket, deadline: _Deadline) -> None:
         self._raw = raw
         self._deadline = deadline
 
@@ -208,7 +265,7 @@ class _TimedReader(io.RawIOBase):
 class _TimedSocket:
     """As much of a socket as http.client uses. Closing is left to `_connect`, which opened it."""
 
-    def __init__(self, raw: socket.socket, deadline: float) -> None:
+    def __init__(self, raw: socket.socket, deadline: _Deadline) -> None:
         self._raw = raw
         self._deadline = deadline
 
@@ -223,11 +280,15 @@ class _TimedSocket:
         """Do nothing: http.client closes its socket while the answer is still being read."""
 
 
-def _read_body(response: http.client.HTTPResponse, target: _Target, limits: Limits) -> bytes:
+def _check_status(response: http.client.HTTPResponse, target: _Target) -> None:
     status = response.status
     if status != http.client.OK:
         tell = passing if status >= 500 or status in _PASSING else refuse
         tell(f"{target} answered {status} {response.reason}")
+
+
+def _read_body(response: http.client.HTTPResponse, target: _Target, limits: Limits) -> bytes:
+    _check_status(response, target)
     if (encoding := response.getheader("Content-Encoding", "identity")) != "identity":
         refuse(f"{target} sent the image compressed as {encoding!r}, though asked not to")
     announced = response.length  # None: chunked, or until the connection closes

@@ -70,7 +70,9 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Inspected:
+class Inspected:
+    """A candidate with what is known of its bytes; None: nothing is."""
+
     candidate: Candidate
     sha256: bytes | None
     header: image_header.Header | None
@@ -91,7 +93,7 @@ def ingest(
     Files are read and hashed by a few threads, the header alone is decoded. Metadata that a candidate does not have
     stays as it is in the database.
     """
-    taken: list[_Inspected] = []
+    taken: list[Inspected] = []
     refused: list[Refusal] = []
     began = time.monotonic()
     for one in _inspect_all(candidates, max_bytes=max_bytes, max_pixels=max_pixels, threads=threads):
@@ -100,19 +102,19 @@ def ingest(
         else:
             taken.append(one)
         if len(taken) + len(refused) >= batch or time.monotonic() - began > _BATCH_SECONDS:
-            yield _write(conn, taken, refused)
+            yield write(conn, taken, refused)
             taken, refused, began = [], [], time.monotonic()
     if taken or refused:
-        yield _write(conn, taken, refused)
+        yield write(conn, taken, refused)
 
 
 def _inspect_all(
     candidates: Iterable[Candidate], *, max_bytes: int, max_pixels: int, threads: int | None
-) -> Iterator[_Inspected | Refusal]:
+) -> Iterator[Inspected | Refusal]:
     """Inspect with threads, few files ahead, in order."""
     count = threads or min(8, os.cpu_count() or 1)
     source = iter(candidates)
-    ahead: deque[Future[_Inspected | Refusal]] = deque()
+    ahead: deque[Future[Inspected | Refusal]] = deque()
     pool = ThreadPoolExecutor(count, thread_name_prefix="inspect")
     try:
         while True:
@@ -125,15 +127,15 @@ def _inspect_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _inspect(candidate: Candidate, max_bytes: int, max_pixels: int) -> _Inspected | Refusal:
+def _inspect(candidate: Candidate, max_bytes: int, max_pixels: int) -> Inspected | Refusal:
     if candidate.path is None:
-        return _Inspected(candidate, None, None)
+        return Inspected(candidate, None, None)
     try:
         data = _read(candidate.path, max_bytes)
         header = image_header.read(data, max_pixels=max_pixels)
     except ImageError as error:
         return Refusal(candidate.origin, error.reason)
-    return _Inspected(candidate, hashlib.sha256(data).digest(), header)
+    return Inspected(candidate, hashlib.sha256(data).digest(), header)
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
@@ -156,7 +158,8 @@ def _read(path: Path, max_bytes: int) -> bytes:
     return data
 
 
-def _write(conn: Connection, taken: Sequence[_Inspected], refused: list[Refusal]) -> Batch:
+def write(conn: Connection, taken: Sequence[Inspected], refused: list[Refusal]) -> Batch:
+    """Register what was inspected, in one statement, and return what became of it, with the refused as they are."""
     parameters = {
         "uris": [one.candidate.uri for one in taken],
         "hashes": [one.sha256 for one in taken],

@@ -510,3 +510,26 @@ def test_duplicates_are_listed_by_group(lookalike: Command, gallery: list[int]) 
     assert none.exit_code == 0
     assert none.stderr == "no two images within 0.1 of each other\n"
     assert lookalike("duplicates", "--threshold", 3).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--watch"], "--watch wants one folder"),
+        (["--watch", "a", "b"], "--watch wants one folder"),
+        (["--watch", "none"], "there is no folder none to watch"),
+        (["--delete", "."], "--delete goes with --watch"),
+        (["--poll", "2", "."], "--poll goes with --watch"),
+        (["clip.mp4"], "clip.mp4 is a video; say how many frames a second to take: --fps 1"),
+        (["rtsp://camera/front"], "--fps 1"),
+        (["none.mp4", "--fps", "1"], "there is no video none.mp4"),
+        (["rtsp://camera/front", "--fps", "1"], "LOOKALIKE_IMAGE_HOSTS=camera"),
+        (["a.mp4", "--fps", "1", "--watch"], "--fps wants videos"),
+        (["a.jpg", "--skip-similar", "0.1"], "--skip-similar goes with --fps"),
+        (["a.jpg", "--max-lag", "1"], "--max-lag goes with --fps"),
+    ],
+)
+def test_mistakes_of_streams(lookalike: Command, arguments: list[str], said: str) -> None:
+    result = lookalike("ingest", *arguments)
+    assert result.exit_code == 1
+    assert said in result.stderr

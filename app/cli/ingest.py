@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PARTLY_REFUSED = 3
 _LISTED = 50
 _WATCH = "A folder that is watched"
+_VIDEO = "Frames of videos"
 
 EPILOG = examples(
     "lookalike ingest ~/photos                     a folder, with all that is in it",
@@ -28,6 +29,7 @@ EPILOG = examples(
     "lookalike ingest --manifest products.csv      a CSV: file,title,category,price",
     "lookalike ingest ~/photos --base-uri s3://bucket/photos",
     "lookalike ingest --watch /srv/incoming        what lands there is searchable at once, until Ctrl-C",
+    "lookalike ingest clip.mp4 --fps 1             a frame a second; a file, rtsp://, http(s):// or /dev/video0",
     after="""
 A CSV names its columns in its first line: file (a path, relative to the CSV) or uri (a URL, registered without being
 fetched; or a path) says which image; caption or title is the caption; every other column becomes an attribute to
@@ -104,14 +106,57 @@ def ingest(
             rich_help_panel=_WATCH,
         ),
     ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1000, metavar="N", help="Frames a second of video time.", rich_help_panel=_VIDEO),
+    ] = None,
+    skip_similar: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="X",
+            help="Leave out a frame that differs from the one before by less: 0 identical, 1 black to white.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = 0,
+    max_lag: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Most that frames wait for a worker: then a file pauses, a live source (60) drops frames.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = None,
 ) -> None:
     """Register images, so that a worker embeds them and they become searchable."""
+    given, patience = paths or [], worker_timeout if wait else None
+    if fps is not None:
+        from app.cli import frames as command
+
+        if watch or manifest or base_uri or text or not given:
+            raise InvalidInputError("--fps wants videos, and none of --watch, --manifest, --base-uri and --text")
+        command.frames(given, fps=fps, skip_similar=skip_similar, max_lag=max_lag, patience=patience, json=json)
+        return
+    _no_video(given, skip_similar=skip_similar, max_lag=max_lag)
     if watch:
-        _watch(paths or [], manifest or text or wait, base_uri=base_uri, delete=delete, poll=poll, json=json)
+        _watch(given, manifest or text or wait, base_uri=base_uri, delete=delete, poll=poll, json=json)
         return
     if delete or poll is not None:
         raise InvalidInputError(f"{'--delete' if delete else '--poll'} goes with --watch")
-    _ingest(paths or [], manifest, base_uri, text or [], worker_timeout if wait else None, json=json)
+    _ingest(given, manifest, base_uri, text or [], patience, json=json)
+
+
+def _no_video(given: list[str], *, skip_similar: float, max_lag: float | None) -> None:
+    """Refuse what makes sense of videos alone."""
+    from app import video
+
+    if skip_similar or max_lag is not None:
+        raise InvalidInputError(f"{'--skip-similar' if skip_similar else '--max-lag'} goes with --fps")
+    for one in given:
+        if video.is_video(one):
+            raise InvalidInputError(f"{one} is a video; say how many frames a second to take: --fps 1")
 
 
 def _watch(

@@ -42,10 +42,17 @@ def database() -> Iterator[str]:
 
 
 @contextmanager
-def connection() -> Iterator["Connection"]:
-    """Yield a connection in autocommit to a database at this code's revision; database errors become ours."""
+def connected(url: str, application: str) -> Iterator["Connection"]:
+    """Yield a connection in autocommit to this database, at this code's revision; database errors become ours."""
     from app import db, schema
 
-    with database() as url, db.translated(), db.connect(url, autocommit=True, application="lookalike cli") as conn:
+    with db.translated(), db.connect(url, autocommit=True, application=application) as conn:
         schema.check(conn)
+        yield conn
+
+
+@contextmanager
+def connection() -> Iterator["Connection"]:
+    """Yield a connection in autocommit to a database at this code's revision; database errors become ours."""
+    with database() as url, connected(url, "lookalike cli") as conn:
         yield conn

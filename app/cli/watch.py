@@ -1,21 +1,17 @@
 """`lookalike ingest --watch`. Imports `watch` and `cli`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli import live, output, session
 
 if TYPE_CHECKING:
-    from app.db import Connection
     from app.sources import Refusal
     from app.watch import Watch
 
 
 def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None, json: bool) -> None:
     """Keep the database in step with a folder until a signal ends it; then print what was done."""
-    from app import db, schema
     from app.watch import Watch
 
     settings = session.settings()
@@ -28,13 +24,6 @@ def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None
         poll=poll,
     )
     with live.ended_by_signals(watched.stop), session.database() as url, live.line() as show:
-
-        @contextmanager
-        def connect() -> Iterator["Connection"]:
-            with db.translated(), db.connect(url, autocommit=True, application="lookalike watch") as conn:
-                schema.check(conn)
-                yield conn
-
         ready = False
 
         def tell(refused: "list[Refusal]") -> None:
@@ -47,7 +36,7 @@ def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None
             show(_sentence(watched))
 
         output.say(f"looking at {output.shown(watched.folder)}, {_way(watched)}; Ctrl-C ends it")
-        watched.run(connect, tell)
+        watched.run(lambda: session.connected(url, "lookalike watch"), tell)
     if json:
         output.as_json(_result(watched))
     else:

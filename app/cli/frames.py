@@ -1,0 +1,121 @@
+"""`lookalike ingest VIDEO --fps N`. Imports `frames`, `video`, `storage` and `cli`."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from app.cli import live, output, session
+from app.errors import ImageError, InvalidInputError
+
+if TYPE_CHECKING:
+    from app.frames import FrameIngest
+
+LIVE_LAG = 60.0
+_REFUSED = 3
+
+
+def frames(
+    given: list[str],
+    *,
+    fps: float,
+    skip_similar: float,
+    max_lag: float | None,
+    patience: float | None,
+    json: bool,
+) -> None:
+    """Ingest the frames of these videos, one after the other; a stream or a device goes on until a signal ends it."""
+    from app import storage, video
+    from app.frames import FrameIngest
+    from app.limits import limits_of
+
+    settings = session.settings()
+    limits = limits_of(settings)
+    found = [video.source_of(one, limits) for one in given]
+    if len(found) > 1 and any(one.live for one in found):
+        raise InvalidInputError("a live source does not end: give one of them alone, and run one process for each")
+    place = storage.open_storage(settings)
+    done: list[FrameIngest] = []
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        for one in done:
+            one.stop()
+
+    with live.ended_by_signals(stop), session.database() as url, live.line() as show:
+        for source in found:
+            if stopped:
+                break
+            one = FrameIngest(
+                source,
+                fps=fps,
+                limits=limits,
+                place=place,
+                skip_similar=skip_similar,
+                max_lag=(LIVE_LAG if source.live else None) if max_lag is None else max_lag,
+            )
+            done.append(one)
+            try:
+                one.run(
+                    lambda: session.connected(url, "lookalike frames"),
+                    lambda one=one: show(_sentence(one)),  # type: ignore[misc]
+                    patience=patience,
+                )
+            except ImageError as error:
+                one.trouble = error.reason
+            if one.trouble:
+                output.say(f"refused: {output.shown(source.name)}: {output.shown(one.trouble)}")
+    _tell(done, json=json)
+    if any(one.trouble for one in done):
+        raise typer.Exit(_REFUSED)
+
+
+def _tell(done: "list[FrameIngest]", *, json: bool) -> None:
+    if json:
+        output.as_json([_result(one) for one in done])
+    else:
+        for one in done:
+            output.out(_sentence(one))
+
+
+def _result(one: "FrameIngest") -> dict[str, object]:
+    counts, arrivals = one.counts, one.arrivals
+    return {
+        "source": one.source.name,
+        "decoded": counts.read.decoded,
+        "new": counts.new,
+        "unchanged": counts.unchanged,
+        "similar": counts.similar,
+        "dropped": counts.dropped,
+        "corrupt": counts.read.corrupt,
+        "reconnects": counts.reconnects,
+        "searchable": arrivals.searchable,
+        "failed": arrivals.failed,
+        "on_the_way": arrivals.on_the_way,
+        "commit_to_searchable_p50": arrivals.percentile(0.5),
+        "commit_to_searchable_p95": arrivals.percentile(0.95),
+        "trouble": one.trouble,
+    }
+
+
+def _sentence(one: "FrameIngest") -> str:
+    counts, arrivals = one.counts, one.arrivals
+    said = f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}"
+    for number, what in (
+        (counts.unchanged, "known before"),
+        (counts.similar, "similar to the one before and left out"),
+        (counts.dropped, "dropped as too late"),
+        (counts.read.corrupt, "damaged"),
+        (counts.reconnects, "reconnects"),
+        (arrivals.on_the_way, "on the way"),
+        (arrivals.failed, "failed: lookalike failures"),
+    ):
+        if number:
+            said += f", {number:,} {what}"
+    if arrivals.searchable:
+        said += (
+            f"; {arrivals.searchable:,} searchable, {live.seconds(arrivals.percentile(0.5))} after their commit"
+            f" (p95 {live.seconds(arrivals.percentile(0.95))})"
+        )
+    return said

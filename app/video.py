@@ -1,0 +1,258 @@
+"""Frames of a video file, a stream or a camera, at a rate. Imports app.errors, app.http_fetcher, app.limits, and PyAV
+(the extra "video") when one is opened.
+
+PyAV rather than OpenCV: it gives each frame's own time, rotation and damage, and lets every byte that FFmpeg reads come
+through us, so that what a video or a playlist names is fetched under the rules of images.
+"""
+
+import io
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.errors import ConfigurationError, ImageError, InvalidInputError
+from app.http_fetcher import HttpStream
+from app.limits import Limits, passing, refuse
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"})
+THUMBNAIL = 32
+_TILE = 8
+_DEVICE = "/dev/video"
+_MULTIPART = "multipart/x-mixed-replace"
+_BACKWARDS_SECONDS = 1.0
+# Nothing is opened by FFmpeg itself, and connections are not kept, which it could only do with its own.
+_OURS = {"protocol_whitelist": "none", "http_persistent": "0", "http_multiple": "0"}
+_RTSP = {"protocol_whitelist": "rtsp,rtp,tcp,tls", "rtsp_transport": "tcp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A video: what to open, its name without password and query, and whether it goes on for ever."""
+
+    address: str
+    name: str
+    kind: str
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame: seconds since the video's beginning, the moment it shows, if known, and its picture, not yet turned."""
+
+    seconds: float
+    taken_at: datetime | None
+    picture: "av.VideoFrame"
+
+
+@dataclass(slots=True)
+class Counts:
+    """Frames decoded, and frames or packets damaged and left out; whether it turned out to be a live stream."""
+
+    decoded: int = 0
+    corrupt: int = 0
+    live: bool = False
+
+
+def is_video(given: str) -> bool:
+    """Tell whether what was given is a video by its name: a stream's address, a device, a file with such an ending."""
+    return given.startswith(("rtsp://", "rtsps://", _DEVICE)) or Path(given).suffix.lower() in SUFFIXES
+
+
+def source_of(given: str, limits: Limits) -> Source:
+    """Return what a path or an address stands for; InvalidInputError where it cannot be a video.
+
+    An rtsp host must be named in LOOKALIKE_IMAGE_HOSTS: FFmpeg connects by itself there, and follows its redirects.
+    """
+    scheme = given.partition("://")[0].lower() if "://" in given else ""
+    if not scheme:
+        path = os.path.abspath(given)  # noqa: PTH100 — as the user names it, not what links make of it
+        device = path.startswith(_DEVICE)
+        if not Path(path).exists():
+            raise InvalidInputError(f"there is no {'device' if device else 'video'} {given}")
+        return Source(path, path, "device" if device else "file", live=device)
+    try:
+        parts = urlsplit(given)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidInputError(f"{given!r} is not a URL: {error}") from error
+    if scheme not in ("http", "https", "rtsp", "rtsps") or not host:
+        raise InvalidInputError(
+            f"{scheme}:// is no stream that can be read; use a file, a device, http(s):// or rtsp://"
+        )
+    shown = f"[{host}]" if ":" in host else host
+    name = f"{scheme}://{shown}{f':{port}' if port else ''}{parts.path}"
+    if scheme.startswith("http"):
+        return Source(given, name, "http", live=False)
+    if host not in limits.allowed_hosts:
+        raise InvalidInputError(
+            f"the host {host} is not among the named hosts, as a camera's must be: LOOKALIKE_IMAGE_HOSTS={host}"
+        )
+    return Source(given, name, "rtsp", live=True)
+
+
+def frames(source: Source, *, fps: float, limits: Limits, counts: Counts, stop: Callable[[], bool]) -> Iterator[Frame]:
+    """Open a video and yield the first frame of each 1/`fps` seconds of its own time, until it ends or `stop` says so.
+
+    Damaged frames are counted and left out. ImageError where it is no video or too large, TransientImageError where
+    another try may succeed; ConfigurationError without PyAV.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ConfigurationError("reading videos needs PyAV: pip install 'lookalike[video]'") from error
+    av.logging.set_level(av.logging.PANIC)  # what matters is raised
+    try:
+        with ExitStack() as opened:
+            container = opened.enter_context(_open(av, source, limits, counts, opened))
+            if not container.streams.video:
+                refuse(f"{source.name} has no video in it")
+            yield from _sampled(container, fps, limits, counts, stop)
+    except av.error.FFmpegError as error:
+        reason = f"{source.name} cannot be read: {error.strerror or error}"
+        if source.kind == "file" or isinstance(error, av.error.InvalidDataError):
+            raise ImageError("decode", reason) from error
+        passing(reason, error)
+
+
+def _open(av: Any, source: Source, limits: Limits, counts: Counts, files: ExitStack) -> "InputContainer":  # noqa: ANN401 — the module itself
+    opened: InputContainer
+    counts.live = source.live
+    if source.kind == "device":
+        opened = av.open(source.address, format="video4linux2")
+        return opened
+    if source.kind == "rtsp":
+        opened = av.open(source.address, options=_RTSP, timeout=limits.timeout)
+        return opened
+    if source.kind == "file":
+        opened = av.open(files.enter_context(_local(source.address)), io_open=_no_other, options=_OURS)
+        return opened
+    first = [files.enter_context(HttpStream(source.address, limits=limits))]
+    multipart = counts.live = first[0].content_type == _MULTIPART
+
+    def open_url(url: str, _flags: int, _options: dict[str, str]) -> HttpStream:
+        if first:
+            return first.pop()
+        if urlsplit(url).scheme not in ("http", "https"):
+            refuse(f"{source.name} names {url.partition('?')[0]}, which is not fetched")
+        return HttpStream(url, limits=limits)
+
+    options = {**_OURS, **({"use_wallclock_as_timestamps": "1"} if multipart else {})}
+    opened = av.open(source.address, format="mpjpeg" if multipart else None, io_open=open_url, options=options)
+    return opened
+
+
+def _local(path: str) -> io.BufferedReader:
+    try:
+        file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: PTH123, SIM115
+    except OSError as error:
+        refuse(f"{path} cannot be read: {error.strerror}", error)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        refuse(f"{path} is a folder, a device or a pipe, not a video file")
+    return file
+
+
+def _no_other(url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
+    refuse(f"it names another file, {url}, which is not followed: a playlist could read any file of this machine")
+
+
+def _sampled(
+    container: "InputContainer", fps: float, limits: Limits, counts: Counts, stop: Callable[[], bool]
+) -> Iterator[Frame]:
+    began = _began(container)
+    first: float | None = None
+    due = last = 0.0
+    for time, picture in _decoded(container, limits, counts):
+        if stop():
+            return
+        first = time if first is None else first
+        seconds = time - first
+        if seconds < last - _BACKWARDS_SECONDS:  # the stream's clock began anew
+            due = seconds
+        last = seconds
+        if seconds + 1e-6 < due:
+            continue
+        # On the grid of the rate, so that it does not drift; after a gap no burst.
+        due += (int((seconds - due) * fps + 1e-6) + 1) / fps
+        yield Frame(seconds, began + timedelta(seconds=seconds) if began else None, picture)
+
+
+def _decoded(container: "InputContainer", limits: Limits, counts: Counts) -> Iterator[tuple[float, "av.VideoFrame"]]:
+    import av
+
+    stream = container.streams.video[0]
+    stream.thread_type = "SLICE"  # threads by frame would hold several back
+    step = float(1 / (stream.average_rate or 25))
+    time = -step
+    for packet in container.demux(stream):
+        try:
+            pictures = packet.decode()
+        except av.error.InvalidDataError:
+            counts.corrupt += 1
+            continue
+        for picture in pictures:
+            if picture.width * picture.height > limits.max_pixels:
+                refuse(
+                    f"its frames have {picture.width:,} × {picture.height:,} pixels; the limit is "
+                    f"{limits.max_pixels:,} (LOOKALIKE_MAX_IMAGE_PIXELS)"
+                )
+            time = time + step if picture.time is None else float(picture.time)
+            counts.decoded += 1
+            if picture.is_corrupt or packet.is_corrupt:
+                counts.corrupt += 1
+            else:
+                yield time, picture
+
+
+def _began(container: "InputContainer") -> datetime | None:
+    """Return the moment of the first frame, where the stream or the file's metadata tell it."""
+    if container.start_time_realtime:
+        return datetime.fromtimestamp(container.start_time_realtime / 1e6, UTC)
+    try:
+        found = datetime.fromisoformat(container.metadata["creation_time"])
+    except (KeyError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def thumbnail(frame: Frame) -> NDArray[np.int16]:
+    """Return the frame's luma, averaged down to 32 × 32."""
+    small = frame.picture.reformat(width=THUMBNAIL, height=THUMBNAIL, format="gray", interpolation="AREA")
+    return small.to_ndarray().astype(np.int16)
+
+
+def difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
+    """Return how far two thumbnails are apart: 0 identical, 1 where a part changed from black to white.
+
+    The mean absolute difference of luma in that one of 16 tiles where it is largest, as a share of white: noise is
+    averaged away, and something small that moves still counts in its tile.
+    """
+    apart = np.abs(one - other).reshape(THUMBNAIL // _TILE, _TILE, THUMBNAIL // _TILE, _TILE)
+    return float(apart.mean(axis=(1, 3)).max()) / 255
+
+
+def jpeg(frame: Frame, *, quality: int = 90) -> tuple[bytes, int, int]:
+    """Return the frame as a JPEG, turned as its video says, with width and height."""
+    image: Image.Image = frame.picture.to_image()  # type: ignore[no-untyped-call]
+    if frame.picture.rotation:
+        image = image.rotate(frame.picture.rotation, expand=True)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue(), image.width, image.height
