@@ -26,6 +26,7 @@ class QueryImage:
 
     sha256: bytes
     image: bytes
+    waited: float = 0.0  # seconds from the question to the claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class Job:
     attempts: int
     enqueued_at: datetime
     suspect: bool
+    waited: float = 0.0  # seconds from then to the claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class SpaceStatus:
-    """A row of `lookalike.space_status`; counts stop at 100,000, bytes include indexes."""
+    """A row of `lookalike.space_status`; counts stop at 100,000 but for `queued_about`; bytes include indexes."""
 
     id: int
     name: str
@@ -153,6 +154,7 @@ class SpaceStatus:
     index_name: str | None
     index_valid: bool | None
     bytes: int
+    queued_about: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +177,44 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Freshness:
+    """A row of `lookalike.freshness`: what happened in a space in the last `period_seconds`; times in seconds."""
+
+    space: str
+    period_seconds: int
+    images: int
+    images_per_second: float
+    reused: int
+    failed: int
+    searchable_p50: float | None
+    searchable_p95: float | None
+    searchable_p99: float | None
+    queries: int
+    queries_per_second: float
+    query_p50: float | None
+    query_p95: float | None
+    query_p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """A row of `lookalike.failure_reasons`: like failures of a space, counted, with the latest as an example."""
+
+    space: str
+    step: str
+    reason: str
+    images: int
+    latest: datetime
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """The state of the whole: spaces, workers, and the number of images (up to 100,000)."""
+    """The state of the whole: spaces, workers, freshness, failures, and the number of images (up to 100,000)."""
 
     revision: str
     images: int
     spaces: list[SpaceStatus]
     workers: list[WorkerStatus]
+    freshness: list[Freshness]
+    failures: list[FailureReason]

@@ -1,19 +1,31 @@
-"""The state of the whole, cheaply: spaces, queue, workers. Imports `db`, `records`, `schema` and `sql`."""
+"""The state of the whole, cheaply: spaces, queue, freshness, workers. Imports `db`, `records`, `schema` and `sql`."""
+
+from typing import TypeVar
 
 from psycopg.rows import class_row
 
 from app import schema, sql
 from app.db import Connection, translated
-from app.records import SpaceStatus, Status, WorkerStatus
+from app.records import FailureReason, Freshness, SpaceStatus, Status, WorkerStatus
+
+T = TypeVar("T")
 
 
 def read(conn: Connection) -> Status:
-    """Return the state of images, spaces and workers; SchemaError where database and code do not fit."""
+    """Return the state of images, spaces, workers, freshness; SchemaError where database and code do not fit."""
     with translated():
         schema.check(conn)
-        with conn.cursor(row_factory=class_row(SpaceStatus)) as cursor:
-            spaces = cursor.execute(sql.query("space_status")).fetchall()
-        with conn.cursor(row_factory=class_row(WorkerStatus)) as cursor:
-            workers = cursor.execute(sql.query("worker_status")).fetchall()
         row = conn.execute(sql.query("count_images")).fetchone()
-    return Status(revision=schema.head(), images=int(str(row[0])) if row else 0, spaces=spaces, workers=workers)
+        return Status(
+            revision=schema.head(),
+            images=int(str(row[0])) if row else 0,
+            spaces=_rows(conn, "space_status", SpaceStatus),
+            workers=_rows(conn, "worker_status", WorkerStatus),
+            freshness=_rows(conn, "freshness", Freshness),
+            failures=_rows(conn, "failure_reasons", FailureReason),
+        )
+
+
+def _rows(conn: Connection, query: str, kind: type[T]) -> list[T]:
+    with conn.cursor(row_factory=class_row(kind)) as cursor:
+        return cursor.execute(sql.query(query)).fetchall()

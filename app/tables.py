@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -135,6 +136,34 @@ workers = Table(
     Column("queries_answered", BigInteger, nullable=False, server_default=text("0")),
     Column("last_error", Text),
     comment="One row a running worker; see lookalike.worker_status.",
+)
+
+latencies = Table(
+    "latencies",
+    metadata,
+    Column("space_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("measure", Text, primary_key=True),
+    Column(
+        "slot",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="Ten seconds from then on; -infinity: all that is older",
+    ),
+    Column(
+        "bucket",
+        SmallInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="Its end is lookalike.latency_bound(bucket) seconds",
+    ),
+    Column("count", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    postgresql_with={
+        "fillfactor": "60",
+        "autovacuum_vacuum_scale_factor": "0.1",
+        "autovacuum_vacuum_threshold": "500",
+    },
+    comment="How long things took: counts by slot of time and bucket of duration; see lookalike.latency_status.",
 )
 
 query_images = Table(

@@ -1,4 +1,5 @@
-"""The worker's row in lookalike.workers, kept fresh from a thread and connection of its own. Imports `app`."""
+"""The worker's row in lookalike.workers, and its counts in lookalike.latencies, kept fresh from a thread and connection
+of its own. Imports workers.timings and `app`."""
 
 import logging
 import os
@@ -14,6 +15,7 @@ from psycopg.rows import scalar_row
 from app import db, sql
 from app.errors import LookalikeError
 from app.records import Space
+from workers.timings import Timings
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,12 @@ class Progress:
 class Heartbeat:
     """Registers the worker, beats every two seconds, reconnects by itself; the row goes when it stops."""
 
-    def __init__(self, url: str, spaces: Sequence[Space], *, device: str, progress: Progress) -> None:
+    def __init__(self, url: str, spaces: Sequence[Space], *, device: str, progress: Progress, timings: Timings) -> None:
         self._url = url
         self._space_ids = [space.id for space in spaces]
         self._device = device
         self._progress = progress
+        self._timings = timings
         self._worker_id: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -71,7 +74,9 @@ class Heartbeat:
         while True:
             if self._worker_id is None or not self._beat(conn, self._worker_id):
                 self._worker_id = self._begin(conn)
+            self._add_latencies(conn)
             if self._stopping.wait(_BEAT_SECONDS):
+                self._add_latencies(conn)
                 with db.translated():
                     conn.execute(sql.query("end_worker"), {"worker_id": self._worker_id})
                 return
@@ -98,6 +103,25 @@ class Heartbeat:
         }
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
             return bool(cursor.execute(sql.query("beat_worker"), values).fetchone())
+
+    def _add_latencies(self, conn: db.Connection) -> None:
+        """Store what was counted since the last beat; where that fails it is stored with the next."""
+        counts = self._timings.take_counts()
+        if not counts:
+            return
+        values = {
+            "space_ids": [one.space_id for one in counts],
+            "measures": [one.measure for one in counts],
+            "buckets": [one.bucket for one in counts],
+            "counts": [one.count for one in counts],
+            "seconds": [one.seconds for one in counts],
+        }
+        try:
+            with db.translated():
+                conn.execute(sql.query("add_latencies"), values)
+        except LookalikeError:
+            self._timings.give_back(counts)
+            raise
 
 
 def _version() -> str:

@@ -1,4 +1,4 @@
-"""What a worker does beside its work: old answers, missed images, the first index. Imports `app`."""
+"""What a worker does beside its work: old answers and counts, missed images, the first index. Imports `app`."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from contextlib import closing
 
 from psycopg.rows import scalar_row
 
-from app import db, indexes, queries, spaces, sql
+from app import db, indexes, jobs, queries, sql
 from app.errors import DatabaseUnavailableError, LookalikeError
 from app.records import Space
 
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _TIDY_SECONDS = 300.0
 _RETRY_SECONDS = 2.0
+# So many images at a time are looked at for missing embeddings, in a transaction of some 50 ms.
+_MISSING_IMAGES = 20_000
 _ANSWER_SECONDS = 3600.0  # how long answers to query images are kept
 
 
@@ -51,9 +53,9 @@ class Housekeeping:
         self._grown.add(space.id)
 
     def step(self, conn: db.Connection, *, idle: bool) -> None:
-        """Start the next chore that is due: at the start, and then when the worker is idle."""
+        """Start the next chore that is due; an index waits until the worker is idle."""
         now = time.monotonic()
-        if self.busy or not (idle or self._tidy_at == 0):
+        if self.busy:
             return
         if now >= self._tidy_at:
             self._tidy_at = now + _TIDY_SECONDS
@@ -61,7 +63,7 @@ class Housekeeping:
             self._grown = set(self._spaces)
             self._start(lambda own: _tidy(own, list(self._spaces.values())))
             return
-        while self._grown:
+        while idle and self._grown:
             space = self._spaces[self._grown.pop()]
             if self._wants_index(conn, space):
                 self._start(lambda own, space=space: _build_index(own, space))  # type: ignore[misc]
@@ -97,8 +99,15 @@ class Housekeeping:
 def _tidy(conn: db.Connection, served: Sequence[Space]) -> None:
     if forgotten := queries.forget(conn, age_seconds=_ANSWER_SECONDS):
         log.debug("forgot %d query images", forgotten)
+    with db.translated():
+        conn.execute(sql.query("fold_latencies"))
     for space in served:
-        if missing := spaces.enqueue_missing(conn, space):
+        missing = 0
+        after: int | None = 0
+        while after is not None:
+            queued, after = jobs.enqueue_missing_after(conn, space, after, most=_MISSING_IMAGES)
+            missing += queued
+        if missing:
             log.info("queued %d images that space %s lacked", missing, space.name)
 
 

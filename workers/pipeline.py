@@ -41,10 +41,16 @@ class Task:
     space: Space
     subject: Job | QueryImage
     lease: UUID | None = None
+    claimed_at: float = field(default_factory=time.monotonic)
 
     @property
     def is_query(self) -> bool:
         return isinstance(self.subject, QueryImage)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the image was put in the queue, or the question asked, by the database's clock."""
+        return self.subject.waited + time.monotonic() - self.claimed_at
 
 
 @dataclass(frozen=True, slots=True)

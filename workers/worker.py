@@ -79,7 +79,7 @@ class Worker:
         names = ", ".join(space.name for space in self._spaces)
         device = ", ".join(sorted({encoder.device_name for encoder in self._encoders.values()}))
         log.info("serving %s on %s, batches of up to %d", names, device, self._settings.batch_size)
-        heartbeat = Heartbeat(self._url, self._spaces, device=device, progress=self._progress)
+        heartbeat = Heartbeat(self._url, self._spaces, device=device, progress=self._progress, timings=self._timings)
         pipeline = Pipeline(
             self._encoders,
             limits=limits_of(self._settings),
@@ -268,17 +268,23 @@ class Worker:
             return
         asked = [one for one in self._unwritten if one.task.is_query]
         embedded = [one for one in self._unwritten if not one.task.is_query]
-        with self._timings.measure("write"):
-            answered = writer.answer_queries(conn, asked)
-            written = writer.write_jobs(conn, embedded, max_attempts=self._settings.max_attempts)
+        began = time.perf_counter()
+        answered = writer.answer_queries(conn, asked)
+        written = writer.write_jobs(conn, embedded, max_attempts=self._settings.max_attempts)
+        wrote = {one.task.space.id for one in self._unwritten}
+        for space_id in wrote:
+            self._timings.add("write", (time.perf_counter() - began) / len(wrote), space_id)
+        self._note_ages("query", [one.task for one in asked])
+        self._note_ages("searchable", written.embedded)
+        self._note_ages("failed", written.failed)
         self._in_work.difference_update(one.task for one in self._unwritten)
         self._unwritten = []
         self._note(answered, written)
 
     def _note(self, answered: int, written: writer.Written) -> None:
         self._progress.answered += answered
-        self._progress.embedded += written.embedded
-        self._progress.failed += written.failed
+        self._progress.embedded += len(written.embedded)
+        self._progress.failed += len(written.failed)
         self._progress.last_error = written.last_error or self._progress.last_error
         if written.look_at is not None:
             self._look_at = min(self._look_at, written.look_at)
@@ -286,8 +292,13 @@ class Worker:
             self._housekeeping.note_growth(space)
         log.debug(
             "wrote %d, failed %d, released %d, passed over %d, answered %d",
-            *(written.embedded, written.failed, written.released, written.passed_over, answered),
+            *(len(written.embedded), len(written.failed), written.released, written.passed_over, answered),
         )
+
+    def _note_ages(self, measure: str, tasks: Sequence[Task]) -> None:
+        """Count how long ago these, which have just been committed, were put in the queue or asked for."""
+        for task in tasks:
+            self._timings.note(measure, task.space.id, [task.age])
 
     # Leases
 

@@ -27,7 +27,7 @@ from app.jobs import Embedded
 from app.queries import QueryImage
 from app.reconnect import backoff
 from app.records import Job, Space
-from workers.pipeline import Outcome
+from workers.pipeline import Outcome, Task
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,10 @@ _RETRY_SECONDS, _RETRY_FACTOR, _MOST_RETRY_SECONDS = 2.0, 4.0, 600.0
 
 @dataclass(slots=True)
 class Written:
-    """What became of outcomes: numbers, the spaces that grew, and when the first of the released is due (monotonic)."""
+    """What became of outcomes: tasks done, the spaces that grew, when the first of the released is due (monotonic)."""
 
-    embedded: int = 0
-    failed: int = 0
+    embedded: list[Task] = field(default_factory=list)
+    failed: list[Task] = field(default_factory=list)
     released: int = 0
     passed_over: int = 0
     look_at: float | None = None
@@ -116,11 +116,12 @@ def _write_claim(conn: Connection, outcomes: list[Outcome], max_attempts: int, w
     done: set[int] = set()
     if embedded:
         done |= jobs.finish(conn, space, lease=lease, embedded=embedded)
-        written.embedded += len(done)
+        written.embedded += _tasks(outcomes, done)
         written.grown += [space] if done else []
     if failed:
         parked = jobs.fail(conn, space, lease=lease, errors=failed)
         _tell_failures(space, parked, failed, written)
+        written.failed += _tasks(outcomes, parked)
         done |= parked
     for job, error in again:
         delay = backoff(job.attempts, first=_RETRY_SECONDS, most=_MOST_RETRY_SECONDS, factor=_RETRY_FACTOR)
@@ -135,6 +136,12 @@ def _write_claim(conn: Connection, outcomes: list[Outcome], max_attempts: int, w
         written.passed_over += len(over)
         written.note_release(locked, _LOCKED_SECONDS)
         log.debug("passed over %d images changed or deleted meanwhile, %d locked", len(over) - locked, locked)
+
+
+def _tasks(outcomes: list[Outcome], image_ids: set[int]) -> list[Task]:
+    return [
+        one.task for one in outcomes if isinstance(one.task.subject, Job) and one.task.subject.image_id in image_ids
+    ]
 
 
 def _embedded(outcome: Outcome) -> Embedded:
@@ -172,7 +179,6 @@ def _sort_errors(
 
 
 def _tell_failures(space: Space, parked: set[int], failed: list[tuple[int, ImageError]], written: Written) -> None:
-    written.failed += len(parked)
     for image_id, error in failed:
         if image_id in parked:
             written.last_error = f"image {image_id}: {error.reason}"

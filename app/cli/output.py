@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
     from rich.text import Text
 
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
@@ -76,7 +78,19 @@ def shown(text: object, *, keep: str = "") -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table to stdout; a column named `>x` is aligned to the right; None is a dash.
+    """Print a table to stdout; see `made_table`."""
+    made = made_table(columns, rows, title=title)
+    console = console_of(sys.stdout)
+    if console.is_terminal:
+        console.print(made, soft_wrap=False)
+    else:
+        with console.capture() as captured:
+            console.print(made)
+        sys.stdout.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+
+
+def made_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> "Table":
+    """Return a table; a column named `>x` is aligned to the right; None is a dash.
 
     The last column is folded where the terminal is too narrow; the others stand on one line and can be copied.
     """
@@ -94,13 +108,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
         )
     for row in rows:
         made.add_row(*(Text("–" if cell is None else shown(cell)) for cell in row))
-    console = console_of(sys.stdout)
-    if console.is_terminal:
-        console.print(made, soft_wrap=False)
-    else:
-        with console.capture() as captured:
-            console.print(made)
-        sys.stdout.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+    return made
 
 
 def count(number: int, noun: str, *, capped: int | None = None) -> str:
@@ -118,6 +126,15 @@ def size(number: float) -> str:
     return f"{number:.1f} TB"
 
 
+def latency(seconds: float | None) -> str | None:
+    """Return how long something took, to two digits: `23 ms`, `1.4 s`, `12 min`."""
+    if seconds is None:
+        return None
+    if seconds < 1:
+        return f"{seconds * 1000:.{0 if seconds >= 0.01 else 1}f} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else age(seconds)
+
+
 def age(seconds: float | None) -> str | None:
     """Return a duration as a person reads it."""
     if seconds is None:
@@ -126,6 +143,18 @@ def age(seconds: float | None) -> str | None:
         if seconds < limit:
             return f"{seconds / divisor:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"
+
+
+@contextmanager
+def live() -> "Iterator[Live]":
+    """Yield a live display on stdout's terminal, which `update` gives something else to show."""
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(
+        console=Console(file=sys.stdout, markup=False, highlight=False, emoji=False), auto_refresh=False
+    ) as shown:
+        yield shown
 
 
 @contextmanager

@@ -1,22 +1,30 @@
 """`lookalike status`, `failures`, `retry` and `space ls`. Imports `jobs`, `spaces`, `status` and `cli`."""
 
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli import output, session
 from app.cli.text import Command, Group, Json, examples
-from app.errors import NotFoundError
+from app.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
-    from app.records import SpaceStatus, Status, WorkerStatus
+    from app.db import Connection
+    from app.records import SpaceStatus, Status
 
 _CAPPED = 100_000  # where the status views stop counting
+_MOST_REASONS = 8
 
 EPILOG = examples(
-    "lookalike status                      spaces, their queues and indexes, workers",
-    "lookalike status --json | jq '.spaces[0].queued'",
-    after="Counts stop at 100,000 (100,000+), so that it stays cheap.",
+    "lookalike status                      spaces, queues, freshness, failures, workers",
+    "lookalike status --watch              the same, live",
+    "lookalike status --json | jq '.spaces[0].queued_about'",
+    after="Cheap however long the queue: it is counted up to 100,000, and estimated beyond (about 2,000,000).",
 )
 FAILURES_EPILOG = examples("lookalike failures --limit 20", "lookalike failures --json", "lookalike retry")
 RETRY_EPILOG = examples(
@@ -28,41 +36,137 @@ RETRY_EPILOG = examples(
 
 def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /v1/status answers.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks of --watch.")] = 2,
 ) -> None:
-    """Show what is searchable, queued and failed, and who works on it."""
+    """Show what is searchable, queued and failed, how fresh it is, and who works on it."""
     from app import status as domain
 
+    if json and watch:
+        raise InvalidInputError("--json and --watch exclude each other; ask for --json again and again instead")
     with session.connection() as conn:
+        if watch:
+            _watch(conn, interval)
+            return
         found = domain.read(conn)
     if json:
         output.as_json(found)
         return
-    output.out(f"{output.count(found.images, 'image', capped=_CAPPED)}, schema {found.revision}")
-    _print_spaces(found.spaces)
-    _print_workers(found.workers)
-    _print_advice(found)
+    output.out(_headline(found))
+    for table in _tables(found):
+        output.out("")
+        output.table(table.columns, table.rows)
+    for advice in _advice(found):
+        output.say(advice)
 
 
-def _print_spaces(spaces: "list[SpaceStatus]") -> None:
-    if not spaces:
-        output.out("no embedding space yet: the first worker makes one (lookalike worker)")
-        return
-    columns = ["space", "", ">embedded", ">queued", ">oldest", ">failed", ">workers", ">size", "index"]
-    output.out("")
-    output.table(
-        columns,
+def _watch(conn: "Connection", interval: float) -> None:
+    """Show the state live, until interrupted; without a terminal, one report after the other."""
+    from rich.console import Group as Stack
+    from rich.text import Text
+
+    from app import status as domain
+
+    if not sys.stdout.isatty():
+        while True:
+            found = domain.read(conn)
+            output.out(f"{datetime.now().astimezone():%H:%M:%S} {_headline(found)}")
+            for table in _tables(found):
+                output.table(table.columns, table.rows)
+            sys.stdout.flush()
+            time.sleep(interval)
+    with output.live() as shown:
+        while True:
+            found = domain.read(conn)
+            parts: list[object] = [Text(f"{_headline(found)}, {datetime.now().astimezone():%H:%M:%S}")]
+            for table in _tables(found):
+                parts += [Text(""), output.made_table(table.columns, table.rows)]
+            parts += [Text(output.shown(advice), style="yellow") for advice in _advice(found)]
+            shown.update(Stack(*parts), refresh=True)  # type: ignore[arg-type]
+            time.sleep(interval)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    columns: list[str]
+    rows: list[tuple[object, ...]]
+
+
+def _headline(found: "Status") -> str:
+    told = f"{output.count(found.images, 'image', capped=_CAPPED)}, schema {found.revision}"
+    return told if found.spaces else f"{told}; no embedding space yet: the first worker makes one (lookalike worker)"
+
+
+def _tables(found: "Status") -> Iterator[_Table]:
+    """Yield the tables that have something to tell."""
+    made = (_spaces(found), _freshness(found), _failures(found), _workers(found))
+    yield from (table for table in made if table.rows)
+
+
+def _spaces(found: "Status") -> _Table:
+    return _Table(
+        ["space", "", ">embedded", ">queued", ">oldest", ">failed", ">workers", ">size", "index"],
         [
             (
                 one.name,
                 "active" if one.active else "",
-                *(_number(number) for number in (one.embedded, one.queued)),
+                _number(one.embedded),
+                f"{one.queued:,}" if one.queued < _CAPPED else f"about {one.queued_about:,}",
                 output.age(one.oldest_job_seconds),
                 _number(one.failed),
                 one.live_workers,
                 output.size(one.bytes),
                 _index(one),
             )
-            for one in spaces
+            for one in found.spaces
+        ],
+    )
+
+
+def _freshness(found: "Status") -> _Table:
+    """The last minute and the last hour, where there was anything."""
+    return _Table(
+        ["freshness", "period", ">images/s", ">searchable p50", ">p95", ">queries/s", ">query p50", ">p95", ">reused"],
+        [
+            (
+                one.space,
+                f"last {output.age(one.period_seconds)}",
+                f"{one.images_per_second:.1f}",
+                output.latency(one.searchable_p50),
+                output.latency(one.searchable_p95),
+                f"{one.queries_per_second:.1f}",
+                output.latency(one.query_p50),
+                output.latency(one.query_p95),
+                f"{one.reused:,}",
+            )
+            for one in found.freshness
+            if one.images or one.queries or one.failed
+        ],
+    )
+
+
+def _failures(found: "Status") -> _Table:
+    return _Table(
+        ["failed in", "step", ">images", "reason"],
+        [(one.space, one.step, f"{one.images:,}", one.reason) for one in found.failures[:_MOST_REASONS]],
+    )
+
+
+def _workers(found: "Status") -> _Table:
+    return _Table(
+        ["worker", "device", "state", "spaces", ">embedded", ">failed", ">queries", "last error"],
+        [
+            (
+                one.name,
+                one.device,
+                one.state if one.alive else "lost",
+                ", ".join(one.spaces),
+                f"{one.images_embedded:,}",
+                f"{one.images_failed:,}",
+                f"{one.queries_answered:,}",
+                one.last_error,
+            )
+            for one in found.workers
         ],
     )
 
@@ -77,32 +181,15 @@ def _index(space: "SpaceStatus") -> str:
     return "ready" if space.index_valid else "being built, or left by a failed build"
 
 
-def _print_workers(workers: "list[WorkerStatus]") -> None:
-    if not workers:
-        return
-    output.out("")
-    output.table(
-        ["worker", "device", "state", ">embedded", ">failed", ">queries", "last error"],
-        [
-            (
-                one.name,
-                one.device,
-                one.state if one.alive else "lost",
-                f"{one.images_embedded:,}",
-                f"{one.images_failed:,}",
-                f"{one.queries_answered:,}",
-                one.last_error,
-            )
-            for one in workers
-        ],
-    )
-
-
-def _print_advice(found: "Status") -> None:
-    if any(space.queued and not space.live_workers for space in found.spaces):
-        output.say("images are queued, but no worker is alive: lookalike worker")
+def _advice(found: "Status") -> Iterator[str]:
+    unserved = [space for space in found.spaces if space.queued and not space.live_workers]
+    if unserved and not any(worker.alive for worker in found.workers):
+        yield "images are queued, but no worker is alive: lookalike worker"
+    elif unserved:
+        options = " ".join(f"--space {space.name}" for space in unserved)
+        yield f"images are queued in spaces that no live worker serves: lookalike worker {options}"
     if any(space.failed for space in found.spaces):
-        output.say("some images failed, with a reason each: lookalike failures")
+        yield "some images failed, with a reason each: lookalike failures"
 
 
 def failures(

@@ -1,6 +1,7 @@
--- Asks the workers for the embedding of a query image in one space; identical bytes asked twice are embedded once.
--- Returns the embedding where it is known already, else NULL: then, once this transaction has committed, a worker
+-- Asks the workers for the embedding of a query image in one space; identical bytes asked twice, by whomever, are embedded
+-- once. Returns the embedding where it is known already, else NULL: then, once this transaction has committed, a worker
 -- answers on channel lookalike_answer_<first 40 hex digits of the sha256>, and lookalike.answer_of reads the answer.
+-- Who asks for what is asked already locks nothing, so that an open transaction holds up no answer to others.
 CREATE OR REPLACE FUNCTION lookalike.ask_embedding(for_space smallint, image bytea) RETURNS halfvec
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
@@ -10,10 +11,14 @@ DECLARE
 BEGIN
     INSERT INTO lookalike.query_images AS q (space_id, sha256, image)
     VALUES (for_space, digest, image)
-    ON CONFLICT (sha256, space_id) DO UPDATE
-    SET asked_at = clock_timestamp(), available_at = clock_timestamp(), image = coalesce(q.image, excluded.image),
-        reason = NULL, answered_at = NULL
-    WHERE q.embedding IS NULL AND (q.answered_at IS NOT NULL OR q.asked_at < clock_timestamp() - interval '10 s');
+    ON CONFLICT (sha256, space_id) DO NOTHING;
+    IF NOT FOUND THEN
+        UPDATE lookalike.query_images q
+        SET asked_at = clock_timestamp(), available_at = clock_timestamp(),
+            image = coalesce(q.image, ask_embedding.image), reason = NULL, answered_at = NULL
+        WHERE q.sha256 = digest AND q.space_id = for_space AND q.embedding IS NULL
+          AND (q.answered_at IS NOT NULL OR q.asked_at < clock_timestamp() - interval '10 s');
+    END IF;
     SELECT q.embedding INTO known
     FROM lookalike.query_images q WHERE q.sha256 = digest AND q.space_id = for_space;
     IF known IS NULL THEN

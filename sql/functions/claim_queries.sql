@@ -1,7 +1,7 @@
 -- Claims up to `most` unanswered query images of one space; they come before any job. A claim not answered within
--- `lease_seconds` is free again.
+-- `lease_seconds` is free again. `waited`: seconds since the question.
 CREATE OR REPLACE FUNCTION lookalike.claim_queries(from_space smallint, most int, lease_seconds float8)
-RETURNS TABLE (sha256 bytea, image bytea)
+RETURNS TABLE (sha256 bytea, image bytea, waited float8)
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
     WITH due AS (
@@ -16,5 +16,5 @@ AS $$
     SET available_at = clock_timestamp() + make_interval(secs => lease_seconds)
     FROM due
     WHERE q.sha256 = due.sha256 AND q.space_id = from_space
-    RETURNING q.sha256, q.image;
+    RETURNING q.sha256, q.image, extract(epoch FROM clock_timestamp() - q.asked_at)::float8;
 $$;

@@ -36,7 +36,7 @@ BEGIN
         END IF;
         IF grantee = 'lookalike_worker' THEN
             EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON lookalike.jobs, lookalike.failures, '
-                           'lookalike.workers, lookalike.query_images TO %I', grantee);
+                           'lookalike.workers, lookalike.query_images, lookalike.latencies TO %I', grantee);
             EXECUTE format('GRANT UPDATE (sha256, media_type, width, height) ON lookalike.images TO %I', grantee);
             IF spaces IS NOT NULL THEN
                 EXECUTE format('GRANT INSERT, UPDATE, DELETE ON %s TO %I', spaces, grantee);

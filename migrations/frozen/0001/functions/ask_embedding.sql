@@ -1,0 +1,24 @@
+-- Asks the workers for the embedding of a query image in one space; identical bytes asked twice are embedded once.
+-- Returns the embedding where it is known already, else NULL: then, once this transaction has committed, a worker
+-- answers on channel lookalike_answer_<first 40 hex digits of the sha256>, and lookalike.answer_of reads the answer.
+CREATE OR REPLACE FUNCTION lookalike.ask_embedding(for_space smallint, image bytea) RETURNS halfvec
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    known halfvec;
+    digest bytea := sha256(image);
+BEGIN
+    INSERT INTO lookalike.query_images AS q (space_id, sha256, image)
+    VALUES (for_space, digest, image)
+    ON CONFLICT (sha256, space_id) DO UPDATE
+    SET asked_at = clock_timestamp(), available_at = clock_timestamp(), image = coalesce(q.image, excluded.image),
+        reason = NULL, answered_at = NULL
+    WHERE q.embedding IS NULL AND (q.answered_at IS NOT NULL OR q.asked_at < clock_timestamp() - interval '10 s');
+    SELECT q.embedding INTO known
+    FROM lookalike.query_images q WHERE q.sha256 = digest AND q.space_id = for_space;
+    IF known IS NULL THEN
+        PERFORM pg_notify('lookalike_queries', '');
+    END IF;
+    RETURN known;
+END
+$$;
