@@ -3,8 +3,9 @@
 The caller owns the transaction; what a change means for embeddings and jobs is the business of the table's triggers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg.rows import class_row
@@ -12,10 +13,19 @@ from psycopg.types.json import Jsonb
 
 from app import sql
 from app.db import Connection, translated
-from app.errors import InvalidInputError, NotFoundError
+from app.errors import ConflictError, InvalidInputError, LookalikeError, NotFoundError
 from app.records import Image, Json
 
 _PATCHABLE = ("caption", "attributes", "uri")
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to add by its uri."""
+
+    uri: str
+    caption: str | None
+    attributes: Json
 
 
 def get(conn: Connection, image_id: int) -> Image:
@@ -69,6 +79,64 @@ def add(
             "height": height,
         },
     )[0]
+
+
+def add_many(conn: Connection, new: Sequence[NewImage]) -> list[Image | LookalikeError]:
+    """Add images by uri, in one statement where all values can be stored; for each, in order, the image or its error.
+
+    Inside a transaction. An image that cannot be added hinders no other; a uri that comes twice is added once.
+    """
+    if not new:
+        return []
+    try:
+        with conn.transaction():
+            return _add_at_once(conn, new)
+    except InvalidInputError:
+        return [_added_alone(conn, one) for one in new]
+
+
+def _add_at_once(conn: Connection, new: Sequence[NewImage]) -> list[Image | LookalikeError]:
+    values = {
+        "uris": [one.uri for one in new],
+        "captions": [one.caption for one in new],
+        "attributes": [Jsonb(one.attributes) for one in new],
+    }
+    made: dict[str, Image | LookalikeError] = {image.uri: image for image in _rows(conn, "add_images", values)}
+    return [made.pop(one.uri) if one.uri in made else _there_already(conn, one.uri) for one in new]
+
+
+def _added_alone(conn: Connection, one: NewImage) -> Image | LookalikeError:
+    try:
+        with conn.transaction():
+            return add(conn, uri=one.uri, caption=one.caption, attributes=one.attributes)
+    except ConflictError:
+        return _there_already(conn, one.uri)
+    except InvalidInputError as error:
+        return error
+
+
+def _there_already(conn: Connection, uri: str) -> ConflictError:
+    return ConflictError(f"image {id_of_uri(conn, uri)} has the uri already: {uri}")
+
+
+def ls(
+    conn: Connection,
+    *,
+    filter: Json | None = None,  # noqa: A002
+    after_id: int | None = None,
+    limit: int = 100,
+) -> list[Image]:
+    """Return up to `limit` images that pass a filter, by id, the first above `after_id`."""
+    values = {"filter": None if filter is None else Jsonb(filter), "after_id": after_id, "max_rows": limit}
+    return _rows(conn, "list_images", values)
+
+
+def lock(conn: Connection, image_id: int) -> Image:
+    """Return an image, locked against other writers until the transaction ends; NotFoundError where it is unknown."""
+    with translated():
+        if conn.execute(sql.query("lock_image"), {"id": image_id}).fetchone() is None:
+            raise _unknown(image_id)
+    return get(conn, image_id)
 
 
 def update(conn: Connection, image_id: int, patch: Json) -> Image:

@@ -430,7 +430,7 @@ def test_doctor(lookalike: Command, gallery: list[int], conn: db.Connection) -> 
     well = lookalike("doctor", "--json")
     assert well.exit_code == 0
     names = {one["name"] for one in json.loads(well.stdout)}
-    assert names == {"worker", "server", "pgvector", "schema", "settings", "space", "index", "workers"}
+    assert names == {"worker", "server", "pgvector", "schema", "settings", "roles", "space", "index", "workers"}
 
 
 def test_doctor_looks_at_one_thing_for_health_checks(lookalike: Command, conn: db.Connection) -> None:

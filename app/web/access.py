@@ -31,6 +31,7 @@ _CACHED_KEYS = 1000
 _NOTE_SECONDS = 60.0
 
 _PUBLIC = frozenset({"health.get_health", "health.get_ready"})
+# The pages hold no data: their scripts call the routes below /v1 for it.
 _PUBLIC_BLUEPRINTS = frozenset({"docs", "pages"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # POST that changes nothing.

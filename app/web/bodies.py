@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Collection
 from typing import Any, TypeVar
 
@@ -19,6 +20,8 @@ from app.web.models import FieldError
 
 # Enough for 4,000 dimensions as numbers and 10,000 ids.
 MAX_JSON_BYTES = 2**20
+# Enough for 1,000 images with 16 KiB of attributes each.
+MAX_BATCH_BYTES = 2**24
 MULTIPART = "multipart/form-data"
 JSON = "application/json"
 
@@ -34,16 +37,53 @@ def is_multipart() -> bool:
     return False
 
 
-def read_json(model: type[Model]) -> Model:
+def read_json(model: type[Model], *, max_bytes: int = MAX_JSON_BYTES) -> Model:
     """Return this request's JSON body as `model`: 415 for another type, 400 for no JSON, 422 for its fields."""
     if not _is_json(request.mimetype):
         raise UnsupportedMediaType(f"{_content_type()}; send {JSON}")
-    request.max_content_length = min(MAX_JSON_BYTES, request.max_content_length or MAX_JSON_BYTES)
     try:
-        parsed = from_json(request.get_data(cache=False), allow_inf_nan=False)
+        parsed = _parsed(_data(max_bytes))
     except ValueError as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
     return validated(model, parsed)
+
+
+def read_lines() -> list[object]:
+    """Return what the lines of this NDJSON body hold; in the place of a line that is no JSON, what is wrong with it."""
+    found: list[object] = []
+    for number, line in enumerate(_data(MAX_BATCH_BYTES).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(_parsed(line))
+        except (ValueError, InvalidInputError) as error:
+            found.append(InvalidInputError(f"line {number} is not JSON: {error}"))
+    return found
+
+
+def _data(max_bytes: int) -> bytes:
+    request.max_content_length = min(max_bytes, request.max_content_length or max_bytes)
+    data = request.get_data(cache=False)
+    if len(data) > max_bytes:  # read before, for its hash
+        raise RequestEntityTooLarge(f"the body has {len(data):,} bytes; {max_bytes:,} are taken")
+    return data
+
+
+def _parsed(data: bytes) -> object:
+    """Parse JSON; ValueError where it is none, InvalidRequestError for a key that comes twice in one object.
+
+    Of such a key most parsers silently keep the last, so a filter would lose a condition.
+    """
+    found = from_json(data, allow_inf_nan=False)
+    json.loads(data, object_pairs_hook=_no_key_twice)
+    return found
+
+
+def _no_key_twice(pairs: list[tuple[str, object]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _field_error(twice[:80], "comes twice in one object; in a filter, join both conditions with $and")
 
 
 def read_upload(model: type[Model], *, max_bytes: int, text_fields: Collection[str] = ()) -> tuple[bytes, Model]:
@@ -115,7 +155,7 @@ def _field(name: str, text: str) -> object:
     if name == "filter":
         return filters.parse(text)
     try:
-        return from_json(text, allow_inf_nan=False)
+        return _parsed(text.encode())
     except ValueError as error:
         raise _field_error(name, f"is not JSON: {error}") from error
 

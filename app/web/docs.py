@@ -14,10 +14,12 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from app.web.access import wanted_scope
-from app.web.models import ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
+from app.web.models import BatchBody, ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
 from app.web.page_models import RetryBody
 
 _SCHEME = "key"
+# In openapi_extensions: headers, beside the parameters that flask_openapi3 finds in the route's signature.
+PARAMETERS = "x-headers"
 _VARIABLE = re.compile(r"<(?:\w+:)?(\w+)>")
 _ASSETS = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"
 SECURITY_SCHEMES: SecuritySchemesDict = {
@@ -31,7 +33,7 @@ SECURITY_SCHEMES: SecuritySchemesDict = {
 _REFERENCE = "#/components/schemas/"
 
 # The bodies that are read by hand, since one route takes several content types.
-_BODIES: tuple[type[BaseModel], ...] = (SearchBody, UploadOptions, ImageBody, ImagePatch, RetryBody)
+_BODIES: tuple[type[BaseModel], ...] = (SearchBody, UploadOptions, ImageBody, ImagePatch, BatchBody, RetryBody)
 
 
 def body_of(*contents: "tuple[str, type[BaseModel] | dict[str, object]]") -> dict[str, object]:
@@ -84,8 +86,11 @@ def _document(app: OpenAPI) -> bytes:
         for rule in app.url_map.iter_rules()
         for method in rule.methods or ()
     }
+    # Taken as anything at first, and then checked item by item.
+    document["components"]["schemas"]["BatchBody"]["properties"]["images"]["items"] = {"$ref": f"{_REFERENCE}ImageBody"}
     for path, item in document["paths"].items():
         for method, operation in item.items():
+            operation.setdefault("parameters", []).extend(operation.pop(PARAMETERS, []))
             scope = wanted_scope(endpoints[path, method], method.upper())
             operation["security"] = [] if scope is None else [{_SCHEME: [scope]}, {}]
     return to_json(document)

@@ -112,6 +112,9 @@ def _name_request() -> None:
 def _tell_request_id(response: Response) -> Response:
     response.headers["X-Request-ID"] = request_id()
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    if response.mimetype != "text/html":
+        # Opened by itself, nothing that comes from here runs, loads or posts anything, whatever it holds.
+        response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
     return response
 
 
@@ -155,6 +158,11 @@ def _from_defect(error: Exception) -> Response:
     return _answer(500, "internal_error", "something went wrong here; the server's log has it under this request id")
 
 
+def detail_of(code: str, message: str, fields: list[FieldError] | None = None) -> ErrorDetail:
+    """Return an error as answers hold it."""
+    return ErrorDetail(code=code, message=message, request_id=request_id(), fields=fields or [])
+
+
 def _answer(status: int, code: str, message: str, fields: list[FieldError] | None = None) -> Response:
-    body = ErrorBody(error=ErrorDetail(code=code, message=message, request_id=request_id(), fields=fields or []))
+    body = ErrorBody(error=detail_of(code, message, fields))
     return Response(body.model_dump_json(), status=status, mimetype="application/json")

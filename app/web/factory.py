@@ -10,6 +10,7 @@ from app.config import Settings
 from app.limits import limits_of
 from app.web import (
     access,
+    batch_api,
     docs,
     duplicates_api,
     errors,
@@ -56,7 +57,16 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     )
     errors.register(app)
     access.register(app, settings, keyring)
-    for module in (search_api, duplicates_api, images_api, thumbnail_api, gallery_api, operate_api, health_api):
+    for module in (
+        search_api,
+        duplicates_api,
+        images_api,
+        batch_api,
+        thumbnail_api,
+        gallery_api,
+        operate_api,
+        health_api,
+    ):
         app.register_api(module.api)
     docs.register(app)
     pages.register(app)

@@ -2,16 +2,18 @@
 
 import hashlib
 
-from flask import Response, url_for
+from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from werkzeug.exceptions import PreconditionFailed
 
-from app import image_header, images, records, storage
+from app import filters, image_header, images, records, storage
 from app.db import Connection
 from app.errors import ConflictError
 from app.web import bodies, docs
-from app.web.models import Image, ImageBody, ImagePatch, ImagePath, ImageUpload
+from app.web.models import Image, ImageBody, ImagePage, ImagePatch, ImagePath, ImageUpload, ListQuery
 from app.web.services import services
+from app.web.writes import IF_MATCH, PARAMETERS, once, writing
 
 api = APIBlueprint("images", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")])
 
@@ -32,17 +34,22 @@ _UPLOAD = docs.upload_of(
     operation_id="addImage",
     summary="Add an image: an upload, or one that lies at a uri",
     responses={201: Image, **docs.errors_of(400, 409, 413, 415)},
-    openapi_extensions=docs.body_of((bodies.JSON, ImageBody), (bodies.MULTIPART, _UPLOAD)),
+    openapi_extensions={
+        **docs.body_of((bodies.JSON, ImageBody), (bodies.MULTIPART, _UPLOAD)),
+        docs.PARAMETERS: PARAMETERS,
+    },
 )
+@once
 def add_image() -> Response:
     """It becomes searchable once a worker has embedded it. 409 where the uri, or the uploaded content, is there."""
     if bodies.is_multipart():
         image = _add_upload()
     else:
         body = bodies.read_json(ImageBody)
-        with services().database.connection() as conn:
+        with writing() as conn:
             try:
-                image = images.add(conn, uri=body.uri, caption=body.caption, attributes=body.attributes)
+                with conn.transaction():
+                    image = images.add(conn, uri=body.uri, caption=body.caption, attributes=body.attributes)
             except ConflictError as error:
                 raise _conflict(conn, body.uri, "has the uri") from error
     response = _respond(image, status=201)
@@ -56,7 +63,7 @@ def _add_upload() -> records.Image:
     header = image_header.read(data, max_pixels=settings.max_image_pixels)
     sha256 = hashlib.sha256(data).hexdigest()
     storage.put(place, data, sha256=sha256, media_type=header.media_type)
-    with services().database.connection() as conn:
+    with writing() as conn:
         try:
             with conn.transaction():
                 uri = storage.uri_of(place, sha256, header.media_type)
@@ -77,27 +84,54 @@ def _add_upload() -> records.Image:
             raise _conflict(conn, uri, "has this very content") from error
 
 
-@api.get("/<image_id>", operation_id="getImage", summary="One image", responses={200: Image, **docs.errors_of(404)})
+@api.get(
+    "/<image_id>",
+    operation_id="getImage",
+    summary="One image",
+    responses={200: Image, 304: None, **docs.errors_of(404)},
+)
 def get_image(path: ImagePath) -> Response:
     """Its metadata; the picture is at /thumbnail."""
     with services().database.connection() as conn:
-        return _respond(images.get(conn, path.image_id))
+        response = _respond(images.get(conn, path.image_id))
+    response.headers["Cache-Control"] = "private, no-cache"  # kept, but asked for again; the ETag makes that cheap
+    response.make_conditional(request)
+    return response
+
+
+@api.get(
+    "", operation_id="listImages", summary="Images by id, page by page", responses={200: ImagePage, **docs.errors_of()}
+)
+def list_images(query: ListQuery) -> Response:
+    """Those that pass the filter, embedded or not. A page costs the same wherever it is."""
+    filter_ = None if query.filter is None else filters.parse(query.filter)
+    with services().database.connection() as conn:
+        found = images.ls(conn, filter=filter_, after_id=query.after, limit=query.limit + 1)
+    more = len(found) > query.limit
+    page = [Image.model_validate(one) for one in found[: query.limit]]
+    answer = ImagePage(images=page, next_after=page[-1].id if more else None)
+    return Response(answer.model_dump_json(), mimetype=bodies.JSON)
 
 
 @api.patch(
     "/<image_id>",
     operation_id="changeImage",
     summary="Change caption, attributes or uri",
-    responses={200: Image, **docs.errors_of(400, 404, 409, 413, 415)},
-    openapi_extensions=docs.body_of((bodies.JSON, ImagePatch), ("application/merge-patch+json", ImagePatch)),
+    responses={200: Image, **docs.errors_of(400, 404, 409, 412, 413, 415)},
+    openapi_extensions={
+        **docs.body_of((bodies.JSON, ImagePatch), ("application/merge-patch+json", ImagePatch)),
+        docs.PARAMETERS: [*PARAMETERS, *IF_MATCH],
+    },
 )
+@once
 def change_image(path: ImagePath) -> Response:
     """A JSON merge patch. Another uri means another picture, embedded anew; metadata is searchable at once."""
     patch = bodies.read_json(ImagePatch).model_dump(exclude_unset=True)
-    with services().database.connection() as conn:
+    with writing() as conn:
         try:
             with conn.transaction():
                 held = _hold_upload(conn, path.image_id) if "uri" in patch else None
+                _check_version(conn, path.image_id)
                 image = images.update(conn, path.image_id, patch)
                 _forget_upload(conn, held)
         except ConflictError as error:
@@ -109,12 +143,15 @@ def change_image(path: ImagePath) -> Response:
     "/<image_id>",
     operation_id="deleteImage",
     summary="Delete an image",
-    responses={204: None, **docs.errors_of(404)},
+    responses={204: None, **docs.errors_of(404, 412)},
+    openapi_extensions={docs.PARAMETERS: [*PARAMETERS, *IF_MATCH]},
 )
+@once
 def delete_image(path: ImagePath) -> Response:
     """It is gone from results at once; an uploaded file is removed with it, a file elsewhere is left alone."""
-    with services().database.connection() as conn, conn.transaction():
+    with writing() as conn:
         held = _hold_upload(conn, path.image_id)
+        _check_version(conn, path.image_id)
         images.delete(conn, path.image_id)
         _forget_upload(conn, held)
     return Response(status=204)
@@ -141,5 +178,22 @@ def _conflict(conn: Connection, uri: str, what: str) -> ConflictError:
     return ConflictError(f"image {found} {what} already: {uri}" if found else f"an image with the uri {uri} came first")
 
 
+def _check_version(conn: Connection, image_id: int) -> None:
+    """Lock the image and raise 412 unless it is as If-Match says, so that no other writer's change is written over."""
+    if request.if_match and not request.if_match.contains(_tag(_json(images.lock(conn, image_id)))):
+        raise PreconditionFailed(f"image {image_id} has changed meanwhile; get it again, and decide anew")
+
+
 def _respond(image: records.Image, *, status: int = 200) -> Response:
-    return Response(Image.model_validate(image).model_dump_json(), status=status, mimetype=bodies.JSON)
+    text = _json(image)
+    response = Response(text, status=status, mimetype=bodies.JSON)
+    response.set_etag(_tag(text))
+    return response
+
+
+def _json(image: records.Image) -> str:
+    return Image.model_validate(image).model_dump_json()
+
+
+def _tag(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -195,6 +195,35 @@ class ImageUpload(Body):
     attributes: dict[str, Any] = {}
 
 
+class BatchBody(Body):
+    """Images to add by their uris."""
+
+    # Checked one by one, since an item that is malformed must not take the others with it.
+    images: list[Any] = Field(
+        min_length=1,
+        max_length=1000,
+        examples=[[{"uri": "https://example.com/cat.jpg", "caption": "a cat"}]],
+    )
+
+
+class BatchQuery(Parameters):
+    """Parameters of a batch."""
+
+    atomic: bool = Field(False, description="Add nothing where one item fails.")
+
+
+class ListQuery(Parameters):
+    """Parameters of a list of images."""
+
+    filter: str | None = Field(
+        None,
+        description="Conditions in the JSON filter grammar, as JSON text.",
+        json_schema_extra={"example": '{"category": "animals"}'},
+    )
+    limit: int = Field(100, ge=1, le=1000, description="How many images a page holds at most.")
+    after: ImageId | None = Field(None, description="The next_after of the page before.")
+
+
 def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
@@ -228,6 +257,13 @@ class Image(BaseModel):
     attributes: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+
+
+class ImagePage(BaseModel):
+    """Images by id, ascending."""
+
+    images: list[Image]
+    next_after: int | None = Field(description="`after` of the next page; null on the last.")
 
 
 class Result(BaseModel):
@@ -341,3 +377,20 @@ class ErrorBody(BaseModel):
     """Every answer that is not a success."""
 
     error: ErrorDetail
+
+
+class BatchResult(BaseModel):
+    """What became of one item of a batch: the status, with image or error, that it would have had alone."""
+
+    index: int = Field(description="Its place in the request, from 0.")
+    status: int = Field(examples=[201], description="424 where another item of an atomic batch failed.")
+    image: Image | None = None
+    error: ErrorDetail | None = None
+
+
+class BatchAnswer(BaseModel):
+    """What became of a batch, item by item, in the order of the request."""
+
+    added: int
+    failed: int
+    results: list[BatchResult]

@@ -49,6 +49,7 @@ COMMENT ON COLUMN lookalike.api_answers.caller IS 'The API key''s id; empty wher
 NEW: tuple[str, ...] = (
     "views/roles_check.sql",
     "functions/create_roles.sql",
+    "functions/list_images.sql",
     "functions/grant_privileges.sql",
     "functions/grant_space.sql",
     "triggers/embedding_spaces_grant_space.sql",

@@ -1,0 +1,120 @@
+"""How writes are made: in one transaction, once for an Idempotency-Key, on the version that If-Match names. Imports
+`answers`, `db`, `errors`, `web`."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import Response, g, request
+
+from app import answers
+from app.answers import StoredAnswer
+from app.db import Connection
+from app.web import bodies
+from app.web.errors import InvalidRequestError
+from app.web.models import FieldError
+from app.web.services import services
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+_MAX_KEY = 255
+# Of a stored answer; the rest is made anew.
+_KEPT_HEADERS = ("Content-Type", "Location", "ETag")
+_OK = range(200, 300)
+
+View = TypeVar("View", bound=Callable[..., Response])
+
+# For the OpenAPI document: openapi_extensions of a write.
+PARAMETERS = [
+    {
+        "name": IDEMPOTENCY_KEY,
+        "in": "header",
+        "required": False,
+        "description": "Any text of the caller's. The same request sent again with it within 24 hours is not done"
+        " again, but has the same answer; another request with it is refused.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY, "pattern": "^[!-~]+$"},
+    }
+]
+
+IF_MATCH = [
+    {
+        "name": "If-Match",
+        "in": "header",
+        "required": False,
+        "description": "The ETag of the image as it was read: 412 where it has changed since.",
+        "schema": {"type": "string"},
+    }
+]
+
+
+def once(view: View) -> View:
+    """Have a view write in one transaction, and answer a repeated Idempotency-Key as it did before.
+
+    Only a success is kept: an error had no effect, and a retry may succeed. The view takes its connection from
+    `writing`.
+    """
+
+    @wraps(view)
+    def wrapped(**arguments: Any) -> Response:  # noqa: ANN401 — whatever the view takes
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        if key is None:
+            return view(**arguments)
+        if not (0 < len(key) <= _MAX_KEY and key.isascii() and key.isprintable() and " " not in key):
+            message = f"is not 1 to {_MAX_KEY} printable ASCII characters without spaces: {key[:80]!r}"
+            raise InvalidRequestError(
+                f"{IDEMPOTENCY_KEY}: {message}", [FieldError(field=IDEMPOTENCY_KEY, message=message)]
+            )
+        caller = "" if g.api_key is None else str(g.api_key.id)
+        digest = _digest()
+        with services().database.connection() as conn, conn.transaction():
+            known = answers.hold(conn, caller, key, digest)
+            if known is not None:
+                return _replayed(known)
+            g.write_connection = conn
+            try:
+                response = view(**arguments)
+            finally:
+                del g.write_connection
+            if response.status_code in _OK:
+                headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+                answer = StoredAnswer(response.status_code, headers, response.get_data())
+                answers.store(conn, caller, key, digest, answer)
+        return response
+
+    return wrapped  # type: ignore[return-value]  # the signature is the view's
+
+
+@contextmanager
+def writing() -> Iterator[Connection]:
+    """Lend the connection of this request's write, in a transaction; what the block raises undoes what it wrote."""
+    held: Connection | None = g.get("write_connection")
+    if held is not None:
+        with held.transaction():
+            yield held
+    else:
+        with services().database.connection() as conn, conn.transaction():
+            yield conn
+
+
+def _digest() -> bytes:
+    """Return a hash of what this request asks for: method, path, query and body, whatever a form's boundary."""
+    digest = hashlib.sha256(f"{request.method} {request.path}?{request.query_string!r} {request.mimetype}".encode())
+    if request.mimetype == bodies.MULTIPART:
+        parts = [(name, text.encode()) for name, texts in request.form.lists() for text in texts]
+        for name, upload in request.files.items(multi=True):
+            parts.append((name, hashlib.file_digest(upload.stream, "sha256").digest()))  # type: ignore[arg-type]
+            upload.stream.seek(0)
+    else:
+        request.max_content_length = min(bodies.MAX_BATCH_BYTES, request.max_content_length or bodies.MAX_BATCH_BYTES)
+        parts = [("", request.get_data(cache=True))]
+    for name, data in sorted(parts):
+        for one in (name.encode(), data):
+            digest.update(len(one).to_bytes(8, "big") + one)
+    return digest.digest()
+
+
+def _replayed(known: StoredAnswer) -> Response:
+    response = Response(known.body, status=known.status, headers=known.headers)
+    response.headers["Idempotent-Replayed"] = "true"
+    return response
