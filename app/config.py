@@ -73,6 +73,28 @@ class Settings(BaseSettings):
         description="Who may use the API. auto: everyone on this machine while `host` is a loopback address, holders "
         "of keys elsewhere; keys: holders of keys; none: everyone who reaches it.",
     )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Reverse proxies before the API whose X-Forwarded-For, -Proto, -Host and -Prefix are believed. "
+        "With any, callers need keys unless `api_auth` says otherwise.",
+    )
+    rate_limit: str | None = Field(
+        None,
+        description="Requests that a key (or an address, where no key is needed) may make, as 50/second; 1000/minute. "
+        "Unset: no limit.",
+    )
+    rate_limit_storage: str = Field(
+        "memory://",
+        description="Where requests are counted: each process for itself, or redis://host for all together.",
+    )
+    search_timeout: float = Field(10, gt=0, description="Seconds that a search's statement may take.")
+    write_timeout: float = Field(30, gt=0, description="Seconds that any other statement of the API may take.")
+    slow_ms: float | None = Field(
+        None, ge=0, description="Requests that take as many milliseconds are logged with their timings. Unset: none."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Lines of the API's log: text or json.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
 

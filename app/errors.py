@@ -49,6 +49,10 @@ class QueryTimeoutError(LookalikeError):
     """Live workers did not embed a query image in the time allowed."""
 
 
+class OverloadedError(LookalikeError):
+    """As much is being done as may be at once."""
+
+
 class StorageError(LookalikeError):
     """The place where uploaded files are stored cannot be written just now."""
 

@@ -102,7 +102,7 @@ def needs_keys(settings: Settings) -> bool:
     """Tell whether callers need a key: by the setting, else wherever others than this machine can call."""
     if settings.api_auth != "auto":
         return settings.api_auth == "keys"
-    return not _is_loopback(settings.host)
+    return settings.trusted_proxies > 0 or not _is_loopback(settings.host)
 
 
 def check_start(conn: Connection, settings: Settings) -> None:

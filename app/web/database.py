@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -12,7 +13,6 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from app import db
 from app.errors import DatabaseUnavailableError
 
-_STATEMENT_TIMEOUT = "30s"
 _TIMEOUT = 3.0
 # While the database is known to be down, requests need not each wait that long.
 _DOWN_SECONDS = 5.0
@@ -22,26 +22,32 @@ _DOWN_TIMEOUT = 0.5
 class Database:
     """A pool that opens at the first use in each process, since servers fork after the application is made."""
 
-    def __init__(self, url: str, *, size: int) -> None:
+    def __init__(self, url: str, *, size: int, timeout: float) -> None:
+        """Statements may take `timeout` seconds, unless `connection` is asked for other ones."""
         options = " ".join(
             filter(
                 None,
                 (
                     str(conninfo_to_dict(url).get("options") or ""),
-                    f"-c statement_timeout={_STATEMENT_TIMEOUT} -c TimeZone=UTC",
+                    f"-c statement_timeout={timeout * 1000:.0f} -c TimeZone=UTC",
                 ),
             )
         )
         self.url = make_conninfo(url, options=options, connect_timeout=conninfo_to_dict(url).get("connect_timeout", 3))
         self._size = size
+        self._timeout = timeout
+        # Connections whose timeout is another just now: it is set when the next to use one wants another.
+        self._timeouts: WeakKeyDictionary[db.Connection, float] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._pool: ConnectionPool[db.Connection] | None = None
         self._process = 0
         self._failed_at = float("-inf")
 
     @contextmanager
-    def connection(self) -> Iterator[db.Connection]:
+    def connection(self, *, timeout: float | None = None) -> Iterator[db.Connection]:
         """Lend a connection in autocommit; the database's errors come out translated, in the body's statements too.
+
+        A statement may take `timeout` seconds.
 
         DatabaseUnavailableError where there is none to be had within seconds.
         """
@@ -58,9 +64,15 @@ class Database:
             self._failed_at = float("-inf")
             try:
                 with connection:
+                    self._set_timeout(connection, timeout or self._timeout)
                     yield connection
             finally:
                 pool.putconn(connection)
+
+    def _set_timeout(self, connection: db.Connection, seconds: float) -> None:
+        if self._timeouts.get(connection, self._timeout) != seconds:
+            connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{seconds * 1000:.0f}",))
+            self._timeouts[connection] = seconds
 
     def close(self) -> None:
         """Close this process's pool, if it has one."""

@@ -64,7 +64,7 @@ def upload_of(*, properties: dict[str, object]) -> dict[str, object]:
 def errors_of(*statuses: int) -> ResponseDict:
     """Return the OpenAPI responses of errors with these statuses, beside those that every route may give."""
     told: ResponseDict = {}
-    told.update(dict.fromkeys(sorted({*statuses, 401, 403, 422, 500, 503}), ErrorBody))
+    told.update(dict.fromkeys(sorted({*statuses, 401, 403, 422, 429, 500, 503}), ErrorBody))
     return told
 
 

@@ -46,6 +46,7 @@ KINDS: tuple[tuple[type[errors.LookalikeError], Kind], ...] = (
     (errors.NoWorkerError, Kind(503, "no_worker", retry_after=10)),
     (errors.QueryTimeoutError, Kind(503, "query_timeout", retry_after=2)),
     (errors.DatabaseUnavailableError, Kind(503, "database_unavailable", retry_after=2)),
+    (errors.OverloadedError, Kind(503, "overloaded", retry_after=1)),
     (errors.StorageError, Kind(503, "storage_unavailable", retry_after=5)),
     (errors.SchemaError, Kind(503, "schema_mismatch", retry_after=10)),
     (errors.ConfigurationError, Kind(500, "misconfigured")),

@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import storage
 from app.config import Settings
@@ -17,12 +18,15 @@ from app.web import (
     gallery_api,
     health_api,
     images_api,
+    limiting,
+    logs,
     operate_api,
     pages,
     search_api,
     thumbnail_api,
 )
 from app.web.database import Database
+from app.web.limiting import Slots
 from app.web.models import ErrorBody
 from app.web.services import EXTENSION, Services
 
@@ -46,7 +50,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_image_bytes + _FORM_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = _FORM_BYTES
-    database = Database(url, size=settings.api_threads)
+    database = Database(url, size=settings.api_threads, timeout=settings.write_timeout)
     keyring = access.Keyring(database)
     app.extensions[EXTENSION] = Services(
         settings=settings,
@@ -54,9 +58,18 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
         storage=storage.open_storage(settings),
         limits=limits_of(settings),
         keyring=keyring,
+        # Each waits for a worker: places are left for searches that need none.
+        pictures=Slots(max(1, settings.api_threads * 3 // 4), what="pictures are searched by"),
     )
+    logs.register(app, settings)
     errors.register(app)
     access.register(app, settings, keyring)
+    limiting.register(app, settings)
+    if settings.trusted_proxies:
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=count, x_proto=count, x_host=count, x_prefix=count
+        )
     for module in (
         search_api,
         duplicates_api,

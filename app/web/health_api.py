@@ -1,15 +1,22 @@
 """/v1/status, /healthz and /readyz. Imports `db`, `schema`, `spaces`, `status`, `web`."""
 
+from typing import Literal
+
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import db, schema, spaces, status
+from app import db, schema, spaces, sql, status
+from app.records import Space
 from app.web import bodies, docs
 from app.web.models import Health, Ready, StatusAnswer
 from app.web.services import services
 
 api = APIBlueprint("health", __name__, abp_tags=[Tag(name="operation")])
+
+
+# Below so many embeddings the exact search is as quick.
+_SLOW_WITHOUT_INDEX = 10_000
 
 
 @api.get(
@@ -33,12 +40,34 @@ def get_health() -> Response:
 
 @api.get("/readyz", operation_id="ready", summary="The service can answer", responses={200: Ready, **docs.errors_of()})
 def get_ready() -> Response:
-    """503 with what is missing: the database, the schema's revision, an active embedding space."""
+    """503 with what is missing: the database, the schema's revision, an active embedding space.
+
+    200 with status degraded where it answers, but no worker is alive or the index is missing or not valid.
+    """
     # By a connection of its own, whose error says why it cannot be; a pool only says that it waited.
     with db.connect(services().database.url, autocommit=True, application="lookalike readiness") as conn:
         schema.check(conn)
         space = spaces.active(conn)
-    return _uncached(Ready(revision=schema.head(), space=space.name).model_dump_json())
+        problems = _problems(conn, space, services().settings.index_min_rows)
+    status: Literal["ready", "degraded"] = "degraded" if problems else "ready"
+    ready = Ready(status=status, problems=problems, revision=schema.head(), space=space.name)
+    return _uncached(ready.model_dump_json())
+
+
+def _problems(conn: db.Connection, space: Space, index_min_rows: int) -> list[str]:
+    """What works worse than it could, but keeps no one from being answered."""
+    values = {"space_id": space.id, "enough": max(index_min_rows, _SLOW_WITHOUT_INDEX)}
+    with db.translated():
+        row = conn.execute(sql.query("readiness"), values).fetchone()
+    live_workers, index_valid, wants_index = row or (0, None, False)
+    problems = []
+    if not live_workers:
+        problems.append("no worker is alive: pictures are not embedded, so one cannot be searched by")
+    if index_valid is False:
+        problems.append("the index is not valid: being built, or left by a build cut off; searches are exact meanwhile")
+    elif index_valid is None and wants_index:
+        problems.append("there is no index: searches are exact, and slow")
+    return problems
 
 
 def _uncached(body: str) -> Response:

@@ -350,9 +350,13 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """The service can answer: database reachable, schema as wanted, an embedding space active."""
+    """The service can answer: database reachable, schema as wanted, an embedding space active.
 
-    status: Literal["ready"] = "ready"
+    Degraded: it answers, but for what `problems` says.
+    """
+
+    status: Literal["ready", "degraded"] = "ready"
+    problems: list[str] = []
     revision: str
     space: str
 

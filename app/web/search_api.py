@@ -70,7 +70,7 @@ def search_images(query: SearchQuery) -> Response:
     body = bodies.read_json(SearchBody)
     vector = None if body.vector is None else bodies.unit_vector(body.vector, body.vector_dtype)
     wanted = _request(body, query, vector=vector, image_id=body.image_id)
-    with services().database.connection() as conn:
+    with services().database.connection(timeout=services().settings.search_timeout) as conn:
         asked = time.perf_counter()
         found = request.run(conn, wanted)
         answered = time.perf_counter()
@@ -86,7 +86,10 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
     def wanted(space: Space, embeddings: list[Embedding]) -> Request:
         return _request(options, query, vector=embeddings[0], in_space=space.id)
 
-    with services().database.connection() as conn:
+    with (
+        services().pictures.one(),
+        services().database.connection(timeout=settings.search_timeout) as conn,
+    ):
         embedding_asked = time.perf_counter()
         asked_for, found, embed_seconds = request.run_with_images(conn, [data], wanted, timeout=settings.query_timeout)
         answered = time.perf_counter()
@@ -112,7 +115,7 @@ def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
         recall=query.recall,
         explain=query.explain,
     )
-    with services().database.connection() as conn:
+    with services().database.connection(timeout=services().settings.search_timeout) as conn:
         asked = time.perf_counter()
         found = request.run(conn, wanted)
         answered = time.perf_counter()

@@ -9,9 +9,20 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from app.config import Settings
-from app.web import streams
+from app.web import logs, streams
 from app.web.factory import create_app
 
+_PROPAGATED = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {},
+    "loggers": {
+        "gunicorn.error": {"propagate": True, "handlers": []},
+        "gunicorn.access": {"propagate": True, "handlers": []},
+    },
+    "handlers": {},
+    "formatters": {},
+}
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only gunicorn's heartbeat files, which a slow disk must not hold up)
 
 
@@ -24,6 +35,7 @@ def serve(settings: Settings, url: str) -> None:
     if settings.log_level.upper() != "DEBUG":
         # The pool tells each loan at INFO.
         logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
+    logs.configure(settings)
     arbiter = os.getpid()
     try:
         _Server(settings, url).run()
@@ -56,6 +68,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "keepalive": 30,
             "worker_tmp_dir": str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None,
             "control_socket_disable": True,
+            # Into the log that `logs.configure` set up, in the place of gunicorn's own lines.
+            **({"logconfig_dict": _PROPAGATED} if self._settings.log_format == "json" else {}),
             "loglevel": self._settings.log_level.lower(),
             "accesslog": "-" if self._settings.log_level.upper() == "DEBUG" else None,
             "proc_name": "lookalike api",

@@ -10,6 +10,7 @@ from app.limits import Limits
 from app.storage import Storage
 from app.web.access import Keyring
 from app.web.database import Database
+from app.web.limiting import Slots
 
 EXTENSION = "lookalike"
 
@@ -23,6 +24,7 @@ class Services:
     storage: Storage
     limits: Limits
     keyring: Keyring
+    pictures: Slots
 
 
 def services() -> Services:

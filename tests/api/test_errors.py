@@ -88,7 +88,8 @@ def test_readiness_says_what_is_missing(
     without_space = check_shape(make_client(database_url).get("/readyz"), 503, "schema_mismatch")
     assert "no embedding space is active" in without_space["message"]
     ready = make_client(reader_url).get("/readyz")
-    assert (ready.status_code, ready.json["status"], ready.json["space"]) == (200, "ready", "tiny")
+    assert (ready.status_code, ready.json["status"], ready.json["space"]) == (200, "degraded", "tiny")
+    assert ready.json["problems"] == ["no worker is alive: pictures are not embedded, so one cannot be searched by"]
 
 
 def test_status(reader: FlaskClient) -> None:

@@ -1,0 +1,65 @@
+"""How much callers may ask for: requests by time (Flask-Limiter), pictures at once. Imports `config`, `errors` and
+`web.access`.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import Flask, g, request
+from flask_limiter import Limiter
+from limits import parse_many
+
+from app.config import Settings
+from app.errors import ConfigurationError, OverloadedError
+from app.web.access import wanted_scope
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Limit each key's requests, or each address's where no key is sent; ConfigurationError for a malformed limit."""
+    if not settings.rate_limit:
+        return
+    try:
+        parse_many(settings.rate_limit)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"LOOKALIKE_RATE_LIMIT={settings.rate_limit} is no rate limit; write 50/second; 1000/minute"
+        ) from error
+    Limiter(
+        _caller,
+        app=app,
+        application_limits=[settings.rate_limit],
+        application_limits_exempt_when=_free,
+        storage_uri=settings.rate_limit_storage,
+        headers_enabled=True,
+        # While the storage is away, each process counts for itself.
+        in_memory_fallback=[settings.rate_limit],
+        in_memory_fallback_enabled=not settings.rate_limit_storage.startswith("memory:"),
+    )
+
+
+def _caller() -> str:
+    key = g.get("api_key")
+    return f"address {request.remote_addr}" if key is None else f"key {key.id}"
+
+
+def _free() -> bool:
+    return request.endpoint is None or wanted_scope(request.endpoint, request.method) is None
+
+
+class Slots:
+    """So many may do something at once; who comes then is turned away, and does not wait."""
+
+    def __init__(self, count: int, *, what: str) -> None:
+        self._free = threading.BoundedSemaphore(count)
+        self._what = what
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Take a place for the block; OverloadedError where none is free."""
+        if not self._free.acquire(blocking=False):
+            raise OverloadedError(f"too many {self._what} at once; try again in a moment")
+        try:
+            yield
+        finally:
+            self._free.release()

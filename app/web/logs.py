@@ -1,0 +1,83 @@
+"""What a request leaves in the log: a line for a slow or failed one, as text or JSON, with its id. Imports `config` and
+`web.errors`. No header, body or query string is logged, so no key, vector or picture is."""
+
+import json
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+
+from flask import Flask, Response, g, has_request_context, request
+
+from app.config import Settings
+from app.web.errors import request_id
+
+logger = logging.getLogger(__name__)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, request_id inside a request, error where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON."""
+        told: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if has_request_context():
+            told["request_id"] = request_id()
+        told.update(getattr(record, "request", {}))
+        if record.exc_info:
+            told["error"] = self.formatException(record.exc_info)
+        return json.dumps(told, ensure_ascii=False, default=str)
+
+
+def configure(settings: Settings) -> None:
+    """Have this process's log, gunicorn's too, written as the settings say."""
+    if settings.log_format == "json":
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonFormatter())
+        root = logging.getLogger()
+        for old in root.handlers[:]:
+            root.removeHandler(old)
+        root.addHandler(handler)
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Log requests: at DEBUG every one, at WARNING those that take longer than `slow_ms`."""
+
+    def begin() -> None:
+        g.began = time.perf_counter()
+
+    def end(response: Response) -> Response:
+        ms = (time.perf_counter() - g.get("began", time.perf_counter())) * 1000
+        slow = settings.slow_ms is not None and ms >= settings.slow_ms
+        level = logging.WARNING if slow else logging.DEBUG
+        if logger.isEnabledFor(level):
+            key = g.get("api_key")
+            told = {
+                "method": request.method,
+                "path": request.path,
+                "status": response.status_code,
+                "ms": round(ms, 3),
+                "timing": response.headers.get("Server-Timing"),
+                "key": None if key is None else key.prefix,
+            }
+            logger.log(
+                level,
+                "%s%s %s %d in %.1f ms (%s) [request %s]",
+                "slow: " if slow else "",
+                request.method,
+                request.path,
+                response.status_code,
+                ms,
+                told["timing"] or "",
+                request_id(),
+                extra={"request": told},
+            )
+        return response
+
+    app.before_request(begin)
+    app.after_request(end)
