@@ -79,7 +79,8 @@ FORGERIES = (
 DEFINITIONS = (
     "UPDATE lookalike.embedding_spaces SET model = 'x'",
     "DELETE FROM lookalike.embedding_spaces",
-    "SELECT lookalike.activate_space('tiny')",
+    "CREATE OR REPLACE VIEW lookalike.active_embeddings AS SELECT 1 AS x",
+    "DELETE FROM lookalike.space_switches",
     "SELECT lookalike.create_space('mine', 'none', 3, '{}', 'g')",
     "DROP TABLE lookalike.embeddings_1",
     "ALTER TABLE lookalike.images DISABLE TRIGGER ALL",
@@ -143,7 +144,7 @@ def test_a_worker_takes_jobs_and_finishes_them(acting: Acting) -> None:
 def test_a_space_made_later_gets_its_grants(gallery: str, acting: Acting) -> None:
     with db.connect(gallery) as conn:
         conn.execute("SELECT lookalike.create_space('second', 'none', 4, '{}', 'g')")
-        conn.execute("SELECT lookalike.activate_space('second')")
+        conn.execute("SELECT lookalike.activate_space('second', force => true)")
     acting("lookalike_worker", "INSERT INTO lookalike.embeddings_2 VALUES (1, '[1,0,0,0]')")
     assert acting("lookalike_reader", "SELECT id FROM lookalike.search('[1,0,0,0]')") == [(1,)]
     acting("lookalike_writer", "UPDATE lookalike.images SET uri = '/other' WHERE id = 1")

@@ -1,0 +1,275 @@
+"""POST /v1/search against the same SQL through psycopg: latency, throughput at concurrency 1, 8, 32, errors.
+
+python -m bench.http                      makes a gallery of 20,000 vectors, runs all, writes bench/results/http.json
+python -m bench.http --database URL       on a database that is there already
+"""
+
+import argparse
+import datetime
+import http.client
+import json
+import multiprocessing
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import psycopg
+from pgvector import HalfVector
+
+from app import db, embedded, indexes, schema, spaces, sql
+from bench.data import made_vectors
+
+RESULTS = Path(__file__).parent / "results"
+CONCURRENCIES = (1, 8, 32)
+K = 10
+# As search.similar passes them.
+ARGUMENTS: dict[str, object] = {
+    "query": None,
+    "k": K,
+    "filter": None,
+    "max_distance": None,
+    "exclude": [],
+    "recall": None,
+    "ef_search": None,
+    "strategy": None,
+    "explain": False,
+    "in_space": None,
+}
+
+
+@contextmanager
+def gallery(vectors: Path | None, rows: int) -> Iterator[str]:
+    """A database of an embedded server with so many embedded images, indexed, gone afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
+    home.chmod(0o755)
+    try:
+        with embedded.running(home) as server:
+            schema.upgrade(server.url)
+            fill(server.url, vectors, rows)
+            yield server.url
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def fill(url: str, vectors: Path | None, rows: int) -> None:
+    """Register images and copy their embeddings: the file's first rows, else made ones of 1280 dimensions."""
+    data = made_vectors(rows, 1280, np.random.default_rng(7)) if vectors is None else np.load(vectors)[:rows]
+    with db.connect(url) as conn:
+        conn.execute("SELECT lookalike.create_space('bench', 'none', %s, '{}', 'f')", (data.shape[1],))
+        conn.execute(
+            "INSERT INTO lookalike.images (uri, caption, attributes)"
+            " SELECT '/bench/' || n || '.jpg', 'image ' || n, jsonb_build_object('price', mod(n, 100))"
+            " FROM generate_series(1, %s) n",
+            (len(data),),
+        )
+        conn.execute("TRUNCATE lookalike.jobs")
+        with conn.cursor().copy("COPY lookalike.embeddings_1 (image_id, embedding) FROM STDIN") as copy:
+            for number, vector in enumerate(data, start=1):
+                copy.write_row((number, HalfVector(vector)))
+    with db.connect(url, autocommit=True) as conn:
+        indexes.build(conn, spaces.active(conn))
+        conn.execute("VACUUM ANALYZE lookalike.images")
+        conn.execute("VACUUM ANALYZE lookalike.embeddings_1")
+
+
+@contextmanager
+def api(url: str, *, workers: int, threads: int) -> Iterator[str]:
+    """Run `lookalike serve`; yield its address."""
+    settings = {"DATABASE_URL": url, "PORT": "0", "API_WORKERS": str(workers), "API_THREADS": str(threads)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "serve"],
+        env={**os.environ, **{f"LOOKALIKE_{name}": value for name, value in settings.items()}},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in process.stderr or ():
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                yield found[0]
+                return
+        raise SystemExit("the API did not start")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+class Http:
+    """Searches by id over one kept connection, as a client would."""
+
+    def __init__(self, address: str, _url: str) -> None:
+        parts = urlsplit(address)
+        self._connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
+
+    def search(self, image_id: int) -> int:
+        """Return the number of results."""
+        body = json.dumps({"image_id": image_id, "k": K})
+        self._connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
+        response = self._connection.getresponse()
+        data = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status}: {data[:200]!r}")
+        return len(json.loads(data)["results"])
+
+
+class Sql:
+    """The same statement through psycopg, on one kept connection."""
+
+    def __init__(self, _address: str, url: str) -> None:
+        self._connection = db.connect(url, autocommit=True, application="bench")
+        self._query = sql.query("search")
+
+    def search(self, image_id: int) -> int:
+        """Return the number of results."""
+        return len(self._connection.execute(self._query, {**ARGUMENTS, "image_id": image_id}).fetchall())
+
+
+def latency(address: str, url: str, ids: list[int]) -> dict[str, list[float]]:
+    """Milliseconds of each search, the two in turns; the first ones, which warm up, left out."""
+    contenders = {"http": Http(address, url), "sql": Sql(address, url)}
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for number, image_id in enumerate(ids):
+        order = list(contenders) if number % 2 else list(contenders)[::-1]
+        for name in order:
+            began = time.perf_counter()
+            contenders[name].search(image_id)  # type: ignore[attr-defined]
+            if number >= 50:
+                taken[name].append((time.perf_counter() - began) * 1000)
+    return taken
+
+
+def _client(kind: type[Http] | type[Sql], address: str, url: str, seed: int, rows: int, start, seconds, out) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    contender = kind(address, url)
+    numbers = np.random.default_rng(seed)
+    contender.search(1)
+    start.wait()
+    done = errors = 0
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        try:
+            errors += contender.search(int(numbers.integers(1, rows + 1))) != K
+        except (RuntimeError, OSError, psycopg.Error, http.client.HTTPException):
+            errors += 1
+            contender = kind(address, url)
+        done += 1
+    out.put((done, errors))
+
+
+def throughput(
+    kind: type[Http] | type[Sql], address: str, url: str, concurrency: int, rows: int, seconds: float
+) -> dict[str, float]:
+    """Searches a second by so many clients, each a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    start, out = context.Barrier(concurrency), context.SimpleQueue()
+    clients = [
+        context.Process(target=_client, args=(kind, address, url, seed, rows, start, seconds, out))
+        for seed in range(concurrency)
+    ]
+    for client in clients:
+        client.start()
+    answers = [out.get() for _ in clients]
+    for client in clients:
+        client.join()
+    return {
+        "concurrency": concurrency,
+        "searches_per_second": sum(done for done, _ in answers) / seconds,
+        "errors": sum(errors for _, errors in answers),
+    }
+
+
+def main() -> None:
+    """Run what is described above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--database", help="URL of a database with embedded images 1 to --rows")
+    parser.add_argument("--vectors", type=Path, help=".npy of unit vectors; default: made ones")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--searches", type=int, default=550, help="for the latency, the first 50 left out")
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--rounds", type=int, default=3, help="of throughput, in turns; the median counts")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=RESULTS / "http.json")
+    given = parser.parse_args()
+    if given.database:
+        result = run(given.database, given)
+    else:
+        with gallery(given.vectors, given.rows) as url:
+            result = run(url, given)
+    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
+
+
+def run(url: str, given: argparse.Namespace) -> dict[str, object]:
+    """Measure latency, throughput and 1,000 requests at concurrency 32; return everything, raw."""
+    with db.connect(url) as conn:
+        version = conn.execute("SHOW server_version").fetchone()
+    ids = [int(one) for one in np.random.default_rng(11).integers(1, given.rows + 1, given.searches)]
+    with api(url, workers=given.workers, threads=given.threads) as address:
+        taken = latency(address, url, ids)
+        rounds = [
+            {"contender": name, **throughput(kind, address, url, concurrency, given.rows, given.seconds)}
+            for concurrency in CONCURRENCIES
+            for _ in range(given.rounds)
+            for name, kind in (("http", Http), ("sql", Sql))
+        ]
+        began = time.perf_counter()
+        with multiprocessing.get_context("spawn").Pool(32) as pool:
+            failed = sum(pool.starmap(_one, [(address, one) for one in (ids * 2)[:1000]], chunksize=1))
+    return {
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()[0]},
+        "postgresql": str(version[0]) if version else "",
+        "python": platform.python_version(),
+        "settings": {name: str(value) for name, value in vars(given).items() if name not in ("out", "database")},
+        "latency_ms": taken,
+        "throughput": rounds,
+        "thousand_at_32": {"errors": failed, "seconds": time.perf_counter() - began},
+    }
+
+
+def _one(address: str, image_id: int) -> bool:
+    try:
+        return Http(address, "").search(image_id) != K
+    except (RuntimeError, OSError, http.client.HTTPException):
+        return True
+
+
+def table(result: dict[str, object]) -> str:
+    """Return the README's table."""
+    taken: dict[str, list[float]] = result["latency_ms"]  # type: ignore[assignment]
+    http_p50, sql_p50 = (statistics.median(taken[name]) for name in ("http", "sql"))
+    lines = [
+        "| | HTTP | SQL | |",
+        "|---|---|---|---|",
+        f"| search by id, p50 | {http_p50:.2f} ms | {sql_p50:.2f} ms | + {http_p50 - sql_p50:.2f} ms |",
+    ]
+    rounds: list[dict[str, float | str]] = result["throughput"]  # type: ignore[assignment]
+    for concurrency in CONCURRENCIES:
+        per_second = {
+            name: statistics.median(
+                float(one["searches_per_second"])
+                for one in rounds
+                if (one["contender"], one["concurrency"]) == (name, concurrency)
+            )
+            for name in ("http", "sql")
+        }
+        share = per_second["http"] / per_second["sql"]
+        cells = f"{per_second['http']:.0f}/s | {per_second['sql']:.0f}/s | {share:.0%}"
+        lines.append(f"| throughput, {concurrency} at once | {cells} |")
+    errors = result["thousand_at_32"]["errors"]  # type: ignore[index]
+    lines.append(f"| 1,000 requests, 32 at once | {errors} errors | | |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
