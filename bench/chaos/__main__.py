@@ -52,6 +52,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     journal = Journal()
+    threading.excepthook = lambda broken: journal.violate(
+        "the run itself works", f"{broken.thread}: {broken.exc_value!r}"
+    )
     with build(journal, seed=options.seed, rate=options.rate) as world:
         try:
             _run(world, options.duration)
@@ -110,6 +113,7 @@ def _calm(world: World) -> None:
     world.havoc.active.clear()
     if not world.havoc.idle.wait(60):
         world.journal.violate("the run itself works", "the havoc does not end")
+    world.postgres.start()
     world.havoc.empty_disk()
     world.host.failing = False
     for client in (*world.writers, world.uploader):
@@ -157,13 +161,13 @@ def _told(world: World) -> Truth:
 
 def _finish(world: World) -> None:
     """End every process in order; nothing is left behind; started again, everything answers."""
-    world.fleet.rest(60)
+    ended = world.fleet.rest(60)
     with db.connect(world.postgres.url, autocommit=True, application="chaos check") as conn:
         for one in check(conn, _told(world)):
             world.journal.violate(one.rule, one.told)
-        alive = conn.execute("SELECT name FROM lookalike.worker_status WHERE state = 'stopping'").fetchall()
-    if alive:
-        world.journal.violate("a worker that ends in order leaves no row", str(alive))
+        names = [str(row[0]) for row in conn.execute("SELECT name FROM lookalike.workers")]
+    if left := [name for name in names if int(name.rpartition(":")[2]) in ended]:
+        world.journal.violate("a worker that ends in order leaves no row", ", ".join(left))
     world.fleet.resume()
     asker = world.askers[0]
     acts = {"by picture": asker.by_picture, "similar": asker.similar, "crowd": asker.crowd, "ready": asker.status}
@@ -198,7 +202,8 @@ def _sample(world: World, over: threading.Event) -> None:
             workers=world.fleet.workers_up(),
             overdue=overdue,
         )
-        longest = max(longest, transaction)
+        if not world.fleet.any_stopped():  # a process that is stopped cannot end its transaction
+            longest = max(longest, transaction)
         served = min(world.fleet.up("small"), world.fleet.up("real"), time.monotonic() - since)
         if overdue > _OVERDUE_SECONDS and served > overdue:
             world.journal.violate(

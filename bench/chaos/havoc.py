@@ -1,4 +1,4 @@
-"""The disturbances, at random moments from a seed. Imports psycopg, bench.chaos."""
+"""The disturbances, at random moments from a seed. Imports psycopg, app.errors, bench.chaos."""
 
 import os
 import random
@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from app.errors import LookalikeError
 from bench.chaos.journal import Journal
 from bench.chaos.processes import API, Fleet, Postgres
 
@@ -64,6 +65,8 @@ class Havoc(threading.Thread):
                 act()
             except (psycopg.Error, ProcessLookupError, FileNotFoundError):
                 self._journal.count("disturbances that met nobody")
+            except LookalikeError as error:
+                self._journal.violate("PostgreSQL starts again", str(error))
             time.sleep(self._rng.expovariate(self._rate))
 
     # Processes

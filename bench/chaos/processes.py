@@ -17,6 +17,7 @@ from bench.chaos.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 API = "api"
+_START_SECONDS = 10.0
 _API_START_SECONDS = 20.0
 
 
@@ -96,7 +97,10 @@ class Fleet:
         with self._lock:
             if not slot.pid:
                 return False
-            slot.expected |= {status, -signal.SIGKILL} if number != signal.SIGKILL else {status}
+            # A second SIGTERM ends a worker at once, and so does the first where it has only begun to start.
+            if 0 in slot.expected or time.monotonic() - slot.since < _START_SECONDS:
+                slot.expected |= {-signal.SIGTERM}
+            slot.expected |= {status, -signal.SIGKILL}
             os.kill(slot.pid, number)
             return True
 
@@ -143,19 +147,26 @@ class Fleet:
         with self._lock:
             return sum(bool(one.pid) and not one.stopped and one.name != API for one in self.slots.values())
 
-    def rest(self, seconds: float) -> None:
-        """End everything in order: SIGTERM, and status 0 within `seconds`; else a violation."""
+    def any_stopped(self) -> bool:
+        with self._lock:
+            return any(one.stopped for one in self.slots.values())
+
+    def rest(self, seconds: float) -> frozenset[int]:
+        """End everything in order: SIGTERM, and status 0 within `seconds`, else a violation. Return the ids ended."""
         with self._lock:
             self._wanted = False
+            ended = frozenset(slot.pid for slot in self.slots.values() if slot.pid)
             for slot in self.slots.values():
+                slot.expected = frozenset()
                 self.end(slot, signal.SIGTERM, status=0)
-                slot.expected = frozenset({0})
+                slot.expected -= {-signal.SIGKILL}
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and any(slot.pid for slot in self.slots.values()):
             time.sleep(0.05)
         for slot in self.slots.values():
             if slot.pid:
                 self._journal.violate("ends in order", f"{slot.name} did not end within {seconds:.0f} s of SIGTERM")
+        return ended
 
     def resume(self) -> None:
         """Start everything again after `rest`."""

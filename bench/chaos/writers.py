@@ -108,7 +108,7 @@ class Writer(threading.Thread):
         self._write(made, lambda conn: self._insert_rows(conn, made))
 
     def _new_bytes(self) -> None:
-        one = self._rng.choice(self._mine)
+        one = self._pick()
         digest = self._put(one)
         self._must(lambda conn: self._declare(conn, one, digest))
 
@@ -123,7 +123,7 @@ class Writer(threading.Thread):
         self._must(declare)
 
     def _new_uri(self) -> None:
-        one, new = self._rng.choice(self._mine), self._new()
+        one, new = self._pick(), self._new()
         self._put(new)
         one.others = {new.uri: new.path}
         if self._rng.random() < 0.5:  # half of the time with what is known of it
@@ -141,7 +141,7 @@ class Writer(threading.Thread):
             before.unlink(missing_ok=True)
 
     def _delete(self) -> None:
-        one = self._rng.choice(self._mine)
+        one = self._pick()
 
         def delete(conn: psycopg.Connection[Any]) -> None:
             conn.execute("DELETE FROM lookalike.images WHERE id = %s", (one.image_id,))
@@ -152,7 +152,7 @@ class Writer(threading.Thread):
 
     def _again(self) -> None:
         """Delete and add under the same uri, with other bytes, in one transaction."""
-        one = self._rng.choice(self._mine)
+        one = self._pick()
         before = one.image_id
         self._put(one)
 
@@ -169,7 +169,7 @@ class Writer(threading.Thread):
 
     def _metadata(self) -> None:
         """Changes no content, so it may queue nothing."""
-        one = self._rng.choice(self._mine)
+        one = self._pick()
         self._write(
             [one],
             lambda conn: conn.execute(
@@ -203,6 +203,13 @@ class Writer(threading.Thread):
             self._journal.violate("a rollback leaves nothing", made.uri)
 
     # Files and rows
+
+    def _pick(self) -> Owned:
+        """Mostly an image touched a moment ago: a worker may have its old bytes in hand."""
+        one = self._rng.choice(self._mine[-3:] if self._rng.random() < 0.6 else self._mine)
+        self._mine.remove(one)
+        self._mine.append(one)
+        return one
 
     def _new(self) -> Owned:
         path = self._pictures.path()
@@ -264,7 +271,7 @@ class Writer(threading.Thread):
             conn = self._connection()
             with conn.transaction():
                 action(conn)
-        except psycopg.OperationalError:
+        except (psycopg.OperationalError, psycopg.Rollback):  # Rollback: the connection was lost while rolling back
             self._journal.count("writes cut off or refused")
             self._settle(touched)
             return False
