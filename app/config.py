@@ -33,7 +33,23 @@ class Settings(BaseSettings):
         None, description="Local weight file of that model. Unset: a weight package, else timm's own download."
     )
     device: str | None = Field(None, description="torch device of a worker. Unset: cuda where there is one, else cpu.")
-    batch_size: int = Field(32, ge=1, le=4096, description="Most images that a worker encodes at once.")
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Type that a worker computes in: auto, fp32, tf32, bf16 or fp16. auto: a fast one that the "
+        "hardware has and whose embeddings stay within cosine 0.999 of fp32's, else fp32.",
+    )
+    batch_size: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Most images that a worker encodes at once. 0: measured at its start, the fewest that keep the "
+        "device busy.",
+    )
+    compile: bool = Field(
+        False,
+        description="Have torch compile the model at a worker's start (`lookalike bench worker` says if it pays).",
+    )
+    cuda_graphs: bool = Field(False, description="Record full batches as a CUDA graph at a worker's start.")
     loader_threads: int = Field(0, ge=0, le=256, description="Threads that fetch and decode. 0: one a core.")
     query_share: int = Field(
         4, ge=1, description="Batches of query images in a row, while jobs wait as well: then come those of jobs."

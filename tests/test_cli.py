@@ -151,7 +151,7 @@ def test_settings_do_not_show_the_password(lookalike: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "x"), ("BATCH_SIZE", "0"), ("LOG_LEVEL", "LOUD"), ("LOOKALIKE_LEASE_SECONDS", "-1")]
+    ("name", "value"), [("PORT", "x"), ("BATCH_SIZE", "-1"), ("LOG_LEVEL", "LOUD"), ("LOOKALIKE_LEASE_SECONDS", "-1")]
 )
 def test_a_wrong_setting_is_named(lookalike: Command, name: str, value: str) -> None:
     name = "LOOKALIKE_" + name.removeprefix("LOOKALIKE_")

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import huggingface_hub
 import numpy as np
@@ -15,9 +16,11 @@ from app.errors import ConfigurationError, ImageError, TransientImageError
 from app.limits import Limits
 from app.loader import load
 from tests import images
-from workers import models
-from workers.encoder import EmbeddingError, Encoder, calibration_images, native_precisions
+from workers import batch_size, models
+from workers.device import native_precisions
+from workers.encoder import EmbeddingError, Encoder, calibration_images
 from workers.models import WEIGHT_PACKAGES, load_model
+from workers.pixels import pixels_of
 
 LITE0 = "tf_efficientnet_lite0"
 LIMITS = Limits(max_bytes=2**26, max_pixels=10**8, timeout=5)
@@ -116,6 +119,21 @@ def test_reduced_scale_decoding_costs_less_than_a_thousandth(encoder, reference,
     assert embedded(encoder, draft.image)[0] @ reference(whole.image) >= 0.999
 
 
+def test_a_flat_picture_is_not_decoded_at_reduced_scale(encoder):
+    """The network sees the last level of flat areas, which a reduced decode rounds otherwise."""
+    noise = np.random.default_rng(0).normal(0, 4, (2112, 2304, 3))
+    drawing = np.full(noise.shape, 250.0)
+    drawing[700:1400, 700:1600] = (60, 120, 200)
+    flat = images.encoded(Image.fromarray(np.clip(drawing + noise, 0, 255).astype(np.uint8)), "JPEG", quality=88)
+    loaded, pixels = pixels_of(flat, encoder, LIMITS)
+    assert (loaded.width, loaded.height) == loaded.image.size == (2304, 2112)
+    assert np.array_equal(pixels, encoder.transform(load(flat, LIMITS).image))
+    detailed = images.encoded(photograph((2304, 2112)), "JPEG", quality=88)
+    loaded, _ = pixels_of(detailed, encoder, LIMITS)
+    assert (loaded.width, loaded.height) == (2304, 2112)
+    assert loaded.image.size == (1152, 1056)
+
+
 def test_the_transform_is_safe_in_threads(encoder):
     pictures = [photograph((400, 300), seed) for seed in range(8)]
     alone = [encoder.transform(picture) for picture in pictures]
@@ -143,7 +161,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(fresh, encoder):
         if len(inputs[0]) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    ours = Encoder(fresh, device="cpu")
+    ours = Encoder(fresh, device="cpu", lanes=1, chunk=8)
     fresh.module.register_forward_pre_hook(small_device)
     batch = np.stack([encoder.transform(photograph((256, 256), seed)) for seed in range(8)])
     assert (ours.encode(batch) * encoder.encode(batch)).sum(axis=1).min() > 1 - 1e-6
@@ -169,7 +187,7 @@ def test_a_device_too_small_for_one_image_is_passing_trouble(fresh):
     ("value", "told"), [(0.0, "is zero"), (float("nan"), "is not finite"), (float("inf"), "is not fin")]
 )
 def test_a_bad_vector_fails_its_own_image_only(fresh, encoder, value, told):
-    ours = Encoder(fresh, device="cpu")
+    ours = Encoder(fresh, device="cpu", lanes=1)
 
     def spoil(_, __, features):
         features[2] = value
@@ -215,6 +233,85 @@ def test_a_transform_that_fails_names_the_image(encoder):
     assert caught.value.step == "transform"
 
 
+def test_side_by_side_lanes_halve_the_batch_as_well(fresh, encoder):
+    ours = Encoder(fresh, device="cpu", lanes=2, chunk=8)
+
+    def small_device(_, inputs):
+        if len(inputs[0]) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    fresh.module.register_forward_pre_hook(small_device)
+    batch = np.stack([encoder.transform(photograph((256, 256), seed)) for seed in range(8)])
+    assert (ours.encode(batch) * encoder.encode(batch)).sum(axis=1).min() > 1 - 1e-6
+    assert ours.chunk == 2
+
+
+def test_a_fast_type_that_overflows_is_repeated_in_fp32(fresh, encoder):
+    ours = Encoder(fresh, device="cpu", precision="bf16")
+
+    def overflow(_, __, features):
+        return features * float("inf") if torch.is_autocast_enabled("cpu") else features
+
+    fresh.module.register_forward_hook(overflow)
+    batch = np.stack([encoder.transform(photograph((256, 256), seed)) for seed in range(2)])
+    assert (ours.encode(batch) * encoder.encode(batch)).sum(axis=1).min() > 1 - 1e-6
+
+
+# Batch size
+
+
+def test_the_batch_size_is_the_smallest_that_is_near_the_best():
+    assert batch_size.choose({2: 50.0, 4: 63.0, 8: 64.0, 16: 46.0}) == 4
+    assert batch_size.choose({8: 10.0}) == 8
+
+
+def test_the_batch_size_is_measured_and_changes_no_embedding(fresh, encoder):
+    ours = Encoder(fresh, device="cpu", lanes=2)
+    batch_size.tune(ours, seconds=0.3)
+    assert ours.chunk in (2, 4, 8, 16)
+    assert ours.batch_size == 2 * ours.chunk
+    assert ours.images_per_second > 0
+    batch = np.stack([encoder.transform(photograph((256, 256), seed)) for seed in range(11)])
+    assert (ours.encode(batch) * encoder.encode(batch)).sum(axis=1).min() > 1 - 1e-6
+
+
+def test_a_device_that_holds_few_images_is_tuned_within_its_memory(fresh):
+    ours = Encoder(fresh, device="cpu", lanes=2)
+
+    def small_device(_, inputs):
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    fresh.module.register_forward_pre_hook(small_device)
+    batch_size.tune(ours, seconds=0.3)
+    assert ours.chunk == 1
+
+
+def test_encode_may_be_called_by_two_threads(encoder):
+    """As on a GPU, where the copies of one overlap the forward of the other."""
+    batches = [np.stack([encoder.transform(photograph((256, 256), seed + n)) for n in range(6)]) for seed in (0, 50)]
+    alone = [encoder.encode(batch) for batch in batches]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(encoder.encode, batches))
+    for a, b in zip(alone, together, strict=True):
+        assert (a * b).sum(axis=1).min() > 1 - 1e-6
+
+
+# Compiled
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_graphs_without_cuda_are_refused(encoder):
+    with pytest.raises(ConfigurationError, match="need a CUDA device; this one is cpu"):
+        encoder.accelerate(cuda_graphs=True)
+
+
+def test_compiling_without_a_compiler_is_refused(encoder, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ConfigurationError, match=r"install g\+\+, or unset LOOKALIKE_COMPILE"):
+        encoder.accelerate(compiled=True)
+
+
 # Precision and device
 
 
@@ -249,7 +346,7 @@ def test_calibration_images_are_the_same_every_time():
 
 
 def test_unknown_precisions_and_devices_are_refused(model):
-    with pytest.raises(ConfigurationError, match="'fp8' is unknown; choose auto, fp32, bf16, fp16"):
+    with pytest.raises(ConfigurationError, match="'fp8' is unknown; choose auto, fp32, tf32, bf16, fp16"):
         Encoder(model, device="cpu", precision="fp8")
     with pytest.raises(ConfigurationError, match="'nonsense' cannot be used"):
         Encoder(model, device="nonsense")

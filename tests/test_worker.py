@@ -416,7 +416,7 @@ def test_the_heartbeat_shows_and_goes(auto, start):
     until(lambda: one(auto, "SELECT coalesce(max(images_embedded), 0) FROM lookalike.workers") == 2)
     assert auto.execute("SELECT state, device, spaces, alive FROM lookalike.worker_status").fetchone() == (
         "idle",
-        "cpu",
+        "cpu, fp32",
         ["lite0"],
         True,
     )

@@ -1,7 +1,9 @@
-"""Turns decoded images into unit-length embeddings on a device. Imports workers.models, app.errors, torch and timm."""
+"""Turns decoded images into unit-length embeddings on a device. Imports workers.models, device, lanes,
+compiled, app.errors, torch and timm."""
 
 import logging
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,17 +13,23 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 
 from app.errors import ConfigurationError, ImageError, TransientImageError
+from workers.compiled import Compiled
+from workers.device import allow_tf32, cores, device_of, name_of, native_precisions, out_of_memory
+from workers.lanes import Lanes
 from workers.models import EmbeddingModel
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MIN_COSINE = 0.999  # what a faster precision may cost
 # A JPEG is decoded down to no less than this many times the size it is then resized to. Least cosine to the whole
 # decode, EfficientNet-Lite0, 12 images enlarged to 12 megapixels, clean and with noise added: at 4 times 0.9996 for
 # photographs and 0.9987 for the worst drawing with noise on flat areas; at 2 times 0.9994 and 0.9977; at 1 time 0.995
 # and 0.989.
 _DRAFT_MARGIN = 4.0
+# Images of one forward before it is measured (workers.batch_size). On a CPU more fall out of its caches: Lite0 made 40
+# images a core-second with 4, 21 with 32.
+_CPU_CHUNK, _GPU_CHUNK = 4, 64
 # Shortest-side resizing of a longer strip would make it gigantic: 1 × 60,000 pixels become 256 × 15,360,000.
 _MAX_ASPECT = 16
 
@@ -40,10 +48,11 @@ class EmbeddingError(ImageError):
 
 
 class Encoder:
-    """A model on a device, held ready. `transform` may run in many threads at once, `encode` in one.
+    """A model on a device, held ready. `transform` and `encode` may run in many threads at once.
 
     Public attributes: `model_name`, `fingerprint`, `preprocessing` (timm's data config as JSON values), `dimensions`,
-    `device`, `device_name`, `precision` (in use), `channels_last`, and `decode_target` for loader.load.
+    `device`, `device_name`, `precision` (in use), `cosine` (its least cosine to fp32), `channels_last`, `lanes`,
+    `chunk` (images of one forward), `images_per_second` (None until measured), `decode_target` for loader.load.
     """
 
     def __init__(
@@ -54,31 +63,59 @@ class Encoder:
         precision: str = "fp32",
         channels_last: bool = True,
         calibration: npt.NDArray[np.uint8] | None = None,
+        lanes: int = 0,
+        chunk: int = 0,
     ) -> None:
         """Move `model` to `device` (None: cuda where there is one, else cpu) and run it once.
 
-        `precision`: fp32, bf16, fp16, or auto: the first type that the hardware computes natively and for which every
-        cosine to fp32 on `calibration` images ((n, 3, h, w), None: made ones) is at least 0.999; else fp32.
-        Raises ConfigurationError: unknown device or precision, a model without pooled features.
+        `precision`: fp32, tf32, bf16, fp16, or auto: the first type that the hardware computes natively and for which
+        every cosine to fp32 on `calibration` images ((n, 3, h, w), None: made ones) is at least 0.999; else fp32.
+        `lanes`: forwards side by side, 0: one a core of a CPU, one elsewhere. `chunk`: most images of one forward, 0:
+        some. Raises ConfigurationError: unknown device or precision, a model without pooled features.
         """
         if precision != "auto" and precision not in PRECISIONS:
             raise ConfigurationError(f"precision {precision!r} is unknown; choose auto, {', '.join(PRECISIONS)}")
         self.model_name = model.name
         self.fingerprint = model.fingerprint
         self.preprocessing = model.preprocessing
-        self.device = _device(device)
-        self.device_name = _device_name(self.device)
+        self.device = device_of(device)
+        self.device_name = name_of(self.device)
         self.channels_last = channels_last
+        self.images_per_second: float | None = None
+        on_cpu = self.device.type == "cpu"
+        self._lanes = Lanes(lanes or (cores() if on_cpu else 1))
+        self.chunk = chunk or (_CPU_CHUNK if on_cpu else _GPU_CHUNK)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._module = model.module.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        self._fast: Compiled | None = None
+        self._local = threading.local()
         self._transform = create_transform(**_transform_options(self.preprocessing), use_prefetcher=True)
         self._mean = self._channels(self.preprocessing["mean"])
         self._std = self._channels(self.preprocessing["std"])
-        self._max_batch: int | None = None  # found when the device runs out of memory
         self._dtype = torch.float32
         self.dimensions = self._probe()
-        self.precision = self._choose(calibration) if precision == "auto" else precision
+        self.precision, self.cosine = self._settle(precision, calibration)
         self._dtype = PRECISIONS[self.precision]
+
+    @property
+    def lanes(self) -> int:
+        return self._lanes.count
+
+    @property
+    def batch_size(self) -> int:
+        """How many images keep the device busy."""
+        return self.chunk * self._lanes.count
+
+    @property
+    def threads(self) -> int:
+        """How many threads should call `encode`: on a GPU two, so that copies of one overlap the other's forward."""
+        return 2 if self.device.type == "cuda" else 1
+
+    @property
+    def description(self) -> str:
+        """Device and precision in words, for people."""
+        kind = self.precision if self.cosine is None else f"{self.precision} (cosine to fp32 {self.cosine:.4f})"
+        return f"{self.device_name}, {kind}"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -108,7 +145,8 @@ class Encoder:
     def encode(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embed transformed images, uint8 (n, 3, height, width): float32 (n, dimensions) of unit length.
 
-        Where the device runs out of memory, the batch is halved and the smaller size kept for the batches to come.
+        The batch is encoded in chunks. Where the device runs out of memory, the chunk is halved for good. A vector
+        that a faster type makes zero or not finite is made again in fp32.
         Raises EmbeddingError where a vector is zero or not finite, TransientImageError where the device has too
         little memory for a single image.
         """
@@ -116,16 +154,39 @@ class Encoder:
             raise ImageError(
                 "encode", f"the batch is {batch.dtype} {batch.shape}; the model takes uint8 (n, *{self.input_shape})"
             )
-        parts = []
-        start = 0
-        while start < len(batch):
-            size = min(self._max_batch or len(batch), len(batch) - start)
-            part = self._forward_or_shrink(batch[start : start + size])
-            if part is not None:
-                parts.append(part)
-                start += size
-        features = np.concatenate(parts) if parts else np.empty((0, self.dimensions), np.float32)
-        return _unit(features)
+        features = self._features(batch)
+        try:
+            return _unit(features)
+        except EmbeddingError as error:
+            if self._dtype is torch.float32:
+                raise
+            log.warning("%s overflows on %d images; encoding them in fp32", self.precision, len(error.indices))
+            again = list(error.indices)
+            features[again] = np.concatenate([self._forward(batch[i : i + 1], torch.float32) for i in again])
+            return _unit(features)
+
+    def accelerate(self, *, compiled: bool = False, cuda_graphs: bool = False) -> None:
+        """Compile the forward of a full chunk, or record it as a CUDA graph; other sizes go the plain way.
+
+        Slow, once. Raises ConfigurationError where that cannot be had, or gives other embeddings.
+        """
+        self._fast = None
+        if not compiled and not cuda_graphs:
+            return
+        sample = np.resize(calibration_images(self.input_shape), (self.chunk, *self.input_shape))
+        plain = _unit(self._forward(sample))
+        fast = Compiled(self._module, self._dtype, compiled=compiled, cuda_graphs=cuda_graphs, device=self.device)
+        with torch.inference_mode():
+            fast.prepare(self._normalised(sample))
+        self._fast = fast
+        self._fast_chunk = self.chunk
+        cosine = float((_unit(self._forward(sample)) * plain).sum(axis=1).min())
+        if not cosine >= MIN_COSINE:
+            self._fast = None
+            raise ConfigurationError(
+                f"compiled for {self.device_name}, the model {self.model_name} gives other embeddings: cosine "
+                f"{cosine:.5f}; unset LOOKALIKE_COMPILE and LOOKALIKE_CUDA_GRAPHS"
+            )
 
     def _channels(self, values: list[float]) -> torch.Tensor:
         return torch.tensor(values, device=self.device).view(1, -1, 1, 1) * 255
@@ -142,34 +203,78 @@ class Encoder:
         wide = image.width > image.height
         return image.crop((cut, 0, cut + kept, short) if wide else (0, cut, short, cut + kept))
 
-    def _forward_or_shrink(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:
-        """Return the features, or None when memory ran out and `_max_batch` was halved."""
+    def _features(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        features = np.empty((len(batch), self.dimensions), np.float32)
+        left = [slice(0, len(batch))] if len(batch) else []
+        while left:
+            # A small batch is spread over all lanes.
+            size = min(self.chunk, -(-sum(part.stop - part.start for part in left) // self._lanes.count))
+            parts = [
+                slice(start, min(start + size, part.stop))
+                for part in left
+                for start in range(part.start, part.stop, size)
+            ]
+            full = threading.Event()
+
+            def run(part: slice, full: threading.Event = full) -> str | None:
+                return self._forward_into(features, batch, part, full)
+
+            messages = self._lanes.map(run, parts)
+            left = [part for part, message in zip(parts, messages, strict=True) if message is not None]
+            if left:
+                self._shrink(size, next(message for message in messages if message))
+        return features
+
+    def _forward_into(
+        self, features: npt.NDArray[np.float32], batch: npt.NDArray[np.uint8], part: slice, full: threading.Event
+    ) -> str | None:
+        """Encode `part` of the batch; return None, or what was said when memory ran out, here or in another part."""
+        if full.is_set():
+            return ""
         try:
-            return self._forward(batch)
+            features[part] = self._forward(batch[part])
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
-            message = str(error).partition("\n")[0]
-        # Outside the except block, whose traceback holds the tensors that filled the memory.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(batch) == 1:
-            raise TransientImageError("encode", f"{self.device_name} has too little memory for one image: {message}")
-        self._max_batch = len(batch) // 2
-        log.warning("%s is out of memory with %d images; going on with %d", self.device, len(batch), self._max_batch)
+            full.set()
+            return str(error).partition("\n")[0] or "out of memory"
         return None
 
+    def _shrink(self, size: int, message: str) -> None:
+        """Halve the chunk; here no traceback holds the tensors that filled the memory."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if size == 1:
+            raise TransientImageError("encode", f"{self.device_name} has too little memory for one image: {message}")
+        self.chunk = min(self.chunk, size // 2)
+        log.warning("%s is out of memory with %d images; going on with %d", self.device, size, self.chunk)
+
     @torch.inference_mode()
-    def _forward(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Normalise on the device (uint8 is a quarter of the transfer) and return float32 features (n, d)."""
+    def _forward(self, batch: npt.NDArray[np.uint8], dtype: torch.dtype | None = None) -> npt.NDArray[np.float32]:
+        """Return float32 features (n, d). On CUDA in a stream of the calling thread; it waits for the answer only."""
+        if self.device.type != "cuda":
+            return self._run(self._normalised(batch), dtype).float().numpy()
+        stream = getattr(self._local, "stream", None)
+        if stream is None:
+            stream = self._local.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(stream):
+            return self._run(self._normalised(batch), dtype).float().cpu().numpy()
+
+    def _normalised(self, batch: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """Move to the device, then normalise there: uint8 is a quarter of the transfer."""
         pixels = torch.from_numpy(np.ascontiguousarray(batch))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
         pixels = pixels.to(self.device, non_blocking=True)
-        images = pixels.to(torch.float32, memory_format=self._memory_format).sub_(self._mean).div_(self._std)
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not torch.float32):
-            features = self._module(images)
-        return features.float().cpu().numpy()  # type: ignore[no-any-return]
+        return pixels.to(torch.float32, memory_format=self._memory_format).sub_(self._mean).div_(self._std)
+
+    def _run(self, images: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+        if self._fast is not None and dtype is None and len(images) == self._fast_chunk:
+            return self._fast(images)
+        dtype = dtype or self._dtype
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32):
+            features: torch.Tensor = self._module(images)
+        return features
 
     def _probe(self) -> int:
         features = self._forward(np.zeros((1, *self.input_shape), np.uint8))
@@ -181,44 +286,46 @@ class Encoder:
 
     def cosine_to_fp32(self, precision: str, images: npt.NDArray[np.uint8]) -> float:
         """Return the least cosine between the embeddings of `images` in `precision` and in fp32; NaN if one is bad."""
-        before = self._dtype
         try:
-            self._dtype = torch.float32
-            exact = self.encode(images)
-            self._dtype = PRECISIONS[precision]
-            return float((self.encode(images) * exact).sum(axis=1).min())
+            allow_tf32(False)
+            exact = _unit(self._forward(images, torch.float32))
+            allow_tf32(precision != "fp32")
+            return float((_unit(self._forward(images, PRECISIONS[precision])) * exact).sum(axis=1).min())
         except EmbeddingError:
             return math.nan
         finally:
-            self._dtype = before
+            allow_tf32(_tf32 is True)
 
-    def _choose(self, calibration: npt.NDArray[np.uint8] | None) -> str:
+    def _settle(self, precision: str, calibration: npt.NDArray[np.uint8] | None) -> tuple[str, float | None]:
+        """Return the precision to use, and its cosine to fp32 (None: it is fp32)."""
         images = calibration_images(self.input_shape) if calibration is None else calibration
-        for fast in native_precisions(self.device):
-            cosine = self.cosine_to_fp32(fast, images)
-            good = cosine >= MIN_COSINE
-            log.info(
-                "%s on %s: cosine to fp32 %.5f, %s", fast, self.device_name, cosine, "taken" if good else "refused"
-            )
-            if good:
-                return fast
-        return "fp32"
+        chosen, cosine = "fp32", None
+        for fast in native_precisions(self.device) if precision == "auto" else (precision,):
+            if fast == "fp32":
+                break
+            near = self.cosine_to_fp32(fast, images)
+            good = near >= MIN_COSINE
+            told = "taken" if good else "taken, since LOOKALIKE_PRECISION says so" if precision != "auto" else "refused"
+            level = logging.INFO if good or precision == "auto" else logging.WARNING
+            log.log(level, "%s on %s: least cosine to fp32 %.5f, %s", fast, self.device_name, near, told)
+            if good or precision != "auto":
+                chosen, cosine = fast, near
+                break
+        else:
+            log.info("%s computes in fp32: no faster type that it has comes near enough", self.device_name)
+        _keep_tf32(chosen)
+        return chosen, cosine
 
 
-def native_precisions(device: torch.device) -> tuple[str, ...]:
-    """Return the fast types that `device` computes in hardware, the one of wider range first.
+# fp32 and tf32 are settings of the process: the strictest of its encoders decides.
+_tf32: bool | None = None
 
-    An emulated type is far slower than fp32: bf16 16 to 50 times on a CPU that has AVX2 only.
-    """
-    if device.type == "cuda":
-        major, _ = torch.cuda.get_device_capability(device)
-        return ("bf16", "fp16") if major >= 8 else ("fp16",) if major >= 7 else ()
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        bf16 = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16"))
-        fp16 = any(able.get(name) for name in ("avx512_fp16", "amx_fp16"))
-        return ("bf16",) * bf16 + ("fp16",) * fp16
-    return ()
+
+def _keep_tf32(precision: str) -> None:
+    global _tf32
+    if precision in ("fp32", "tf32"):
+        _tf32 = precision == "tf32" and _tf32 is not False
+    allow_tf32(_tf32 is True)
 
 
 def calibration_images(shape: tuple[int, int, int], count: int = 8) -> npt.NDArray[np.uint8]:
@@ -235,26 +342,8 @@ def calibration_images(shape: tuple[int, int, int], count: int = 8) -> npt.NDArr
     return images
 
 
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ConfigurationError(f"the device {name!r} cannot be used: {said}; try cpu") from error
-    return device
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
 def _transform_options(preprocessing: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in preprocessing.items()}
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

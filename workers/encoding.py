@@ -5,16 +5,13 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import ImageError, LookalikeError, TransientImageError
 from app.records import Embedding
 from workers.encoder import EmbeddingError, Encoder, calibration_images
+from workers.pixels import Pixels
 
 log = logging.getLogger(__name__)
-
-# One transformed image: uint8, shape (3, height, width).
-Pixels = NDArray[np.uint8]
 
 
 class DeviceError(LookalikeError):

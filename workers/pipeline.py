@@ -1,13 +1,12 @@
-"""The stages between claim and write, overlapped: load in threads, batch, encode in one thread. No database here.
+"""The stages between claim and write, overlapped: load in threads, batch, encode. No database here.
 
 submit → [waiting] → load threads: fetch, decode, transform → [ready] → encode thread → [outcomes] → take_outcomes
 
 Whoever submits bounds what is on its way, so every queue here is bounded. Query images overtake jobs at each stage.
-Imports workers.encoder, encoding, timings, and `app`.
+Imports workers.encoder, encoding, pixels, timings, and `app`.
 """
 
 import logging
-import os
 import queue
 import threading
 import time
@@ -19,11 +18,12 @@ from uuid import UUID
 from app.errors import ImageError
 from app.fetcher import fetch
 from app.limits import Limits
-from app.loader import LoadedImage, load
 from app.queries import QueryImage
 from app.records import Embedding, Job, Space
+from workers.device import cores
 from workers.encoder import Encoder
-from workers.encoding import Pixels, encode_each
+from workers.encoding import encode_each
+from workers.pixels import Pixels, pixels_of
 from workers.timings import Timings
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Pipeline:
         wake: Callable[[], None],
         shares: tuple[int, int] = (4, 1),
     ) -> None:
-        """`encoders`: by the id of their space. `threads` load jobs; 0: one a core.
+        """`encoders`: by the id of their space. `batch_size` 0: each encoder's own. `threads` load jobs; 0: one a core.
 
         `shares`: while both kinds wait, so many batches of query images in a row, then so many of jobs.
         """
@@ -115,11 +115,13 @@ class Pipeline:
         self._query_batches = self._job_batches = 0
         self._stopping = False
         self._broken: BaseException | None = None
-        self._encode_thread = threading.Thread(target=self._encode_loop, name="encode")
-        self._start(threads or os.cpu_count() or 1)
+        count = max(encoder.threads for encoder in encoders.values())
+        self._encode_threads = [threading.Thread(target=self._encode_loop, name="encode") for _ in range(count)]
+        self._start(threads or cores())
 
     def _start(self, threads: int) -> None:
-        self._encode_thread.start()
+        for thread in self._encode_threads:
+            thread.start()
         # Daemons: the end of the process does not wait for a download that hangs.
         for tasks, count in ((self._jobs, threads), (self._queries, _QUERY_THREADS)):
             for _ in range(count):
@@ -145,7 +147,8 @@ class Pipeline:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._encode_thread.join()
+        for thread in self._encode_threads:
+            thread.join()
 
     # Load
 
@@ -185,8 +188,7 @@ class Pipeline:
             with self._timings.measure("fetch", task.space.id):
                 data = fetch(task.subject.uri, limits=self._limits)
         with self._timings.measure("decode", task.space.id):
-            image: LoadedImage = load(data, self._limits, target=encoder.decode_target)
-            pixels = encoder.transform(image.image)
+            image, pixels = pixels_of(data, encoder, self._limits)
         return _Ready(task, pixels, Facts(image.sha256, image.media_type, image.width, image.height))
 
     # Encode
@@ -209,7 +211,7 @@ class Pipeline:
                 key, patience = self._choose()
                 if key:
                     waiting = self._ready[key]
-                    return [waiting.popleft() for _ in range(min(self._batch_size, len(waiting)))]
+                    return [waiting.popleft() for _ in range(min(self._batch_size_of(key), len(waiting)))]
                 if self._stopping and not any(self._loading[key] for key in self._loading if key[0]):
                     return []
                 began = time.perf_counter()
@@ -232,7 +234,7 @@ class Pipeline:
         due = [
             key
             for since, key in jobs
-            if len(self._ready[key]) >= self._batch_size or not self._loading[key] or now - since >= _MOST_WAIT
+            if len(self._ready[key]) >= self._batch_size_of(key) or not self._loading[key] or now - since >= _MOST_WAIT
         ]
         if queries and not (due and self._query_batches >= self._query_share):
             self._query_batches, self._job_batches = self._query_batches + 1 if due else 0, 0
@@ -243,6 +245,9 @@ class Pipeline:
                 self._query_batches = 0
             return due[0], None
         return None, max(0.0, jobs[0][0] + _MOST_WAIT - now) if jobs else None
+
+    def _batch_size_of(self, key: tuple[bool, int]) -> int:
+        return self._batch_size or self._encoders[key[1]].batch_size
 
     # Out
 

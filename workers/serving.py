@@ -10,8 +10,9 @@ from app.config import Settings
 from app.db import Connection
 from app.errors import ConfigurationError, ConflictError
 from app.records import Space
+from workers.batch_size import tune
 from workers.encoder import Encoder
-from workers.models import load_model
+from workers.models import EmbeddingModel, load_model
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,25 @@ def serve(conn: Connection, settings: Settings, *, names: Sequence[str] = ()) ->
         return [_load(spaces.get(conn, name), settings) for name in dict.fromkeys(names)]
     if spaces.ls(conn):
         return [_load(spaces.active(conn), settings)]
-    encoder = Encoder(load_model(settings.model, settings.weights), device=settings.device)
+    encoder = ready(load_model(settings.model, settings.weights), settings)
     return [Served(_create(conn, encoder, settings), encoder)]
 
 
-def check_fingerprint(space: Space, encoder: Encoder) -> None:
+def ready(model: EmbeddingModel, settings: Settings) -> Encoder:
+    """Put `model` on its device as the settings say: precision, batch size (0: measured), compiled or not.
+
+    Raises ConfigurationError.
+    """
+    encoder = Encoder(model, device=settings.device, precision=settings.precision)
+    if settings.batch_size == 0:
+        tune(encoder)
+    elif encoder.device.type != "cpu":
+        encoder.chunk = settings.batch_size
+    encoder.accelerate(compiled=settings.compile, cuda_graphs=settings.cuda_graphs)
+    return encoder
+
+
+def check_fingerprint(space: Space, encoder: Encoder | EmbeddingModel) -> None:
     """Raise ConfigurationError unless `encoder` is the one whose embeddings `space` holds."""
     if encoder.fingerprint != space.fingerprint:
         raise ConfigurationError(
@@ -50,9 +65,9 @@ def check_fingerprint(space: Space, encoder: Encoder) -> None:
 
 
 def _load(space: Space, settings: Settings) -> Served:
-    encoder = Encoder(load_model(space.model, space.weights), device=settings.device)
-    check_fingerprint(space, encoder)
-    return Served(space, encoder)
+    model = load_model(space.model, space.weights)
+    check_fingerprint(space, model)
+    return Served(space, ready(model, settings))
 
 
 def _create(conn: Connection, encoder: Encoder, settings: Settings) -> Space:

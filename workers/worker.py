@@ -20,6 +20,7 @@ from app.reconnect import until_available
 from app.records import Job, Space
 from workers import writer
 from workers.bell import Bell
+from workers.encoder import Encoder
 from workers.heartbeat import Heartbeat, Progress
 from workers.housekeeping import Housekeeping
 from workers.pipeline import Outcome, Pipeline, Task
@@ -33,8 +34,11 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 5.0
 _DRAIN_LOOK_SECONDS = 0.5
 _QUERY_LEASE_SECONDS = 10.0
-# Claimed and not yet written, in batches: one on the device, one ready for it, one being loaded.
-_BATCHES_IN_WORK = 3
+# Claimed and not yet written: one claim on the device, one ready for it, one being loaded.
+_CLAIMS_IN_WORK = 3
+# Batches are as small as keeps the device busy, since a query image waits for one; the queue is asked less often, for
+# about so many seconds of work, but not for more batches than this.
+_CLAIM_SECONDS, _MOST_BATCHES = 0.5, 16
 # A healthy image may well be in the hands of workers that are killed: more often than this is suspicious.
 _FEWEST_LOST_LEASES = 3
 # A batch may take longer than a lease; without any outcome for so many leases the device hangs.
@@ -49,6 +53,7 @@ class Worker:
         self._spaces = [one.space for one in served]
         self._encoders = {one.space.id: one.encoder for one in served}
         self._settings = settings
+        self._claim_size = settings.batch_size or max(_claim_size(one.encoder) for one in served)
         self._drain = drain
         self._stopping = False
         self._bell = Bell()
@@ -77,8 +82,8 @@ class Worker:
         where the device fails on every image.
         """
         names = ", ".join(space.name for space in self._spaces)
-        device = ", ".join(sorted({encoder.device_name for encoder in self._encoders.values()}))
-        log.info("serving %s on %s, batches of up to %d", names, device, self._settings.batch_size)
+        device = "; ".join(sorted({encoder.description for encoder in self._encoders.values()}))
+        log.info("serving %s on %s, claims of up to %d", names, device, self._claim_size)
         heartbeat = Heartbeat(self._url, self._spaces, device=device, progress=self._progress, timings=self._timings)
         pipeline = Pipeline(
             self._encoders,
@@ -186,12 +191,12 @@ class Worker:
         self._queries_due = False
         for space in self._spaces:
             with self._timings.measure("claim", space.id):
-                claimed = queries.claim(conn, space, most=self._settings.batch_size, lease_seconds=_QUERY_LEASE_SECONDS)
+                claimed = queries.claim(conn, space, most=self._claim_size, lease_seconds=_QUERY_LEASE_SECONDS)
             self._submit(pipeline, [Task(space, query) for query in claimed])
-            self._queries_due |= len(claimed) == self._settings.batch_size
+            self._queries_due |= len(claimed) == self._claim_size
 
     def _may_claim_queries(self) -> bool:
-        return sum(task.is_query for task in self._in_work) <= self._settings.batch_size
+        return sum(task.is_query for task in self._in_work) <= self._claim_size
 
     def _claim_jobs(self, conn: db.Connection, pipeline: Pipeline) -> None:
         self._submit_suspects(pipeline)
@@ -207,7 +212,7 @@ class Worker:
     def _may_claim_jobs(self) -> bool:
         """Tell whether there is room for a batch, and no suspect, which must be alone."""
         in_work = self._jobs_in_work()
-        room = (_BATCHES_IN_WORK - 1) * self._settings.batch_size
+        room = (_CLAIMS_IN_WORK - 1) * self._claim_size
         return len(in_work) <= room and not any(job.suspect for _, job in in_work)
 
     def _jobs_in_work(self) -> list[tuple[Task, Job]]:
@@ -218,7 +223,7 @@ class Worker:
         lease = uuid4()
         with self._timings.measure("claim", space.id):
             claimed = jobs.claim(
-                conn, space, lease=lease, most=self._settings.batch_size, lease_seconds=self._settings.lease_seconds
+                conn, space, lease=lease, most=self._claim_size, lease_seconds=self._settings.lease_seconds
             )
         tasks = [Task(space, job, lease) for job in claimed]
         if claimed and claimed[0].suspect:
@@ -330,3 +335,10 @@ class Worker:
             conn.execute("NOTIFY lookalike_jobs")
             log.info("handed back %d jobs", len(self._in_work))
         self._in_work.clear()
+
+
+def _claim_size(encoder: Encoder) -> int:
+    if encoder.images_per_second is None:
+        return encoder.batch_size
+    batches = round(_CLAIM_SECONDS * encoder.images_per_second / encoder.batch_size)
+    return encoder.batch_size * max(1, min(batches, _MOST_BATCHES))

@@ -13,7 +13,21 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli import attribute, configuration, doctor, duplicates, ingest, key, migrate, psql, search, serve, status, up
+from app.cli import (
+    attribute,
+    bench,
+    configuration,
+    doctor,
+    duplicates,
+    ingest,
+    key,
+    migrate,
+    psql,
+    search,
+    serve,
+    status,
+    up,
+)
 from app.cli.text import Command, Group, examples
 from app.errors import LookalikeError
 
@@ -103,6 +117,7 @@ _add(status.status, _LOOK, status.EPILOG)
 _add(doctor.doctor, _LOOK)
 _add(configuration.settings, _LOOK, configuration.EPILOG)
 app.add_typer(status.space_app, name="space", rich_help_panel=_LOOK)
+app.add_typer(bench.app, name="bench", rich_help_panel=_LOOK)
 # psql has a -h of its own.
 _add(psql.psql, _LOOK, psql.EPILOG, context_settings={**_PASSED_ON, "help_option_names": ["--help"]})
 

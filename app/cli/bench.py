@@ -1,0 +1,31 @@
+"""`lookalike bench worker`. Imports `cli`; what is measured needs torch, so a process of its own measures it."""
+
+import os
+import sys
+
+import typer
+
+from app.cli import session
+from app.cli.serve import check_worker_extra
+from app.cli.text import Command, Group
+
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Measure on your own hardware.")
+
+
+@app.callback()
+def _bench() -> None:
+    pass
+
+
+# --help is the benchmark's own.
+@app.command(
+    "worker",
+    cls=Command,
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def worker(context: typer.Context) -> None:
+    """Measure the images per second of this device under each setting, and recommend settings."""
+    check_worker_extra()
+    session.settings()
+    os.execv(sys.executable, [sys.executable, "-m", "workers.benchmark", *context.args])  # noqa: S606 — no shell

@@ -1,0 +1,83 @@
+"""Finds, by measuring, how many images a device encodes best at once. Imports workers.encoder, app.errors and torch."""
+
+import logging
+import time
+
+import numpy as np
+import torch
+
+from app.errors import TransientImageError
+from workers.encoder import Encoder, calibration_images
+
+log = logging.getLogger(__name__)
+
+# The smallest size that comes so near to the best is taken: a query image waits for the batch before it.
+_NEAR_BEST = 0.97
+_MOST_MEMORY = 0.9
+_CPU_CHUNKS = (2, 4, 8, 16)
+_GPU_CHUNKS = (8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def tune(encoder: Encoder, *, seconds: float = 1.5) -> None:
+    """Set `encoder.chunk` and `images_per_second` by encoding made images for about `seconds`, and not much longer.
+
+    On a CPU chunks of 2 to 16 images, on as many lanes at once as the worker uses; elsewhere 8 to 1024, until they no
+    longer pay or the memory ends. A device too slow to measure keeps the smallest that was.
+    """
+    chunks = _CPU_CHUNKS if encoder.device.type == "cpu" else _GPU_CHUNKS
+    images = calibration_images(encoder.input_shape)
+    rates: dict[int, float] = {}
+    encoder.encode(images[:1])
+    began = time.monotonic()
+    encoder.encode(images[:1])
+    expected = time.monotonic() - began
+    ends = time.monotonic() + seconds
+    while True:
+        before = dict(rates)
+        for chunk in chunks:
+            if rates and time.monotonic() + expected * chunk > ends:
+                break
+            batch = np.resize(images, (chunk * encoder.lanes, *encoder.input_shape))
+            rate = _rate(encoder, batch, chunk)
+            if rate is None:
+                break
+            rates[chunk] = max(rate, rates.get(chunk, 0))
+            expected = encoder.lanes / rate
+            if encoder.device.type != "cpu" and rate < max(rates.values()) * 0.9:
+                break  # past its best; on a CPU the sizes are few, and a slow round may be another process's doing
+        if len(rates) < 2 or rates == before or time.monotonic() >= ends:
+            break
+    if not rates:
+        return  # `encode` has found what the memory holds
+    encoder.chunk = choose(rates)
+    encoder.images_per_second = rates[encoder.chunk]
+    told = ", ".join(f"{chunk * encoder.lanes}: {rate:.0f}" for chunk, rate in sorted(rates.items()))
+    log.info("batches of %d on %s (images/s by batch: %s)", encoder.batch_size, encoder.device_name, told)
+
+
+def choose(rates: dict[int, float]) -> int:
+    """Return the smallest size whose rate is within 3 % of the best."""
+    return min(size for size, rate in rates.items() if rate >= _NEAR_BEST * max(rates.values()))
+
+
+def _rate(encoder: Encoder, batch: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", chunk: int) -> float | None:
+    """Return images/s with forwards of `chunk` images, None where the memory does not hold them."""
+    encoder.chunk = chunk
+    try:
+        if encoder.device.type != "cpu":
+            encoder.encode(batch)  # libraries choose their algorithms at the first call of a shape
+        began = time.perf_counter()
+        encoder.encode(batch)
+    except TransientImageError:
+        return None
+    taken = time.perf_counter() - began
+    if encoder.chunk != chunk or _memory_share(encoder.device) * encoder.threads > _MOST_MEMORY:
+        return None
+    return len(batch) / taken
+
+
+def _memory_share(device: torch.device) -> float:
+    """Return how much of a GPU's memory the process held at most."""
+    if device.type != "cuda":
+        return 0.0
+    return torch.cuda.max_memory_allocated(device) / torch.cuda.get_device_properties(device).total_memory

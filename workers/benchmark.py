@@ -1,0 +1,201 @@
+"""`python -m workers.benchmark`: how fast this device encodes under each setting, and which settings to choose.
+
+What `lookalike bench worker` runs. Imports the other modules of workers and app.config.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+
+from app.config import settings
+from app.errors import ConfigurationError, LookalikeError, TransientImageError
+from workers.batch_size import choose
+from workers.device import device_of, hardware_of, native_precisions
+from workers.encoder import MIN_COSINE, Encoder, calibration_images
+from workers.models import EmbeddingModel, load_model
+
+_CPU_BATCHES, _GPU_BATCHES = (1, 2, 4, 8, 16, 32), (1, 8, 32, 64, 128, 256, 512)
+_WAYS = ("plain", "compile", "cuda graphs")
+
+
+@dataclass
+class Rate:
+    """One setting: images/s of each round; or why there are none."""
+
+    precision: str
+    memory_format: str
+    way: str
+    batch: int
+    rates: list[float] = field(default_factory=list)
+    cosine: float | None = None
+    trouble: str | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rates) if self.rates else 0.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table and a recommendation; return the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        model_name, weights = options.model or settings().model, options.weights or settings().weights
+        model = load_model(model_name, weights)
+        found = measure(model, options)
+    except LookalikeError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    report = {
+        "model": model_name,
+        "device": hardware_of(device_of(options.device)),
+        "versions": {"torch": torch.__version__, "timm": timm.__version__, "python": platform.python_version()},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounds": options.rounds,
+        "rates": [asdict(one) for one in found],
+        "recommended": recommend(found),
+    }
+    if options.json_file:
+        Path(options.json_file).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1) if options.json else _table(report, found))  # noqa: T201
+    return 0
+
+
+def measure(model: EmbeddingModel, options: argparse.Namespace) -> list[Rate]:
+    """Return the rates of every setting, measured in turns."""
+    first = Encoder(model, device=options.device)
+    on_cpu = first.device.type == "cpu"
+    batches = options.batch or ([first.lanes] if options.quick else list(_CPU_BATCHES if on_cpu else _GPU_BATCHES))
+    precisions = options.precision or ["fp32", *native_precisions(first.device)]
+    found: list[Rate] = []
+    for channels_last in (True,) if options.quick else (True, False):
+        for precision in precisions:
+            encoder = Encoder(model, device=options.device, precision=precision, channels_last=channels_last)
+            cosine = encoder.cosine_to_fp32(precision, calibration_images(encoder.input_shape))
+            ways = [way for way in _WAYS if way == "plain" or (channels_last and not options.quick)]
+            if on_cpu and "cuda graphs" in ways:
+                ways.remove("cuda graphs")
+            layout = "channels_last" if channels_last else "contiguous"
+            rows = [Rate(precision, layout, way, batch, cosine=cosine) for way in ways for batch in batches]
+            _measure(encoder, rows, options)
+            found += rows
+    return found
+
+
+def _measure(encoder: Encoder, rows: list[Rate], options: argparse.Namespace) -> None:
+    """Fill in `rows`, which are of this encoder; the plain ones in turns, the others once each is compiled."""
+    plain = [row for row in rows if row.way == "plain"]
+    encoder.accelerate()
+    for _ in range(options.rounds):
+        for row in plain:
+            _round(encoder, row, options.seconds)
+    # What is compiled serves one shape: the best batch only, since it takes long.
+    best = max(plain, key=lambda row: row.median).batch
+    for row in [row for row in rows if row.way != "plain"]:
+        if row.batch != best:
+            rows.remove(row)
+            continue
+        try:
+            _set_chunk(encoder, row.batch)
+            encoder.accelerate(compiled=row.way == "compile", cuda_graphs=row.way == "cuda graphs")
+        except ConfigurationError as error:
+            row.trouble = str(error)
+            continue
+        for _ in range(options.rounds):
+            _round(encoder, row, options.seconds)
+    encoder.accelerate()
+
+
+def _set_chunk(encoder: Encoder, batch: int) -> None:
+    encoder.chunk = max(1, batch // encoder.lanes)
+
+
+def _round(encoder: Encoder, row: Rate, seconds: float) -> None:
+    if row.trouble:
+        return
+    _set_chunk(encoder, row.batch)
+    batch = np.resize(calibration_images(encoder.input_shape), (row.batch, *encoder.input_shape))
+    try:
+        encoder.encode(batch)
+        done, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            encoder.encode(batch)
+            done += len(batch)
+        row.rates.append(done / (time.perf_counter() - began))
+    except TransientImageError as error:
+        row.trouble = str(error)
+
+
+def recommend(found: Sequence[Rate]) -> dict[str, str]:
+    """Return the settings to choose: the fastest near fp32, in small batches, since query images wait for one."""
+    good = [row for row in found if row.rates and (row.precision == "fp32" or (row.cosine or 0) >= MIN_COSINE)]
+    if not good:
+        return {}
+    best = max((row for row in good if row.memory_format == "channels_last"), key=lambda row: row.median)
+    plain = [row for row in good if (row.precision, row.memory_format) == (best.precision, best.memory_format)]
+    by_batch = {row.batch: row.median for row in plain if row.way == "plain"}
+    fastest_plain = max(by_batch.values())
+    # Compiling takes its time at each start and each new shape: it must pay.
+    pays = best.way != "plain" and best.median > 1.1 * fastest_plain
+    advice = {
+        "LOOKALIKE_PRECISION": best.precision,
+        "LOOKALIKE_BATCH_SIZE": str(best.batch if pays else choose(by_batch)),
+    }
+    if pays:
+        advice["LOOKALIKE_COMPILE" if best.way == "compile" else "LOOKALIKE_CUDA_GRAPHS"] = "true"
+    return advice
+
+
+def _table(report: "dict[str, object]", found: Sequence[Rate]) -> str:
+    lines = [f"{report['model']} on {report['device']}", ""]
+    lines.append(f"{'precision':<10}{'cosine':>8}  {'memory format':<15}{'way':<13}{'batch':>6}{'images/s':>10}")
+    for row in sorted(found, key=lambda row: -row.median):
+        cosine = "" if row.cosine is None else f"{row.cosine:.5f}"
+        rate = f"{row.median:.1f}" if row.rates else f"- {row.trouble}"
+        lines.append(f"{row.precision:<10}{cosine:>8}  {row.memory_format:<15}{row.way:<13}{row.batch:>6}{rate:>10}")
+    advice = report["recommended"]
+    if isinstance(advice, dict) and advice:
+        lines += ["", "recommended: " + " ".join(f"{name}={value}" for name, value in advice.items())]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lookalike bench worker",
+        description="Measures how many images a second this device encodes, by precision, memory format, batch size, "
+        "compiled or not, and recommends settings. No database is needed.",
+    )
+    parser.add_argument("--model", help="timm model (default: LOOKALIKE_MODEL)")
+    parser.add_argument("--weights", help="its local weight file (default: LOOKALIKE_WEIGHTS)")
+    parser.add_argument("--device", default=settings().device, help="torch device (default: LOOKALIKE_DEVICE)")
+    parser.add_argument("--precision", action="append", choices=("fp32", "tf32", "bf16", "fp16"), help="only these")
+    parser.add_argument("--batch", action="append", type=_positive, metavar="N", help="only these batch sizes")
+    parser.add_argument("--rounds", type=_positive, default=3, help="how often each is measured, in turns")
+    parser.add_argument("--seconds", type=float, default=0.7, help="how long, each time")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json-file", metavar="FILE", help="write JSON there as well")
+    parser.add_argument("--quick", action="store_true", help="one setting only: does it run?")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

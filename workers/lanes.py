@@ -1,0 +1,40 @@
+"""Runs the parts of a batch side by side, one thread of torch's own each. Imports torch."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Lanes:
+    """Threads for the parts of a batch on a CPU.
+
+    torch's own way, all cores on one operation after the other, waits for the slowest core at each of them, spinning
+    meanwhile: beside decoding threads it fell to a fifth of its rate. A lane waits for no other but at the batch's end.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane") if count > 1 else None
+
+    def map(self, work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+        """Return work(part) of each part, in order; raises what the first of them raised, when all have ended."""
+        if self._pool is None:
+            return [work(part) for part in parts]
+        # Half of the cores that lanes leave free, for few images on many cores; the others serve who else is running.
+        threads = max(1, min(4, self.count // (2 * max(1, len(parts)))))
+
+        def run(part: T) -> R:
+            torch.set_num_threads(threads)  # of this thread only
+            return work(part)
+
+        futures = [self._pool.submit(run, part) for part in parts]
+        errors = [future.exception() for future in futures]
+        for error in errors:
+            if error is not None:
+                raise error
+        return [future.result() for future in futures]
