@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 _FIRST_SECONDS = 0.2
 _MOST_SECONDS = 15.0
-# What lasted so long was a connection that worked: the next trouble begins with short pauses again.
-_SOUND_SECONDS = 30.0
+# What lasted so long, and longer than the pause before it, worked: the next trouble begins with short pauses again.
+_SOUND_SECONDS = 1.0
 
 
 def until_available(action: Callable[[], T], *, pause: Callable[[float], bool]) -> T | None:
@@ -23,13 +23,13 @@ def until_available(action: Callable[[], T], *, pause: Callable[[float], bool]) 
 
     `pause` sleeps the given seconds and tells whether to go on; where not, None is returned.
     """
-    attempt = 0
+    attempt, seconds = 0, 0.0
     while True:
         began = time.monotonic()
         try:
             return action()
         except DatabaseUnavailableError as error:
-            attempt = 0 if time.monotonic() - began > _SOUND_SECONDS else attempt + 1
+            attempt = 1 if time.monotonic() - began > max(_SOUND_SECONDS, seconds) else attempt + 1
             seconds = backoff(attempt, first=_FIRST_SECONDS, most=_MOST_SECONDS)
             log.warning("the database is not available, next try in %.1f s: %s", seconds, error)
         if not pause(seconds):

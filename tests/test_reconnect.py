@@ -1,0 +1,41 @@
+"""Trying again while the database is away: pauses grow, and begin anew once a connection has worked."""
+
+from collections.abc import Callable
+
+import pytest
+
+from app import reconnect
+from app.errors import DatabaseUnavailableError
+
+
+@pytest.fixture
+def pauses(monkeypatch) -> Callable[..., list[float]]:
+    """Return the pauses after actions that each fail after so many seconds, of a clock that the test turns."""
+    now = [0.0]
+    monkeypatch.setattr(reconnect.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(reconnect.random, "uniform", lambda _, high: high)
+
+    def run(*lasted: float) -> list[float]:
+        left, paused = list(lasted), []
+
+        def action() -> None:
+            now[0] += left.pop(0)
+            raise DatabaseUnavailableError("away")
+
+        def pause(seconds: float) -> bool:
+            paused.append(seconds)
+            return bool(left)
+
+        assert reconnect.until_available(action, pause=pause) is None
+        return paused
+
+    return run
+
+
+def test_pauses_grow_while_nothing_works(pauses):
+    assert pauses(*[0.0] * 9) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15, 15]
+
+
+def test_a_connection_that_outlasts_the_pause_before_it_begins_them_anew(pauses):
+    assert pauses(0, 0, 0, 0, 3, 0.1) == [0.2, 0.4, 0.8, 1.6, 0.2, 0.4]
+    assert pauses(0, 0, 0, 0, 1.5, 0.1) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
