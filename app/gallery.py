@@ -24,7 +24,7 @@ _MARK = "/*filter*/ TRUE"
 class Value:
     """A value of an attribute, and in how many images it is."""
 
-    value: str | float | bool
+    value: str | int | float | bool
     images: int
 
 
