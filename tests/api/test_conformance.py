@@ -35,7 +35,8 @@ def test_every_operation_keeps_to_the_document(
 ) -> None:
     # Images may be read from an empty folder alone, and no host asked: what is generated is no reason to go there.
     app = make_client(gallery_url, image_roots=str(tmp_path), image_hosts="none.invalid").application
-    schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    # Less the stream of events, which does not end by itself.
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", app).exclude(path="/v1/operation/events")
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) >= 13
     for operation in operations:
