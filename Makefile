@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 # Rebuilt when what it is made from changes; a half-made one has no stamp and is made anew.
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test16 reference lint types check bench chaos chaos-short clean
+.PHONY: demo test test16 reference lint types check bench browser chaos chaos-short clean
 
 demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 	$(BIN)/python -m app.demo
 
 test: $(STAMP)  ## The whole test suite, on a real embedded PostgreSQL
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/browser
 
 # The oldest server that is supported, which the embedded package carries too. What it cannot show is told apart there:
 # hiding pgvector from a server needs PostgreSQL 18's extension_control_path.
@@ -20,6 +20,13 @@ test16: $(STAMP)  ## Schema, queue, search and filters on PostgreSQL 16
 	PGSERVER_POSTGRES_VERSION=16 $(BIN)/python -m pytest tests/test_migrations.py tests/test_jobs.py tests/test_queries.py \
 		tests/test_search.py tests/test_search_oracle.py tests/test_attributes.py tests/test_beyond.py \
 		--deselect tests/test_migrations.py::test_server_without_pgvector_is_refused_with_the_way_out
+
+# Playwright brings no browser here: Debian's, or another Chromium that is on the PATH as chromium.
+browser: $(STAMP)  ## The page in headless Chromium, axe-core included; screenshots in build/screenshots
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+		{ echo "the browser tests need Chromium: apt-get install chromium (as root, this target does it)"; exit 1; }
+	$(BIN)/python -m pytest tests/browser
 
 reference: $(STAMP)  ## The demo's embeddings against timm's own transform and forward
 	$(BIN)/python -m bench.reference --against embedded
@@ -31,7 +38,7 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-check: lint types test test16 demo reference
+check: lint types test browser test16 demo reference
 
 bench: $(STAMP)  ## Search under filters, quick; see bench/README.md for the rest
 	$(BIN)/python -m bench.filters --quick

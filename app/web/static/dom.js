@@ -15,7 +15,7 @@ function set(element, properties) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "class") element.className = value;
     else if (name === "style") for (const [key, one] of Object.entries(value)) element.style.setProperty(key, one);
-    else if (name in element && !name.startsWith("aria") && name !== "list" && name !== "role") element[name] = value;
+    else if (name in element && name !== "list" && name !== "role") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
 }

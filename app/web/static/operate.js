@@ -68,7 +68,7 @@ function workers(all, at) {
   const shown = [...all].sort((a, b) => b.alive - a.alive).slice(0, 50);
   const since = (time) => duration(Math.max(0, (Date.parse(at) - Date.parse(time)) / 1000));
   byId("workers").replaceChildren(
-    h("div", { class: "scroll", tabIndex: 0, role: "region", ariaLabel: "Workers" },
+    h("div", { class: "scroll", tabIndex: 0, role: "region", ariaLabel: "Table of workers" },
       h("table", {}, h("thead", {}, h("tr", {}, ...["Worker", "State", "Device", "Up"].map((one) => h("th", {}, one)), ...["Embedded", "Failed", "Query images"].map((one) => h("th", { class: "number" }, one)), h("th", {}, "Last error"))),
         h("tbody", {}, ...shown.map((one) => h("tr", {},
           h("td", {}, one.name, " ", h("small", {}, one.version)),

@@ -1,0 +1,39 @@
+"""The operator's page: live, and failures can be mended."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from app import db
+from app.demo import tour
+from tests.running import Running
+
+Open = Callable[..., Page]
+
+
+def test_a_failure_is_seen_mended_and_retried(open_page: Open, live: Running, tmp_path, shoot) -> None:
+    page = open_page("/operate", expected=("422",))
+    expect(page.locator("#live")).to_contain_text("Live")
+    expect(page.locator("#failures")).to_contain_text("No image has failed")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture at all")
+    with db.connect(live.url, autocommit=True) as conn:
+        conn.execute("INSERT INTO lookalike.images (uri) VALUES (%s)", [str(broken)])
+    # Without a reload: the stream brings it.
+    failure = page.locator(".failure")
+    expect(failure).to_contain_text("decode", timeout=30_000)
+    expect(failure).to_contain_text(str(broken))
+    shoot(page, "failure")
+    broken.write_bytes((tour.GALLERY / "mammals-04.jpg").read_bytes())
+    failure.get_by_role("button", name="Retry").click()
+    expect(page.locator("#toast")).to_contain_text("1 back in the queue")
+    expect(page.locator("#failures")).to_contain_text("No image has failed", timeout=30_000)
+
+
+def test_more_readers_than_streams_are_told_too(open_page: Open) -> None:
+    pages = [open_page("/operate", expected=("503",)) for _ in range(4)]
+    for page in pages:
+        expect(page.locator(".figure").first).to_contain_text("images")
+    told = [page.locator("#live-text").inner_text() for page in pages]
+    assert told.count("Live") == 2
+    assert told.count("Every 3 seconds") == 2
