@@ -175,6 +175,7 @@ def _environment(url: str, home: Path, port: int) -> dict[str, str]:
         "LOOKALIKE_INDEX_MIN_ROWS": "60",
         "LOOKALIKE_IMAGE_HOSTS": "127.0.0.1",
         "LOOKALIKE_DEVICE": "cpu",
+        "LOOKALIKE_PRECISION": "fp32",  # the reference's
         "LOOKALIKE_LOG_LEVEL": "DEBUG",
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
