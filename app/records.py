@@ -197,6 +197,17 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyTotal:
+    """How many things of one measure ended in one bucket of `lookalike.latencies` so far, and their seconds in all."""
+
+    space: str
+    measure: str
+    bucket: int
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class FailureReason:
     """A row of `lookalike.failure_reasons`: like failures of a space, counted, with the latest as an example."""
 

@@ -6,7 +6,7 @@ from psycopg.rows import class_row
 
 from app import schema, sql
 from app.db import Connection, translated
-from app.records import FailureReason, Freshness, SpaceStatus, Status, WorkerStatus
+from app.records import FailureReason, Freshness, LatencyTotal, SpaceStatus, Status, WorkerStatus
 
 T = TypeVar("T")
 
@@ -24,6 +24,12 @@ def read(conn: Connection) -> Status:
             freshness=_rows(conn, "freshness", Freshness),
             failures=_rows(conn, "failure_reasons", FailureReason),
         )
+
+
+def latency_totals(conn: Connection) -> list[LatencyTotal]:
+    """Return all that workers have counted so far, by space, measure and bucket."""
+    with translated():
+        return _rows(conn, "latency_totals", LatencyTotal)
 
 
 def _rows(conn: Connection, query: str, kind: type[T]) -> list[T]:

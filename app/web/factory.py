@@ -20,6 +20,7 @@ from app.web import (
     images_api,
     limiting,
     logs,
+    metrics,
     operate_api,
     pages,
     search_api,
@@ -83,6 +84,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
         app.register_api(module.api)
     docs.register(app)
     pages.register(app)
+    app.register_blueprint(metrics.blueprint)
     return app
 
 

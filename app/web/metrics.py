@@ -1,0 +1,186 @@
+"""/metrics in Prometheus' text format, read from the database's views. Imports `errors`, `records`, `status`, `web`.
+
+Nothing is counted in this process: workers store their counts in the database, so that all API processes tell the same.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from flask import Blueprint, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from app import status
+from app.errors import LookalikeError
+from app.records import LatencyTotal, Status
+from app.web.services import services
+
+log = logging.getLogger(__name__)
+
+_CACHE_SECONDS = 1.0
+_MOST_REASONS = 20  # labels a space; further ones are added up as "other"
+_OTHER = "other"
+_STAGES = ("claim", "fetch", "decode", "encode", "write")
+# Bounds double: every fourth of the database's buckets, from a millisecond to twelve days.
+_STEP, _LAST = 4, 120
+
+blueprint = Blueprint("metrics", __name__)
+
+
+class _Cache:
+    """The text of the last second, so that many scrapers cost no more than one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._text = b""
+        self._until = 0.0
+
+    def text(self) -> bytes:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                registry = CollectorRegistry()
+                registry.register(_Collector(*_read()))
+                self._text = generate_latest(registry)
+                self._until = time.monotonic() + _CACHE_SECONDS
+            return self._text
+
+
+@blueprint.record
+def _keep(state: object) -> None:
+    state.app.extensions["lookalike metrics"] = _Cache()  # type: ignore[attr-defined]
+
+
+@blueprint.get("/metrics")
+def get_metrics() -> Response:
+    """Answer 200 also where the database is down: `lookalike_up 0` then stands alone."""
+    from flask import current_app
+
+    cache: _Cache = current_app.extensions["lookalike metrics"]
+    response = Response(cache.text(), content_type=CONTENT_TYPE_LATEST)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _read() -> tuple[Status | None, list[LatencyTotal]]:
+    try:
+        with services().database.connection() as conn:
+            return status.read(conn), status.latency_totals(conn)
+    except LookalikeError as error:
+        log.warning("no metrics but lookalike_up 0: %s", error)
+        return None, []
+
+
+class _Collector(Collector):
+    """One reading of the database as metric families."""
+
+    def __init__(self, found: Status | None, totals: list[LatencyTotal]) -> None:
+        self._found = found
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("lookalike_up", "1 where the database answers.", 0 if self._found is None else 1)
+        if self._found is not None:
+            yield from _state(self._found)
+            yield from _failures(self._found)
+            yield from _workers(self._found)
+            yield from _latencies(self._totals)
+
+
+def _state(found: Status) -> Iterator[Metric]:
+    yield GaugeMetricFamily("lookalike_images", "Images, counted up to 100,000.", found.images)
+    per_second = {one.space: one.images_per_second for one in found.freshness if one.period_seconds == 60}
+    values = (
+        ("space_active", "1 for the active space.", [(one.name, float(one.active)) for one in found.spaces]),
+        ("space_embeddings", "Embeddings, counted up to 100,000.", [(one.name, one.embedded) for one in found.spaces]),
+        ("space_size_bytes", "Embeddings with their indexes.", [(one.name, one.bytes) for one in found.spaces]),
+        ("space_workers", "Live workers that serve the space.", [(one.name, one.live_workers) for one in found.spaces]),
+        ("index_ready", "1 where an ANN index is valid.", [(one.name, bool(one.index_valid)) for one in found.spaces]),
+        ("queue_jobs", "Jobs; beyond 100,000 an estimate.", [(one.name, one.queued_about) for one in found.spaces]),
+        (
+            "queue_oldest_seconds",
+            "Age of the oldest job, 0 without one.",
+            [(one.name, one.oldest_job_seconds or 0.0) for one in found.spaces],
+        ),
+        ("images_per_second", "Images made searchable a second, in the last minute.", list(per_second.items())),
+    )
+    for name, text, samples in values:
+        family = GaugeMetricFamily(f"lookalike_{name}", text, labels=["space"])
+        for space, value in samples:
+            family.add_metric([space], value)
+        yield family
+
+
+def _failures(found: Status) -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "lookalike_failed_images", "Parked images, of the latest 10,000 a space.", labels=["space", "step", "reason"]
+    )
+    counts: dict[tuple[str, str, str], int] = {}
+    told: dict[str, int] = {}
+    for one in found.failures:
+        told[one.space] = told.get(one.space, 0) + 1
+        reason = one.reason if told[one.space] <= _MOST_REASONS else _OTHER
+        key = (one.space, one.step, reason)
+        counts[key] = counts.get(key, 0) + one.images
+    for labels, count in counts.items():
+        family.add_metric(labels, count)
+    yield family
+
+
+def _workers(found: Status) -> Iterator[Metric]:
+    family = InfoMetricFamily(
+        "lookalike_worker", "Live workers, and what each does.", labels=["worker", "device", "version", "state"]
+    )
+    for one in found.workers:
+        if one.alive:
+            family.add_metric([one.name, one.device, one.version, one.state], {"spaces": ",".join(one.spaces)})
+    yield family
+
+
+def _latencies(totals: list[LatencyTotal]) -> Iterator[Metric]:
+    by_key: dict[tuple[str, str], list[LatencyTotal]] = {}
+    for one in totals:
+        by_key.setdefault((one.space, one.measure), []).append(one)
+    for measure, text in (
+        ("searchable", "From the insert of an image, or its change, to its committed embedding."),
+        ("query", "From asking for a query image's embedding to the answer."),
+    ):
+        family = HistogramMetricFamily(f"lookalike_{measure}_seconds", text, labels=["space"])
+        for (space, name), counts in by_key.items():
+            if name == measure:
+                _add(family, [space], counts)
+        yield family
+    stages = HistogramMetricFamily("lookalike_stage_seconds", "A worker's stages.", labels=["space", "stage"])
+    for (space, name), counts in by_key.items():
+        if name in _STAGES:
+            _add(stages, [space, name], counts)
+    yield stages
+    for measure, name, text in (
+        ("reused", "reused_images", "Embeddings taken over from an image with the same bytes."),
+        ("failed", "failed_attempts", "Images that were parked as failures."),
+    ):
+        counter = CounterMetricFamily(f"lookalike_{name}", text, labels=["space"])
+        for (space, found), counts in by_key.items():
+            if found == measure:
+                counter.add_metric([space], sum(one.count for one in counts))
+        yield counter
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], counts: Iterable[LatencyTotal]) -> None:
+    """Add one histogram; the last of the database's buckets has no end."""
+    kept = list(counts)
+    buckets = [
+        (f"{0.001 * 2 ** (bound / _STEP):g}", float(sum(one.count for one in kept if one.bucket <= bound)))
+        for bound in range(0, _LAST, _STEP)
+    ]
+    buckets.append(("+Inf", float(sum(one.count for one in kept))))
+    family.add_metric(labels, buckets, sum(one.seconds for one in kept))
