@@ -17,6 +17,7 @@ from app.config import Settings
 from app.errors import (
     ConfigurationError,
     ConflictError,
+    DatabaseRefusedError,
     DatabaseUnavailableError,
     InvalidInputError,
     LookalikeError,
@@ -31,6 +32,16 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 MIN_SERVER = 160000
 MIN_PGVECTOR = (0, 8, 4)
+
+# What the server says to one whom it does not let in, in English; in another language it counts as passing trouble.
+_REFUSALS = (
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "is not permitted to log in",
+    "permission denied for database",
+    '" does not exist',
+)
 
 _CONSTRAINTS: dict[str, tuple[type[LookalikeError], str]] = {
     "images_uri_key": (ConflictError, "an image with this uri is already there"),
@@ -56,9 +67,17 @@ def database(settings: Settings) -> Iterator[str]:
 def connect(url: str, *, autocommit: bool = False, application: str = "lookalike") -> Connection:
     """Open a connection that speaks pgvector's types; DatabaseUnavailableError or SchemaError where it cannot be."""
     with translated():
-        connection = psycopg.connect(
-            url, autocommit=True, application_name=application, fallback_application_name=application
-        )
+        try:
+            connection = psycopg.connect(
+                url, autocommit=True, application_name=application, fallback_application_name=application
+            )
+        except psycopg.OperationalError as error:
+            # While connecting there is no SQLSTATE to go by.
+            if any(words in str(error) for words in _REFUSALS) or getattr(error.pgconn, "needs_password", False):
+                raise DatabaseRefusedError(
+                    f"{str(error).strip()}; check user, password and database in LOOKALIKE_DATABASE_URL"
+                ) from error
+            raise
         try:
             _prepare(connection)
         except BaseException:

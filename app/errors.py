@@ -13,6 +13,10 @@ class DatabaseUnavailableError(LookalikeError):
     """The database cannot be reached, or went away in the middle of something that may be tried again."""
 
 
+class DatabaseRefusedError(DatabaseUnavailableError):
+    """The server is there and lets nobody in by this name and password, or has no such database."""
+
+
 class SchemaError(LookalikeError):
     """The database has no Lookalike schema, another revision of it, or too old an extension or server."""
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 from app import db
 from app.config import Settings, settings
-from app.errors import LookalikeError
+from app.errors import ConfigurationError, DatabaseRefusedError, LookalikeError
 from app.reconnect import until_available
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,11 @@ def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> No
     from workers.worker import Worker
 
     def load() -> list[Served]:
-        with closing(db.connect(url, autocommit=True, application="lookalike worker")) as conn, db.translated():
+        try:
+            conn = db.connect(url, autocommit=True, application="lookalike worker")
+        except DatabaseRefusedError as error:  # at the start waiting would not help; later it may (a password rotates)
+            raise ConfigurationError(str(error)) from error
+        with closing(conn), db.translated():
             return serve(conn, chosen, names=names)
 
     worker = Worker(url, until_available(load, pause=_sleep) or [], chosen, drain=drain)
