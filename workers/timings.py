@@ -35,7 +35,7 @@ class Timings:
     """Seconds by stage, for the log, and counts by space, measure and bucket, for the database.
 
     Stages: claim, fetch, decode (transform included), encode, write. Whole ways: searchable (from the insert to the
-    committed embedding; of these, reused without encoding), failed (likewise), query (from the question to the answer).
+    committed embedding), failed (likewise), query (from the question to the answer).
     """
 
     def __init__(self) -> None:

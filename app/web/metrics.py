@@ -164,10 +164,7 @@ def _latencies(totals: list[LatencyTotal]) -> Iterator[Metric]:
         if name in _STAGES:
             _add(stages, [space, name], counts)
     yield stages
-    for measure, name, text in (
-        ("reused", "reused_images", "Embeddings taken over from an image with the same bytes."),
-        ("failed", "failed_attempts", "Images that were parked as failures."),
-    ):
+    for measure, name, text in (("failed", "failed_attempts", "Images that were parked as failures."),):
         counter = CounterMetricFamily(f"lookalike_{name}", text, labels=["space"])
         for (space, found), counts in by_key.items():
             if found == measure:
