@@ -23,6 +23,7 @@ _UNCHECKED = frozenset(
         *("ftp", "git", "github", "gitlab", "hdfs", "arrow_hdfs", "webhdfs", "http", "https", "jlab", "jupyter"),
         *("lakefs", "sftp", "ssh", "smb", "dask", "dbfs", "dir", "local", "asynclocal", "async_wrapper", "reference"),
         *("blockcache", "cached", "filecache", "simplecache", "libarchive", "tar", "zip"),
+        *("asyncwrapper", "dvc", "generic", "gist", "pyscript", "root", "webdav"),
     }
 )
 
@@ -59,12 +60,13 @@ def _path_of(uri: str) -> str:
 def _fetch_local(path: str, limits: Limits) -> bytes:
     try:
         real = Path(path).resolve(strict=True)
-        if limits.roots is not None and not any(real.is_relative_to(root.resolve()) for root in limits.roots):
-            roots = ", ".join(map(str, limits.roots)) or "none"
-            refuse(f"{path} lies outside the folders that images may be read from: {roots}")
+        _check_root(path, real, limits)
         # O_NONBLOCK: opening a named pipe would wait for its writer for ever.
         descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123 — a descriptor, not a path
+            # Again, of what was opened: a part of the path may have been replaced by a link in between.
+            if (opened := Path(f"/proc/self/fd/{descriptor}")).is_symlink():
+                _check_root(path, opened.readlink(), limits)
             status = os.fstat(descriptor)
             if stat.S_ISDIR(status.st_mode):
                 refuse(f"{path} is a directory, not an image file")
@@ -76,6 +78,12 @@ def _fetch_local(path: str, limits: Limits) -> bytes:
         _local_trouble(path, error)
     check_size(len(data), limits, more=True)
     return data
+
+
+def _check_root(path: str, real: Path, limits: Limits) -> None:
+    if limits.roots is not None and not any(real.is_relative_to(root.resolve()) for root in limits.roots):
+        roots = ", ".join(map(str, limits.roots)) or "none"
+        refuse(f"{path} lies outside the folders that images may be read from: {roots}")
 
 
 def _local_trouble(path: str, error: OSError | ValueError | RuntimeError) -> NoReturn:
