@@ -133,7 +133,7 @@ def frames(source: Source, *, fps: float, limits: Limits, counts: Counts, stop: 
 
 def _open(av: Any, source: Source, limits: Limits, counts: Counts, files: ExitStack) -> "InputContainer":  # noqa: ANN401 — the module itself
     opened: InputContainer
-    counts.live = source.live
+    counts.live = counts.live or source.live
     if source.kind == "device":
         opened = av.open(source.address, format="video4linux2")
         return opened
@@ -144,7 +144,8 @@ def _open(av: Any, source: Source, limits: Limits, counts: Counts, files: ExitSt
         opened = av.open(files.enter_context(_local(source.address)), io_open=_no_other, options=_OURS)
         return opened
     first = [files.enter_context(HttpStream(source.address, limits=limits))]
-    multipart = counts.live = first[0].content_type == _MULTIPART
+    multipart = first[0].content_type == _MULTIPART
+    counts.live = counts.live or multipart
 
     def open_url(url: str, _flags: int, _options: dict[str, str]) -> HttpStream:
         if first:

@@ -13,6 +13,7 @@ import pytest
 
 from app.config import Settings
 from app.embedded import EmbeddedServer
+from tests import videos
 from tests.running import Running
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,10 @@ ELSEWHERE = {
     "make test": "this is it",
     "lookalike worker": "tests/test_worker.py",
     "lookalike serve": "tests/api/",
+    "lookalike ingest --watch pictures": "tests/test_cli_processes.py",
+    "LOOKALIKE_IMAGE_HOSTS=camera.local lookalike ingest rtsp://me:pass@camera.local/front --fps 2 --max-lag 30": (
+        "tests/test_frames.py has a camera"
+    ),
     'export LOOKALIKE_DATABASE_URL="postgresql://lookalike@db.example.com/lookalike"': "a host of yours",
     "POSTGRES_PASSWORD=secret docker compose up --build --detach": "tests/test_deployment.py checks the file",
 }
@@ -47,12 +52,13 @@ def blocks(page: Path) -> list[Block]:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder to work in, with a few pictures."""
+    """A folder to work in, with a few pictures and a video."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     gallery = ROOT / "app/demo/gallery"
     shutil.copy(gallery / "beverages-05.jpg", pictures / "teapot.jpg")
     shutil.copy(gallery / "beverages-06.jpg", pictures / "cup of tea.jpg")
+    videos.make(tmp_path / "clip.mp4")
     return tmp_path
 
 

@@ -93,6 +93,9 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
 
     def _camera(self, site: Any) -> None:
+        if next(site.connections) % 2:  # as while a camera starts anew
+            self.send_error(503)
+            return
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -115,6 +118,7 @@ def served(folder: Path, *, pictures_each: int = 10**9) -> Iterator[str]:
     """Serve a folder over http on the loopback; the camera's connection breaks after so many pictures."""
     server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     server.folder, server.pictures_each, server.numbers = folder, pictures_each, iter(range(10**9))
+    server.connections = iter(range(10**9))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
