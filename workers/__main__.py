@@ -43,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="embedding space to serve; may be given several times (default: the active one, created if there is none)",
+        help="embedding space to serve; may be given several times (default: all, "
+        "also those made later; where there is none, one is created)",
     )
     parser.add_argument("--drain", action="store_true", help="end with status 0 when the queue is empty")
     return parser
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> None:
     # Here, so that --help and a bad option need not wait for torch.
     from workers.serving import Served, serve
+    from workers.serving import load as load_space
     from workers.worker import Worker
 
     def load() -> list[Served]:
@@ -62,7 +64,8 @@ def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> No
         with closing(conn), db.translated():
             return serve(conn, chosen, names=names)
 
-    worker = Worker(url, until_available(load, pause=_sleep) or [], chosen, drain=drain)
+    follow = None if names else lambda space: load_space(space, chosen)
+    worker = Worker(url, until_available(load, pause=_sleep) or [], chosen, drain=drain, load=follow)
 
     def stop(number: int, _: FrameType | None) -> None:
         log.info("%s: finishing the batch in hand", signal.Signals(number).name)

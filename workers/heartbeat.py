@@ -44,8 +44,13 @@ class Heartbeat:
         self._progress = progress
         self._timings = timings
         self._worker_id: int | None = None
+        self._told = self._space_ids
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def serve(self, spaces: Sequence[Space]) -> None:
+        """Take note of what the worker serves now; the next beat tells it."""
+        self._space_ids = [space.id for space in spaces]
 
     def start(self) -> None:
         self._thread.start()
@@ -88,6 +93,7 @@ class Heartbeat:
             "device": self._device,
             "space_ids": self._space_ids,
         }
+        self._told = self._space_ids
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
             return int(cursor.execute(sql.query("begin_worker"), values).fetchone() or 0)
 
@@ -102,6 +108,9 @@ class Heartbeat:
             "error": now.last_error,
         }
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
+            if self._told != self._space_ids:
+                self._told = self._space_ids
+                cursor.execute(sql.query("serve_spaces"), {"worker_id": worker_id, "space_ids": self._told})
             return bool(cursor.execute(sql.query("beat_worker"), values).fetchone())
 
     def _add_latencies(self, conn: db.Connection) -> None:

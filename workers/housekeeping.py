@@ -48,9 +48,16 @@ class Housekeeping:
         """Whether nothing is in progress or waits for its turn."""
         return not self.busy and self._tidy_at > 0 and not self._grown and not self._try_again
 
+    def serve(self, spaces: Sequence[Space]) -> None:
+        """Take note of what the worker serves now."""
+        self._grown |= {space.id for space in spaces} - self._spaces.keys()
+        self._spaces = {space.id: space for space in spaces}
+        self._grown &= self._spaces.keys()
+
     def note_growth(self, space: Space) -> None:
         """Take note of embeddings written to `space`."""
-        self._grown.add(space.id)
+        if space.id in self._spaces:
+            self._grown.add(space.id)
 
     def step(self, conn: db.Connection, *, idle: bool) -> None:
         """Start the next chore that is due; an index waits until the worker is idle."""

@@ -52,10 +52,11 @@ class EmbeddingModel:
     source: str
 
 
-def load_model(name: str, weights: str | None = None) -> EmbeddingModel:
+def load_model(name: str, weights: str | None = None, *, preprocessing: dict[str, Any] | None = None) -> EmbeddingModel:
     """Create timm's model `name` with the weights of a local file, else of a weight package, else of timm's download.
 
-    Raises ConfigurationError: unknown model, unusable weight file, no network and no file.
+    `preprocessing` replaces values of timm's data config.
+    Raises ConfigurationError: unknown model, unusable weight file, no network and no file, unknown preprocessing.
     """
     _check_name(name)
     if weights is not None:
@@ -65,7 +66,7 @@ def load_model(name: str, weights: str | None = None) -> EmbeddingModel:
     else:
         module, source = _download(name), "timm"
     module.eval().requires_grad_(False)
-    preprocessing = _preprocessing(module, name)
+    preprocessing = _preprocessing(module, name, preprocessing or {})
     return EmbeddingModel(
         name=name,
         module=module,
@@ -98,9 +99,15 @@ def _check_name(name: str) -> None:
     raise ConfigurationError(f"timm {timm.__version__} has no model {name!r}; {hint}")
 
 
-def _preprocessing(module: torch.nn.Module, name: str) -> dict[str, Any]:
+def _preprocessing(module: torch.nn.Module, name: str, changes: dict[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
     config = json.loads(json.dumps(config))  # as it comes back from jsonb: lists, not tuples
+    for key, value in changes.items():
+        if key not in config or type(value) is not type(config[key]):
+            raise ConfigurationError(
+                f"preprocessing cannot have {key} = {json.dumps(value)}; timm's for {name!r}: {json.dumps(config)}"
+            )
+    config |= changes
     if config["input_size"][0] != 3:
         raise ConfigurationError(f"the model {name!r} takes {config['input_size'][0]} channels, not RGB images")
     return config

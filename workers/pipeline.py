@@ -236,6 +236,8 @@ class Pipeline:
             for since, key in jobs
             if len(self._ready[key]) >= self._batch_size_of(key) or not self._loading[key] or now - since >= _MOST_WAIT
         ]
+        # Of the active space first: other spaces' images are not searched yet.
+        due.sort(key=lambda key: not self._ready[key][0].task.space.active)
         if queries and not (due and self._query_batches >= self._query_share):
             self._query_batches, self._job_batches = self._query_batches + 1 if due else 0, 0
             return queries[0], None

@@ -33,9 +33,9 @@ def serve(conn: Connection, settings: Settings, *, names: Sequence[str] = ()) ->
     """
     schema.check(conn)
     if names:
-        return [_load(spaces.get(conn, name), settings) for name in dict.fromkeys(names)]
+        return [load(spaces.get(conn, name), settings) for name in dict.fromkeys(names)]
     if spaces.ls(conn):
-        return [_load(spaces.active(conn), settings)]
+        return [load(spaces.active(conn), settings)]
     encoder = ready(load_model(settings.model, settings.weights), settings)
     return [Served(_create(conn, encoder, settings), encoder)]
 
@@ -64,8 +64,9 @@ def check_fingerprint(space: Space, encoder: Encoder | EmbeddingModel) -> None:
         )
 
 
-def _load(space: Space, settings: Settings) -> Served:
-    model = load_model(space.model, space.weights)
+def load(space: Space, settings: Settings) -> Served:
+    """Load the model of a space; ConfigurationError where it cannot be, or is another one on this machine."""
+    model = load_model(space.model, space.weights, preprocessing=space.preprocessing)
     check_fingerprint(space, model)
     return Served(space, ready(model, settings))
 

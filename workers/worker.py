@@ -6,7 +6,7 @@ Imports the other modules of workers and `app`.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from uuid import UUID, uuid4
 
@@ -14,7 +14,7 @@ import psycopg
 
 from app import db, jobs, queries, schema, spaces
 from app.config import Settings
-from app.errors import DatabaseUnavailableError, ImageError, SchemaError
+from app.errors import DatabaseUnavailableError, ImageError, NotFoundError, SchemaError
 from app.limits import limits_of
 from app.reconnect import until_available
 from app.records import Job, Space
@@ -24,6 +24,7 @@ from workers.encoder import Encoder
 from workers.heartbeat import Heartbeat, Progress
 from workers.housekeeping import Housekeeping
 from workers.pipeline import Outcome, Pipeline, Task
+from workers.roster import Roster
 from workers.serving import Served, check_fingerprint
 from workers.summary import Summary
 from workers.timings import Timings
@@ -48,15 +49,26 @@ _HUNG_LEASES = 3
 class Worker:
     """Serves spaces until stopped, or with `drain` until their queues are empty. `run` once, in one thread."""
 
-    def __init__(self, url: str, served: Sequence[Served], settings: Settings, *, drain: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        served: Sequence[Served],
+        settings: Settings,
+        *,
+        drain: bool = False,
+        load: Callable[[Space], Served] | None = None,
+    ) -> None:
+        """With `load`, which loads a space's model, the worker serves other spaces too, as they come."""
         self._url = url
-        self._spaces = [one.space for one in served]
-        self._encoders = {one.space.id: one.encoder for one in served}
+        self._bell = Bell()
+        self._roster = Roster(served, load=load, wake=self._spaces_changed)
+        self._spaces, self._encoders = self._roster.spaces, self._roster.encoders
+        self._spaces_due = False
+        self._heartbeat: Heartbeat | None = None
         self._settings = settings
         self._claim_size = settings.batch_size or max(_claim_size(one.encoder) for one in served)
         self._drain = drain
         self._stopping = False
-        self._bell = Bell()
         self._in_work: set[Task] = set()  # claimed, not yet written
         self._held_back: list[Task] = []  # suspects among them, not yet submitted
         self._unwritten: list[Outcome] = []
@@ -84,7 +96,9 @@ class Worker:
         names = ", ".join(space.name for space in self._spaces)
         device = "; ".join(sorted({encoder.description for encoder in self._encoders.values()}))
         log.info("serving %s on %s, claims of up to %d", names, device, self._claim_size)
-        heartbeat = Heartbeat(self._url, self._spaces, device=device, progress=self._progress, timings=self._timings)
+        self._heartbeat = heartbeat = Heartbeat(
+            self._url, self._spaces, device=device, progress=self._progress, timings=self._timings
+        )
         pipeline = Pipeline(
             self._encoders,
             limits=limits_of(self._settings),
@@ -118,9 +132,11 @@ class Worker:
     def _session(self, pipeline: Pipeline) -> None:
         """Work over one connection, until stopped, drained, or the connection is lost."""
         with closing(db.connect(self._url, autocommit=True, application="lookalike worker")) as conn, db.translated():
+            self._look_around(conn)
             self._check(conn)
             conn.execute("LISTEN lookalike_jobs")
             conn.execute("LISTEN lookalike_queries")
+            conn.execute("LISTEN lookalike_spaces")
             self._jobs_due = self._queries_due = True
             try:
                 while not self._stopping:
@@ -140,6 +156,8 @@ class Worker:
 
     def _turn(self, conn: db.Connection, pipeline: Pipeline) -> None:
         """Do all that can be done without waiting; query images come first."""
+        if self._spaces_due:
+            self._look_around(conn)
         self._claim_queries(conn, pipeline)
         self._write(conn, pipeline)
         self._claim_queries(conn, pipeline)
@@ -149,6 +167,21 @@ class Worker:
         self._housekeeping.step(conn, idle=not busy and not self._jobs_due)
         self._progress.state = "busy" if busy else "housekeeping" if self._housekeeping.busy else "idle"
         self._summary.tick(busy=busy)
+
+    def _spaces_changed(self) -> None:
+        self._spaces_due = True
+        self._bell.ring()
+
+    def _look_around(self, conn: db.Connection) -> None:
+        """See which spaces have come, been switched or gone."""
+        self._spaces_due = False
+        if self._roster.look(conn):
+            log.info("serving %s", ", ".join(f"{one.name}{' (active)' if one.active else ''}" for one in self._spaces))
+            self._housekeeping.serve(self._spaces)
+            if self._heartbeat:
+                self._heartbeat.serve(self._spaces)
+            self._jobs_due = self._queries_due = True
+        self._progress.last_error = self._roster.error or self._progress.last_error
 
     def _check(self, conn: db.Connection) -> None:
         """See that the database is still the one we know: it may be another after a connection was lost."""
@@ -166,18 +199,27 @@ class Worker:
             self._bell.wait(self._look_at - time.monotonic(), descriptor=conn.fileno())
             self._read_notifications(conn)
         if (now := time.monotonic()) >= self._look_at:
-            self._jobs_due = self._queries_due = True
+            self._jobs_due = self._queries_due = self._spaces_due = True
             self._look_at = now + self._look_seconds
 
     def _read_notifications(self, conn: db.Connection) -> None:
         for notification in conn.notifies(timeout=0):
             if notification.channel == "lookalike_queries":
                 self._queries_due = True
+            elif notification.channel == "lookalike_spaces":
+                self._spaces_due = True
             else:
                 self._jobs_due = True
 
     def _drained(self, conn: db.Connection) -> bool:
-        if self._in_work or self._jobs_due or not self._housekeeping.done or jobs.any_left(conn, self._spaces):
+        if (
+            self._in_work
+            or self._jobs_due
+            or self._spaces_due
+            or self._roster.busy
+            or not self._housekeeping.done
+            or jobs.any_left(conn, self._spaces)
+        ):
             return False
         if self._housekeeping.error:
             raise self._housekeeping.error
@@ -200,18 +242,22 @@ class Worker:
 
     def _claim_jobs(self, conn: db.Connection, pipeline: Pipeline) -> None:
         self._submit_suspects(pipeline)
-        while self._jobs_due and self._may_claim_jobs():
-            self._jobs_due = False
-            for space in self._spaces:
-                if self._may_claim_jobs():
-                    self._jobs_due |= self._claim_of(conn, pipeline, space)
+        found = self._jobs_due
+        while found:
+            found = self._jobs_due = False
+            for space in self._spaces:  # the active one comes first, and others get what it leaves
+                if self._may_claim_jobs(space):
+                    found |= self._claim_of(conn, pipeline, space)
                 else:
                     self._jobs_due = True
             self._claim_queries(conn, pipeline)
 
-    def _may_claim_jobs(self) -> bool:
-        """Tell whether there is room for a batch, and no suspect, which must be alone."""
+    def _may_claim_jobs(self, space: Space | None = None) -> bool:
+        """Tell whether there is room for a batch (of the active space: beside whatever is in work for others), and no
+        suspect, which must be alone."""
         in_work = self._jobs_in_work()
+        if space and space.active and not any(job.suspect for _, job in in_work):
+            in_work = [one for one in in_work if one[0].space.id == space.id]
         room = (_CLAIMS_IN_WORK - 1) * self._claim_size
         return len(in_work) <= room and not any(job.suspect for _, job in in_work)
 
@@ -267,6 +313,19 @@ class Worker:
         """Write what came out of the pipeline; what could not be written stays for the next connection."""
         taken = pipeline.take_outcomes()
         self._unwritten += taken
+        try:
+            self._write_out(conn, taken)
+        except NotFoundError:
+            self._look_around(conn)
+            dropped = [one for one in self._unwritten if self._roster.dropped(one.task.space)]
+            if not dropped:
+                raise
+            log.info("%d outcomes are of a space that was dropped meanwhile", len(dropped))
+            self._in_work.difference_update(one.task for one in dropped)
+            self._unwritten = [one for one in self._unwritten if one not in dropped]
+            self._write_out(conn, taken)
+
+    def _write_out(self, conn: db.Connection, taken: list[Outcome]) -> None:
         if taken:
             self._outcome_at = time.monotonic()
         if not self._unwritten:
@@ -326,7 +385,7 @@ class Worker:
         """Release what was claimed and is not done, so that other workers can have it at once: no attempt of theirs."""
         claims: defaultdict[tuple[int, UUID], list[int]] = defaultdict(list)
         for task, job in self._jobs_in_work():
-            if task.lease:
+            if task.lease and not self._roster.dropped(task.space):
                 claims[task.space.id, task.lease].append(job.image_id)
         by_id = {space.id: space for space in self._spaces}
         for (space_id, lease), image_ids in claims.items():

@@ -25,6 +25,7 @@ from app.cli import (
     psql,
     search,
     serve,
+    space,
     status,
     up,
 )
@@ -116,7 +117,7 @@ app.add_typer(key.app, name="key", rich_help_panel=_RUN)
 _add(status.status, _LOOK, status.EPILOG)
 _add(doctor.doctor, _LOOK)
 _add(configuration.settings, _LOOK, configuration.EPILOG)
-app.add_typer(status.space_app, name="space", rich_help_panel=_LOOK)
+app.add_typer(space.app, name="space", rich_help_panel=_LOOK)
 app.add_typer(bench.app, name="bench", rich_help_panel=_LOOK)
 # psql has a -h of its own.
 _add(psql.psql, _LOOK, psql.EPILOG, context_settings={**_PASSED_ON, "help_option_names": ["--help"]})

@@ -1,4 +1,4 @@
-"""`lookalike status`, `failures`, `retry` and `space ls`. Imports `jobs`, `spaces`, `status` and `cli`."""
+"""`lookalike status`, `failures` and `retry`. Imports `jobs`, `spaces`, `status` and `cli`."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.text import Command, Group, Json, examples
+from app.cli.text import Json, examples
 from app.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -237,42 +237,3 @@ def retry(
     if ids and not queued:
         raise NotFoundError(f"no failure of {', '.join(map(str, ids))}; lookalike failures lists those there are")
     output.out(f"{output.count(queued, 'job')} queued again")
-
-
-space_app = typer.Typer(
-    cls=Group, no_args_is_help=True, help="Embedding spaces: a model, its preprocessing and its index."
-)
-
-
-@space_app.callback()
-def _space() -> None:
-    pass
-
-
-@space_app.command("ls", cls=Command)
-def space_ls(json: Json = False) -> None:
-    """List the embedding spaces."""
-    from app import spaces
-
-    with session.connection() as conn:
-        found = spaces.ls(conn)
-    if json:
-        output.as_json(found)
-    elif not found:
-        output.say("no embedding space yet: the first worker makes one (lookalike worker)")
-    else:
-        output.table(
-            ["space", "", "model", ">dimensions", "index", "created", "table"],
-            [
-                (
-                    one.name,
-                    "active" if one.active else "",
-                    one.model,
-                    one.dimensions,
-                    one.index_options.get("kind"),
-                    f"{one.created_at.astimezone():%Y-%m-%d %H:%M}",
-                    f"lookalike.{one.table_name}",
-                )
-                for one in found
-            ],
-        )

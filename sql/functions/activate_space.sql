@@ -11,6 +11,8 @@ DECLARE
     before lookalike.embedding_spaces;
     lack record;
 BEGIN
+    -- Two switches at once come one after the other; and who may not write here is told so first.
+    PERFORM FROM lookalike.embedding_spaces s WHERE s.id = chosen.id FOR UPDATE;
     SELECT * INTO before FROM lookalike.embedding_spaces s WHERE s.active;
     IF before.id = chosen.id THEN
         RETURN;

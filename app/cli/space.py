@@ -1,0 +1,265 @@
+"""`lookalike space`: embedding spaces side by side. Imports `spaces`, `comparison` and `cli`."""
+
+import json as jsons
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli import output, session
+from app.cli.serve import check_worker_extra
+from app.cli.text import Command, Group, Json, examples
+from app.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError
+
+if TYPE_CHECKING:
+    from app.db import Connection
+    from app.records import Space
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Embedding spaces: a model, its preprocessing and its index. Another model is another space beside the first.",
+    epilog=examples(
+        "lookalike space create lite2 --model tf_efficientnet_lite2",
+        "lookalike space backfill lite2                 watch the workers fill it",
+        "lookalike space compare lite2 --label category",
+        "lookalike space activate lite2                 searches use it from now on",
+        "lookalike space rollback                       and the one before again",
+        "lookalike space drop tf_efficientnet_lite0",
+    ),
+)
+Name = Annotated[str, typer.Argument(help="The space; lookalike space ls lists them.")]
+_LOOK_SECONDS = 1.0
+
+
+@app.command("ls", cls=Command)
+def ls(json: Json = False) -> None:
+    """List the embedding spaces."""
+    from app import spaces
+
+    with session.connection() as conn:
+        found = spaces.ls(conn)
+    if json:
+        output.as_json(found)
+    elif not found:
+        output.say("no embedding space yet: the first worker makes one (lookalike worker)")
+    else:
+        output.table(
+            ["space", "", "model", ">dimensions", "index", "created", "table"],
+            [
+                (
+                    one.name,
+                    "active" if one.active else "",
+                    one.model,
+                    one.dimensions,
+                    one.index_options.get("kind"),
+                    f"{one.created_at.astimezone():%Y-%m-%d %H:%M}",
+                    f"lookalike.{one.table_name}",
+                )
+                for one in found
+            ],
+        )
+
+
+@app.command("show", cls=Command)
+def show(name: Name, json: Json = False) -> None:
+    """Show one space: what it is, how far it is, and what searches would lose by it."""
+    from app import spaces
+
+    with session.connection() as conn:
+        space = spaces.get(conn, name)
+        counts = spaces.counts(conn, space)
+        lack = None if space.active else spaces.lack(conn, name)
+    if json:
+        output.as_json({"space": space, "counts": counts, "lack": lack})
+        return
+    rows = [
+        ("state", "active" if space.active else "not active"),
+        ("model", space.model),
+        ("weights", space.weights or "a weight package, else timm's own"),
+        ("preprocessing", jsons.dumps(space.preprocessing)),
+        ("fingerprint", space.fingerprint),
+        ("dimensions", space.dimensions),
+        ("index", jsons.dumps(space.index_options)),
+        ("table", f"lookalike.{space.table_name}"),
+        ("embedded", f"{counts.embedded:,} of {counts.images:,}"),
+        ("queued", f"{counts.queued:,}"),
+        ("failed", f"{counts.failed:,}"),
+        ("workers", counts.live_workers),
+    ]
+    if lack:
+        rows.append(("would be missing", f"{lack.missing:,} ({lack.queued:,} queued, {lack.failed:,} failed)"))
+        rows.append(("index missing", "yes" if lack.index_missing else "no"))
+    output.table(["", ""], rows)
+
+
+@app.command("create", cls=Command)
+def create(
+    name: Annotated[str, typer.Argument(help="Name of the new space: lower-case letters, digits, _ and -.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="timm model.")],
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Local weight file, where workers find it too.")
+    ] = None,
+    preprocessing: Annotated[
+        str, typer.Option(metavar="JSON", help="Values of timm's data config to change: '{\"crop_pct\": 1.0}'.")
+    ] = "{}",
+    m: Annotated[int, typer.Option("--m", min=2, max=100, help="Of its HNSW index.")] = 16,
+    ef_construction: Annotated[int, typer.Option(min=4, max=1000, help="Of its HNSW index; 2 m or more.")] = 64,
+) -> None:
+    """Create a space beside those there are, and queue all images for it. Run it where a worker could run."""
+    from app import spaces
+
+    if ef_construction < 2 * m:
+        raise InvalidInputError(f"--ef-construction {ef_construction} is less than twice --m {m}")
+    with session.connection() as conn:
+        if any(space.name == name for space in spaces.ls(conn)):
+            raise ConflictError(f"an embedding space {name} is already there")
+        found = _describe(model, weights, preprocessing)
+        space = spaces.create(
+            conn,
+            name=name,
+            model=model,
+            weights=None if weights is None else str(Path(weights).absolute()),
+            dimensions=int(found["dimensions"]),
+            preprocessing=found["preprocessing"],
+            fingerprint=str(found["fingerprint"]),
+            index_options={"m": m, "ef_construction": ef_construction},
+        )
+        queued = spaces.counts(conn, space).queued
+    output.out(f"{name}: {model}, {space.dimensions} dimensions, weights from {found['source']}")
+    output.say(f"{output.count(queued, 'image')} queued; lookalike space backfill {name} shows how far it is")
+
+
+def _describe(model: str, weights: str | None, preprocessing: str) -> dict[str, Any]:
+    """Ask a process with torch what this model is."""
+    check_worker_extra()
+    try:
+        changes = jsons.loads(preprocessing)
+    except ValueError as error:
+        raise InvalidInputError(f"--preprocessing {preprocessing} is no JSON: {error}") from error
+    if not isinstance(changes, dict):
+        raise InvalidInputError(f"--preprocessing {preprocessing} is no JSON object")
+    command = [sys.executable, "-m", "workers.describe", f"--preprocessing={preprocessing}"]
+    command += [f"--weights={weights}"] if weights else []
+    done = subprocess.run([*command, "--", model], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigurationError(done.stderr.strip().rpartition("\n")[2] or f"the model {model} cannot be loaded")
+    found: dict[str, Any] = jsons.loads(done.stdout)
+    return found
+
+
+@app.command("backfill", cls=Command)
+def backfill(
+    name: Name,
+    wait: Annotated[bool, typer.Option(help="Show progress until the queue is empty.")] = True,
+) -> None:
+    """Queue what a space lacks, and show how the workers fill it; ended and begun again at any time."""
+    from app import spaces
+
+    with session.connection() as conn:
+        space = spaces.get(conn, name)
+        queued = spaces.backfill(conn, space)
+        output.say(f"{output.count(queued, 'image')} queued that the space lacked")
+        if wait:
+            _wait_for(conn, space)
+        counts = spaces.counts(conn, space)
+    output.out(f"{counts.embedded:,} of {counts.images:,} embedded, {counts.queued:,} queued, {counts.failed:,} failed")
+
+
+def _wait_for(conn: "Connection", space: "Space") -> None:
+    from app import spaces
+
+    first = spaces.counts(conn, space)
+    with output.progress(f"filling {space.name}", first.images) as advance_to:
+        while True:
+            now = spaces.counts(conn, space)
+            if not now.queued:
+                return
+            note = "no worker serves it: lookalike worker" if not now.live_workers else f"{now.failed} failed"
+            advance_to(now.embedded + now.failed, note)
+            time.sleep(_LOOK_SECONDS)
+
+
+@app.command("compare", cls=Command)
+def compare(
+    name: Name,
+    other: Annotated[str | None, typer.Option("--with", metavar="NAME", help="The space to compare with.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Neighbours of each image.")] = 10,
+    sample: Annotated[int, typer.Option(min=1, max=100_000, help="How many stored images to search by.")] = 100,
+    label: Annotated[
+        str | None, typer.Option(metavar="ATTRIBUTE", help="Neighbours of the same value count as right.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Search by the same images in two spaces (the active one and this): what they have in common, which is better."""
+    from app import comparison, spaces
+
+    with session.connection() as conn:
+        first = other or spaces.active(conn).name
+        found = comparison.compare(conn, first, name, k=k, sample=sample, label=label)
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ["space", ">mean distance", f">precision@{k}" + (f" of {label}" if label else "")],
+        [
+            (one.space, f"{one.distance:.3f}", None if one.precision is None else f"{one.precision:.3f}")
+            for one in (found.first, found.second)
+        ],
+    )
+    output.out(f"{found.overlap:.3f} of the {k} neighbours in common, over {output.count(found.images, 'image')}")
+
+
+@app.command("activate", cls=Command)
+def activate(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Although it lacks images or an index.")] = False,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="For the workers to catch up, and for long transactions.")
+    ] = 30,
+) -> None:
+    """Make a space the one that is searched, in one transaction; refused where images would be missing."""
+    from app import spaces
+
+    with session.connection() as conn:
+        before = spaces.active(conn).name
+        end = time.monotonic() + wait
+        # While images come in, one more or less is always on its way: a moment without any is looked for.
+        while not force and before != name and spaces.lack(conn, name).missing and time.monotonic() < end:
+            time.sleep(0.2)
+        spaces.activate(conn, name, force=force, patience=max(end - time.monotonic(), 1))
+    output.out(f"{name} is the active space" if before == name else f"{before} → {name}")
+
+
+@app.command("rollback", cls=Command)
+def rollback() -> None:
+    """Make the space active again that was it before the last switch."""
+    from app import spaces
+
+    with session.connection() as conn:
+        before = spaces.active(conn).name
+        output.out(f"{before} → {spaces.rollback(conn)}")
+
+
+@app.command("drop", cls=Command)
+def drop(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Drop a space that is not active, with its embeddings and index."""
+    from app import spaces
+
+    with session.connection() as conn:
+        space = spaces.get(conn, name)
+        held = spaces.counts(conn, space).embedded
+        if held and not space.active and not yes and not _agreed(f"drop {held:,} embeddings of {name}?"):
+            raise NotFoundError(f"{name} stays; --yes drops it without asking")
+        spaces.drop(conn, name)
+    output.out(f"dropped {name} with {output.count(held, 'embedding')}")
+
+
+def _agreed(question: str) -> bool:
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
