@@ -22,7 +22,7 @@ BEGIN
     SELECT s.name INTO twin FROM lookalike.embedding_spaces s WHERE s.fingerprint = create_space.fingerprint;
     IF FOUND THEN
         RAISE EXCEPTION 'space % has the same model, preprocessing and weights already', quote_literal(twin)
-            USING ERRCODE = '23505', HINT = 'For another index: lookalike index rebuild, with --m and --ef-construction.';
+            USING ERRCODE = '23505', HINT = 'Two of the same would hold the same embeddings.';
     END IF;
     INSERT INTO lookalike.embedding_spaces
         (name, model, weights, dimensions, preprocessing, fingerprint, index_options, table_name)
