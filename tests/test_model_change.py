@@ -34,7 +34,7 @@ def cli(url: str, *words: str, code: int = 0) -> str:
 
 
 def test_lite0_to_lite2_and_back(url):
-    picture = str(running.ROOT / "app/demo/gallery/beverages-01.jpg")
+    picture = str(running.ROOT / "app/demo/gallery/mammals-01.jpg")
     with running.live_worker(url), db.connect(url, autocommit=True) as conn:
         assert "already" in cli(url, "space", "create", OLD, "--model", OLD, code=1)
         assert "no JSON" in cli(url, "space", "create", "x", "--model", OLD, "--preprocessing", "{", code=1)
