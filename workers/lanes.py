@@ -14,7 +14,8 @@ class Lanes:
     """Threads for the parts of a batch on a CPU.
 
     torch's own way, all cores on one operation after the other, waits for the slowest core at each of them, spinning
-    meanwhile: beside decoding threads it fell to a fifth of its rate. A lane waits for no other but at the batch's end.
+    meanwhile: on a machine with other load its median rate fell to a tenth of the lanes'. A lane waits for no other but
+    at the batch's end.
     """
 
     def __init__(self, count: int) -> None:

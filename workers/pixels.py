@@ -11,8 +11,8 @@ from workers.encoder import Encoder
 Pixels = NDArray[np.uint8]
 
 # Where more of a picture than this is flat, the network tells its areas by their last level, and a decoder that rounds
-# at another place shows: cosine 0.995 for the worst of 40 drawings with noise added, 0.9996 for photographs. Drawings
-# were flat in 0.57 to 0.90 of their pixels, nine photographs of ten in less than 0.42.
+# at another place shows: cosine 0.995 for the worst of 64 noisy 12-megapixel drawings, 0.9997 of six photographs. The
+# seven drawings looked at were flat in 0.57 to 0.90 of their pixels, nine photographs of ten in less than 0.42.
 _FLAT_SHARE = 0.5
 
 
