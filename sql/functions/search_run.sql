@@ -41,13 +41,8 @@ BEGIN
         AND (max_distance IS NULL OR max_distance BETWEEN 0 AND 'infinity')
         AND (ef_search IS NULL OR ef_search BETWEEN 1 AND 1000)
         AND strategy IN ('auto', 'exact', 'index')) IS NOT TRUE THEN
-        IF query IS NULL THEN
-            RAISE EXCEPTION 'the query embedding is NULL' USING ERRCODE = '22004';
-        ELSIF vector_dims(query) <> dimensions THEN
-            RAISE EXCEPTION 'the query has % dimensions, but embedding space % has %',
-                vector_dims(query), space_name, dimensions
-                USING ERRCODE = '22023', HINT = 'Embed the query with the model of the active space.';
-        ELSIF k IS NULL OR k NOT BETWEEN 1 AND 10000 THEN
+        PERFORM lookalike.query_unit(query);
+        IF k IS NULL OR k NOT BETWEEN 1 AND 10000 THEN
             RAISE EXCEPTION 'k is %, but must be 1 to 10000', coalesce(k::text, 'NULL') USING ERRCODE = '22023';
         ELSIF max_distance < 0 OR max_distance = 'NaN' THEN
             RAISE EXCEPTION 'max_distance is %, but must be 0 or more', max_distance USING ERRCODE = '22023';
@@ -62,10 +57,7 @@ BEGIN
         END IF;
     END IF;
     IF abs(l2_norm(query) - 1) > 1e-3 THEN
-        IF l2_norm(query) = 0 THEN
-            RAISE EXCEPTION 'the query embedding is a zero vector, which has no direction' USING ERRCODE = '22023';
-        END IF;
-        query := l2_normalize(query);
+        query := lookalike.query_unit(query);
     END IF;
     IF filter <> '{}' THEN
         condition := lookalike.filter_condition(filter);
@@ -79,13 +71,13 @@ BEGIN
         reason := 'recall 1';
     END IF;
     IF chosen = 'auto' AND condition IS NOT NULL THEN
-        SELECT c.passing, CASE WHEN c.scanned THEN c.cost * 0.006 ELSE 0.2 + c.passing * 0.003 END, c.scanned
+        SELECT c.passing, CASE WHEN c.scanned THEN c.cost * 0.006 ELSE 0.2 + c.passing * 0.0022 END, c.scanned
         INTO estimated_rows, filter_ms, no_index
         FROM lookalike.search_filter_cost(condition) c;
         -- An index scan visits ef rows at least, at some 0.02 ms each: where the exact way takes no longer, no probe of
         -- the query's neighbourhood could show a faster one. A wrong estimate is found out by the bound on the rows.
-        IF filter_ms + estimated_rows * 0.0015 < ef * 0.025 THEN
-            most_rows := greatest(ef * 0.025 / 0.0045, 1000);
+        IF filter_ms + estimated_rows * 0.0013 < ef * 0.025 THEN
+            most_rows := greatest(ef * 0.025 / 0.0035, 1000);
             passing := lookalike.search_passing(condition, exclude, most_rows + 1);
             IF cardinality(passing) <= most_rows THEN
                 chosen := 'exact';

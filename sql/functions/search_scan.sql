@@ -5,8 +5,8 @@
 --   ids       NULL where the scan was given up, or ended before k rows passed: the exact way must answer
 --   report    what was seen, for the plan
 -- The scan returns rows roughly nearest first (relaxed order), so the first k that pass are not yet the nearest k. It
--- goes on: by a fifth of the way it took, and by 1/sqrt(k) of it, since the depth of a k-th row is known no better than
--- that. Where fewer than a third of the k lay in the first half of the way, the filter is anti-correlated with the query's
+-- goes on: by a fifth of the way it took, by 1/sqrt(k) of it, since the depth of a k-th row is known no better than that,
+-- and by a hundred rows, since a short way says little of how well its graph is connected. Where fewer than a third of the k lay in the first half of the way, the filter is anti-correlated with the query's
 -- neighbourhood and the scan is walking towards rows that its graph hardly connects: then it goes on to three times the
 -- way. docs/decisions.md has the replays of recorded scans that these numbers come from.
 CREATE OR REPLACE FUNCTION lookalike.search_scan(
@@ -63,7 +63,8 @@ BEGIN
         CONTINUE WHEN scanned < next_look;
 
         IF found >= k THEN
-            reach := depths[k] * CASE WHEN depths[greatest(k / 3, 1)] <= depths[k] / 2 THEN 1.2 + 1 / sqrt(k) ELSE 3 END;
+            reach := CASE WHEN depths[greatest(k / 3, 1)] <= depths[k] / 2
+                THEN depths[k] * (1.2 + 1 / sqrt(k)) + 100 ELSE depths[k] * 3 END;
             reach := greatest(reach, 60 + step);  -- what ef_search promises
             IF scanned >= reach THEN
                 verdict := 'enough rows passed';
@@ -78,14 +79,16 @@ BEGIN
         END IF;
         IF bounded THEN
             row_ms := extract(epoch FROM clock_timestamp() - began) * 1000 / scanned;
-            -- Not before what is left to scan costs more than the sample itself, or could cost more than the exact way.
-            IF exact_ms IS NULL
-               AND (reach - scanned) * row_ms > (CASE WHEN no_index THEN greatest(index_ms * 0.3, 1) ELSE 1 END)
-            THEN
-                SELECT * INTO total, seen, passed, filter_row_ms FROM lookalike.search_sample(condition);
-                passing := total * (passed + 0.5) / (seen + 1);
-                exact_ms := 0.5 + passing * row_ms / 10 + CASE WHEN no_index THEN total * filter_row_ms
-                    ELSE least(total * filter_row_ms, greatest(index_ms, passing * filter_row_ms)) END;
+            -- Not before what is left to scan is worth the sample, or could cost more than the exact way.
+            IF exact_ms IS NULL AND (reach - scanned) * row_ms > greatest(index_ms * 0.3, 1) THEN
+                IF NOT no_index AND (reach - scanned) * row_ms > 6 * index_ms THEN
+                    exact_ms := index_ms * 1.6;  -- too clear for the planner's estimate to be that wrong
+                ELSE
+                    SELECT * INTO total, seen, passed, filter_row_ms FROM lookalike.search_sample(condition);
+                    passing := total * (passed + 0.5) / (seen + 1);
+                    exact_ms := 0.5 + passing * row_ms / 10 + CASE WHEN no_index THEN total * filter_row_ms
+                        ELSE least(total * filter_row_ms, greatest(index_ms, passing * filter_row_ms)) END;
+                END IF;
             END IF;
             -- Sixty rows are a small sample of the neighbourhood: only a clear case is decided on them. And a promise
             -- of being there soon is not believed for ever: where exactly k rows pass, it is made at every look.
