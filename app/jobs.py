@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
-from psycopg.rows import class_row, scalar_row, tuple_row
+from psycopg.rows import class_row, scalar_row
 
 from app import sql
 from app.db import Connection, translated
@@ -121,17 +121,6 @@ def renew(conn: Connection, space: Space, *, held: Sequence[tuple[UUID, int]], l
     }
     with translated():
         conn.execute(sql.query("renew_jobs"), values)
-
-
-def enqueue_missing_after(conn: Connection, space: Space, image_id: int, *, most: int) -> tuple[int, int | None]:
-    """Queue images that `space` lacks altogether, among the `most` that follow this id.
-
-    Returns how many, and the id to go on after, None at the end.
-    """
-    values = {"space_id": space.id, "after_id": image_id, "most": most}
-    with translated(), conn.cursor(row_factory=tuple_row) as cursor:
-        queued, last = cursor.execute(sql.query("enqueue_missing_after"), values).fetchone() or (0, None)
-    return queued, last
 
 
 def any_left(conn: Connection, spaces: Sequence[Space]) -> bool:

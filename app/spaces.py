@@ -16,7 +16,9 @@ from app.records import Held, Json, Space, SpaceCounts, SpaceLack
 # A lock that must keep out searches or writers is waited for no longer than this at a time, since they queue behind it.
 _LOCK_TIMEOUT = "150ms"
 _LOCK_PAUSE = 0.35
-_BACKFILL_BATCH = 20_000
+# Some 0.4 s on two busy cores, most of it for the foreign keys of the jobs: a transaction of over a second would hold
+# back vacuum, and a space is backfilled while others write.
+_BACKFILL_BATCH = 5_000
 
 
 def _read(conn: Connection, *, name: str | None = None, active_only: bool = False) -> list[Space]:
@@ -158,13 +160,6 @@ def drop(conn: Connection, name: str, *, patience: float = 30) -> None:
             while cursor.execute(sql.query("forget_jobs"), values).fetchone() == _BACKFILL_BATCH:
                 pass
     _promptly(conn, "drop_space", {"name": name}, patience=patience)
-
-
-def enqueue_missing(conn: Connection, space: Space, *, most: int = 100_000) -> int:
-    """Queue up to `most` images that this space lacks altogether; return how many."""
-    with translated():
-        row = conn.execute(sql.query("enqueue_missing"), {"space_id": space.id, "most": most}).fetchone()
-    return int(str(row[0])) if row else 0
 
 
 def _promptly(conn: Connection, query: str, values: Mapping[str, object], *, patience: float) -> object:

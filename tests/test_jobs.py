@@ -233,9 +233,9 @@ def test_queueing_what_is_missing_waits_for_nobody(auto, other, space):
     auto.execute("DELETE FROM lookalike.jobs")
     other.execute("UPDATE lookalike.images SET uri = '/elsewhere' WHERE id = %s", (first,))
     auto.execute("SET lock_timeout = '500ms'")
-    assert spaces.enqueue_missing(auto, space) == 1
+    assert spaces.backfill(auto, space) == 1
     other.rollback()
-    assert spaces.enqueue_missing(auto, space) == 1
+    assert spaces.backfill(auto, space) == 1
     assert queued(auto) == {first, second}
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from psycopg.rows import scalar_row
 
-from app import db, indexes, jobs, queries, sql
+from app import db, indexes, queries, spaces, sql
 from app.errors import DatabaseUnavailableError, LookalikeError
 from app.records import Space
 
@@ -16,8 +16,6 @@ log = logging.getLogger(__name__)
 
 _TIDY_SECONDS = 300.0
 _RETRY_SECONDS = 2.0
-# So many images at a time are looked at for missing embeddings, in a transaction of some 50 ms.
-_MISSING_IMAGES = 20_000
 _ANSWER_SECONDS = 3600.0  # how long answers to query images are kept
 
 
@@ -109,11 +107,7 @@ def _tidy(conn: db.Connection, served: Sequence[Space]) -> None:
     with db.translated():
         conn.execute(sql.query("fold_latencies"))
     for space in served:
-        missing = 0
-        after: int | None = 0
-        while after is not None:
-            queued, after = jobs.enqueue_missing_after(conn, space, after, most=_MISSING_IMAGES)
-            missing += queued
+        missing = spaces.backfill(conn, space)
         if missing:
             log.info("queued %d images that space %s lacked", missing, space.name)
 

@@ -34,7 +34,6 @@ NEW = (
     "functions/add_latencies.sql",
     "functions/fold_latencies.sql",
     "functions/count_about.sql",
-    "functions/enqueue_missing_after.sql",
     "views/latency_status.sql",
     "views/freshness.sql",
     "views/failure_reasons.sql",

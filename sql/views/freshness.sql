@@ -17,5 +17,7 @@ SELECT s.id AS space_id, s.name AS space, s.active, p.period,
        max(l.p99) FILTER (WHERE l.measure = 'query') AS query_p99
 FROM lookalike.embedding_spaces s
 CROSS JOIN (VALUES (interval '1 minute'), (interval '5 minutes'), (interval '1 hour')) AS p (period)
-LEFT JOIN lookalike.latency_status l ON l.space_id = s.id AND l.period = p.period
+-- The stages of workers are not looked at here, nor are their quantiles computed.
+LEFT JOIN lookalike.latency_status l
+    ON l.space_id = s.id AND l.period = p.period AND l.measure IN ('searchable', 'reused', 'failed', 'query')
 GROUP BY s.id, s.name, s.active, p.period;
