@@ -1,0 +1,134 @@
+"""Who gets the device while query images and jobs both wait: the shares of either, and that neither starves."""
+
+import io
+import itertools
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import db
+from app.config import Settings
+from app.limits import limits_of
+from app.queries import QueryImage
+from app.records import Job
+from tests import test_vacuum, test_worker
+from tests.test_worker import PICTURES, add, drained, one, until
+from workers.encoder import Encoder
+from workers.pipeline import Outcome, Pipeline, Task
+from workers.timings import Count, Timings
+
+auto, start = test_worker.auto, test_worker.start
+small, served = test_vacuum.small, test_vacuum.served
+
+
+class Gated(Encoder):
+    """The real encoder, which waits at a gate."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.__dict__.update(encoder.__dict__)
+        self.gate = threading.Event()
+        self.reached = threading.Event()
+
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        self.reached.set()
+        assert self.gate.wait(30)
+        return super().encode(batch)
+
+
+def picture(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (number % 256, number // 256 % 256, number // 65536)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("shares", "order"),
+    [
+        ((1, 1), "qjqjqjqjqjqj"),
+        ((4, 1), "qqqqjqqjjjjj"),
+        ((2, 3), "qqjjjqqjjjqq"),
+        ((1, 4), "qjjjjqjjqqqq"),
+        ((9, 1), "qqqqqqjjjjjj"),
+    ],
+)
+def test_batches_take_turns_by_their_shares(served, small, shares: tuple[int, int], order: str):
+    encoder, timings, decoded = Gated(small), Timings(), []
+    pipeline = Pipeline(
+        {served.space.id: encoder},
+        limits=limits_of(Settings()),
+        batch_size=1,
+        threads=2,
+        timings=timings,
+        wake=lambda: None,
+        shares=shares,
+    )
+    try:
+        lease, now = uuid4(), datetime.now(UTC)
+        jobs = [Task(served.space, Job(n, PICTURES[n], 1, now, False), lease) for n in range(7)]
+        asked = [Task(served.space, QueryImage(bytes([n]), Path(PICTURES[n]).read_bytes())) for n in range(6)]
+        pipeline.submit(jobs[:1])
+        assert encoder.reached.wait(20)  # the device is taken
+        pipeline.submit(jobs[1:] + asked)
+        until(lambda: decoded.extend(timings.take_counts()) or counted(decoded, "decode") == 13)
+        time.sleep(0.1)  # from decoded to ready
+        encoder.gate.set()
+        done: list[Outcome] = []
+        until(lambda: done.extend(pipeline.take_outcomes()) or len(done) == 13)
+    finally:
+        encoder.gate.set()
+        pipeline.stop()
+    assert "".join("q" if one.task.is_query else "j" for one in done[1:]) == order
+
+
+def test_two_sessions_that_never_stop_asking_starve_no_backlog(auto, database_url, start, served):
+    numbers = itertools.count()
+    stop = threading.Event()
+    fewest: list[int] = []
+
+    def flood() -> None:
+        with db.connect(database_url, autocommit=True) as own:
+            while not stop.is_set():
+                images = [picture(next(numbers)) for _ in range(100)]
+                own.execute(
+                    "SELECT lookalike.ask_embedding(%s, image) FROM unnest(%s::bytea[]) AS image",
+                    (served.space.id, images),
+                )
+                while (left := unanswered(own)) > 100 and not stop.is_set():
+                    time.sleep(0.005)
+                fewest.append(left)
+
+    threads = [threading.Thread(target=flood) for _ in range(2)]
+    start(batch_size=4, query_share=3, job_share=2)
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: fewest, 60)
+        before = answered(auto)
+        ids = add(auto, *PICTURES[:60])
+        until(lambda: drained(auto), 60)
+        assert unanswered(auto) > 0  # the flood still was one
+        assert answered(auto) > before
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert min(fewest) > 0
+    assert one(auto, "SELECT count(*) FROM lookalike.gallery") == len(ids)
+
+
+def counted(counts: list[Count], measure: str) -> int:
+    return sum(one.count for one in counts if one.measure == measure)
+
+
+def unanswered(conn) -> int:
+    return one(conn, "SELECT count(*) FROM lookalike.query_images WHERE answered_at IS NULL")
+
+
+def answered(conn) -> int:
+    return one(conn, "SELECT count(*) FROM lookalike.query_images WHERE answered_at IS NOT NULL")
