@@ -172,7 +172,7 @@ def test_a_failed_image_is_tried_again_when_its_bytes_are_told_to_be_others(auto
 
 def test_what_one_space_learns_breaks_no_lease_of_another(auto, space):
     other = spaces.create(
-        auto, name="other", model="m", weights=None, dimensions=space.dimensions, preprocessing={}, fingerprint="f"
+        auto, name="other", model="m", weights=None, dimensions=space.dimensions, preprocessing={}, fingerprint="g"
     )
     (image,) = add(auto, 1)
     first, second = claim(auto, space)[0], claim(auto, other)[0]
