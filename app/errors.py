@@ -33,6 +33,10 @@ class ConflictError(LookalikeError):
     """The change collides with what is stored: a duplicate uri, a name already taken."""
 
 
+class BuildRunningError(ConflictError):
+    """Another session is building the index of this embedding space."""
+
+
 class AuthenticationError(LookalikeError):
     """No API key was sent, or one that is unknown, expired or revoked."""
 

@@ -1,104 +1,383 @@
-"""ANN indexes of embedding spaces, built CONCURRENTLY. Imports `db`, `records` and `sql`."""
+"""ANN indexes of embedding spaces: built, rebuilt, cancelled and cleared up, while searches and writes go on. Imports
+`db`, `errors`, `index_needs`, `records` and `sql`.
+
+A build makes `<table>_hnsw_new`; once that is valid, `<table>_hnsw` is dropped and the new one takes its name. Where
+that is cut off, what it left tells the next one how far it was. A server goes on building when the client is lost.
+"""
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import errors as pg
 from psycopg import sql as pgsql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row, scalar_row
 
-from app import sql
+from app import index_needs, sql
 from app.db import Connection, translated
-from app.errors import InvalidInputError
+from app.errors import (
+    BuildRunningError,
+    ConfigurationError,
+    ConflictError,
+    InvalidInputError,
+    LookalikeError,
+    NotFoundError,
+)
+from app.index_needs import Resources
 from app.records import Space
 
 log = logging.getLogger(__name__)
 
-# Called with the phase that PostgreSQL names and the share of the table done, 0 to 1.
-Progress = Callable[[str, float], None]
-
 # One build a space at a time, whoever starts it; the second key is the space's id.
 _LOCK_CLASS = 0x100CA11
 
+# Settings of the session that a build changes.
+_CHANGED = (
+    "statement_timeout",
+    "lock_timeout",
+    "client_connection_check_interval",
+    "maintenance_work_mem",
+    "max_parallel_maintenance_workers",
+)
+
 _POLL_SECONDS = 0.5
+_CANCEL_AGAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An ANN index of a space, valid or left over from a build that failed."""
+    """An ANN index of a space; one that is neither valid nor being built was left over by a build that failed."""
 
+    space: str
+    active: bool
     name: str
+    kind: str
     valid: bool
+    building: bool
     bytes: int
+    scans: int
+    m: int
+    ef_construction: int
 
 
-def ls(conn: Connection, space: Space) -> list[Index]:
-    """Return the ANN indexes of this space's table."""
-    with translated():
-        rows = conn.execute(sql.query("index_state"), {"table_name": space.table_name}).fetchall()
-    return [Index(str(name), bool(valid), int(str(size))) for name, valid, size in rows]
+@dataclass(frozen=True, slots=True)
+class Build:
+    """An index build that goes on: who is at it, and how far; `done` is the share of this phase, 0 to 1.
+
+    `ours` is false for one that somebody started by hand. `waits_for` is the session in whose way it must not get.
+    """
+
+    space: str
+    pid: int
+    ours: bool
+    application: str
+    phase: str
+    creating: bool
+    done: float
+    seconds: float
+    seconds_left: float | None
+    waits_for: str | None
 
 
-def build(conn: Connection, space: Space, *, progress: Progress | None = None) -> bool:
+# Called twice a second, in a thread of its own.
+Progress = Callable[[Build], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild made; `resumed` where it only had to finish what an earlier one had built."""
+
+    index: Index
+    bytes_before: int
+    seconds: float
+    resumed: bool
+
+
+def ls(conn: Connection, space: Space | None = None) -> list[Index]:
+    """Return the ANN indexes of this space, or of all."""
+    with translated(), conn.cursor(row_factory=class_row(Index)) as cursor:
+        return cursor.execute(sql.query("ann_indexes"), {"space_id": space.id if space else None}).fetchall()
+
+
+def builds(conn: Connection) -> list[Build]:
+    """Return the builds that go on now, ours and those started by hand."""
+    with translated(), conn.cursor(row_factory=class_row(Build)) as cursor:
+        return cursor.execute(sql.query("builds"), {"lock_class": _LOCK_CLASS}).fetchall()
+
+
+def build(
+    conn: Connection, space: Space, *, resources: Resources | None = None, progress: Progress | None = None
+) -> bool:
     """Build the space's HNSW index unless a valid one is there; return whether it was built.
 
-    The connection is in autocommit and busy until the end. Searches and writes go on meanwhile. Leftovers of a build
-    that failed are dropped first. False, too, where another session is at it.
+    The connection is in autocommit and busy until the end. Searches and writes go on meanwhile. What a build that was
+    cut off left is finished or dropped first. False, too, where another session is at it. Errors as of `rebuild`.
     """
-    with translated():
-        locked = conn.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_CLASS, space.id)).fetchone()
-        if not (locked and locked[0]):
-            log.info("another session is building the index of space %s", space.name)
-            return False
-        try:
-            return _build(conn, space, progress)
-        finally:
-            if not conn.broken:
-                conn.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK_CLASS, space.id))
-
-
-def _build(conn: Connection, space: Space, progress: Progress | None) -> bool:
-    present = ls(conn, space)
-    if any(index.valid for index in present):
-        return False
-    for leftover in present:
-        log.warning("dropping %s, left invalid by a build that failed", leftover.name)
-        conn.execute(pgsql.SQL("DROP INDEX CONCURRENTLY {}").format(pgsql.Identifier("lookalike", leftover.name)))
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(conn.info.dsn, conn.info.password, space, progress, done))
-    if progress:
-        watcher.start()
     try:
-        conn.execute(_create_statement(space))
-    finally:
-        done.set()
-        if progress:
-            watcher.join()
-    return True
+        with _alone(conn, space):
+            _settle(conn, space)
+            if any(index.valid for index in ls(conn, space)):
+                return False
+            _create(conn, space, *_options(space), resources or Resources(), progress, force=False)
+            return True
+    except BuildRunningError as error:
+        log.info("%s", error)
+        return False
 
 
-def _create_statement(space: Space) -> pgsql.Composed:
-    options = space.index_options
-    if options.get("kind") != "hnsw":
-        raise InvalidInputError(f'space {space.name} asks for an index of kind "{options.get("kind")}"; known: hnsw')
-    return pgsql.SQL(
-        "CREATE INDEX CONCURRENTLY {} ON {} USING hnsw (embedding halfvec_l2_ops) WITH (m = {}, ef_construction = {})"
-    ).format(
-        pgsql.Identifier(f"{space.table_name}_hnsw"),
-        pgsql.Identifier("lookalike", space.table_name),
-        pgsql.Literal(int(options["m"])),
-        pgsql.Literal(int(options["ef_construction"])),
+def rebuild(
+    conn: Connection,
+    space: Space,
+    *,
+    m: int | None = None,
+    ef_construction: int | None = None,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+) -> Rebuilt:
+    """Build a new index beside the old one, which serves until the new one is valid and is dropped then.
+
+    What the new one is built with is recorded in the space's index options. The connection is in autocommit and busy
+    until the end; in other sessions searches and writes go on. After one that was cut off it goes on where that was.
+    BuildRunningError where another session is at it; ConflictError when it is cancelled; ConfigurationError where
+    disk or shared memory do not suffice (`force` passes over the estimate of the disk).
+    """
+    wanted = _options(space, m, ef_construction)
+    began = time.monotonic()
+    with _alone(conn, space):
+        before = sum(index.bytes for index in ls(conn, space) if index.valid)
+        resumed = _settle(conn, space)
+        now = _serving(conn, space)
+        if not (resumed and now and (now.m, now.ef_construction) == wanted):
+            resumed = False
+            _create(conn, space, *wanted, resources or Resources(), progress, force=force)
+            now = _serving(conn, space)
+    if now is None:
+        raise ConflictError(f"the new index of space {space.name} was dropped by somebody; build it again")
+    return Rebuilt(now, before, time.monotonic() - began, resumed)
+
+
+def cancel(conn: Connection, space: Space, *, patience: float = 60) -> Build:
+    """Stop the build of this space's index, in whichever session it goes on; nothing of it is left. In autocommit.
+
+    Returns what it was. NotFoundError where there is none; ConflictError for one started by hand, one whose index is
+    ready already, and one that has not ended after `patience` seconds.
+    """
+    found = _at_work(conn, space)
+    if found is None:
+        raise NotFoundError(f"no index of space {space.name} is being built")
+    if not found.ours:
+        raise ConflictError(
+            f"{_said(found)}, by hand; SELECT pg_cancel_backend({found.pid}) stops it, and the next "
+            "lookalike index rebuild drops what it leaves"
+        )
+    now: Build | None = found
+    end, again, asked = time.monotonic() + patience, 0.0, False
+    while now is not None and now.pid == found.pid:
+        if now.creating and time.monotonic() >= again:
+            with translated():
+                conn.execute("SELECT pg_cancel_backend(%s)", (found.pid,))
+            again, asked = time.monotonic() + _CANCEL_AGAIN_SECONDS, True
+        elif not asked and now.phase.startswith("dropping"):
+            raise ConflictError(
+                f"the new index of space {space.name} is ready and serves; only the old one is dropped yet"
+            )
+        if time.monotonic() > end:
+            raise ConflictError(f"the build of space {space.name} is cancelled, but still {_said(now)}")
+        time.sleep(0.05)
+        now = _at_work(conn, space)
+    if not asked:
+        raise ConflictError(f"the build of space {space.name} ended by itself")
+    try:
+        with _alone(conn, space):
+            _settle(conn, space)  # for a builder that could not do so itself
+    except BuildRunningError as error:
+        log.info("%s", error)
+    return found
+
+
+def _serving(conn: Connection, space: Space) -> Index | None:
+    return next((index for index in ls(conn, space) if index.name == _name(space) and index.valid), None)
+
+
+def _name(space: Space) -> str:
+    return f"{space.table_name}_hnsw"
+
+
+def _at_work(conn: Connection, space: Space) -> Build | None:
+    """Return the build of another session on this space, ours before one by hand."""
+    others = [one for one in builds(conn) if one.space == space.name and one.pid != conn.info.backend_pid]
+    return max(others, key=lambda one: one.ours, default=None)
+
+
+def _said(build: Build) -> str:
+    waits = f", waiting for {build.waits_for}" if build.waits_for else f", {build.done:.0%}" if build.creating else ""
+    return (
+        f"{build.application} (pid {build.pid}) is building the index of space {build.space}: {build.phase}{waits}, "
+        f"for {build.seconds:.0f} s"
     )
 
 
-def _watch(dsn: str, password: str, space: Space, progress: Progress, done: threading.Event) -> None:
+@contextmanager
+def _alone(conn: Connection, space: Space) -> Iterator[None]:
+    """Hold the lock of builds on this space, and keep time limits that are meant for queries from the build."""
+    with translated(), conn.cursor(row_factory=scalar_row) as cursor:
+        # Not a lock that waits: a waiting session holds a snapshot, for which the build would wait in turn.
+        held = cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_CLASS, space.id)).fetchone()
+        try:
+            other = _at_work(conn, space)
+            if not held or other:
+                raise BuildRunningError(
+                    f"{_said(other) if other else f'another session is building the index of space {space.name}'}; "
+                    "lookalike index status, lookalike index cancel"
+                )
+            for name in ("statement_timeout", "lock_timeout", "client_connection_check_interval"):
+                conn.execute(pgsql.SQL("SET {} = 0").format(pgsql.Identifier(name)))
+            yield
+        finally:
+            if held and conn.info.transaction_status == TransactionStatus.IDLE:
+                for name in _CHANGED:
+                    conn.execute(pgsql.SQL("RESET {}").format(pgsql.Identifier(name)))
+                conn.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK_CLASS, space.id))
+
+
+def _settle(conn: Connection, space: Space) -> bool:
+    """Drop what is invalid; where a new index is ready, put it in the old one's place and return True."""
+    _sweep(conn, space)
+    here = {index.name: index for index in ls(conn, space)}
+    new = here.get(f"{_name(space)}_new")
+    if new is None:
+        return False
+    if _name(space) in here:
+        _drop(conn, _name(space))
+    with conn.transaction():
+        conn.execute(
+            pgsql.SQL("ALTER INDEX {} RENAME TO {}").format(
+                pgsql.Identifier("lookalike", new.name), pgsql.Identifier(_name(space))
+            )
+        )
+        values = {"space_id": space.id, "m": new.m, "ef_construction": new.ef_construction}
+        conn.execute(sql.query("record_index"), values)
+    return True
+
+
+def _sweep(conn: Connection, space: Space) -> None:
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        left = cursor.execute(sql.query("index_leftovers"), {"table_name": space.table_name}).fetchall()
+    for name in left:
+        log.warning("dropping %s, left invalid by a build that was cut off", name)
+        _drop(conn, name)
+
+
+def _drop(conn: Connection, name: str) -> None:
+    conn.execute(pgsql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(pgsql.Identifier("lookalike", name)))
+
+
+def _options(space: Space, m: int | None = None, ef_construction: int | None = None) -> tuple[int, int]:
+    options = space.index_options
+    if options.get("kind") != "hnsw":
+        raise InvalidInputError(f'space {space.name} asks for an index of kind "{options.get("kind")}"; known: hnsw')
+    m = int(options["m"] if m is None else m)
+    ef_construction = int(options["ef_construction"] if ef_construction is None else ef_construction)
+    if not (2 <= m <= 100 and 2 * m <= ef_construction <= 1000):
+        raise InvalidInputError(
+            f"m {m} and ef_construction {ef_construction}: m is 2 to 100, ef_construction at least twice m "
+            "and at most 1000"
+        )
+    return m, ef_construction
+
+
+def _create(
+    conn: Connection,
+    space: Space,
+    m: int,
+    ef_construction: int,
+    resources: Resources,
+    progress: Progress | None,
+    *,
+    force: bool,
+) -> None:
+    needs = index_needs.estimate(conn, space, m=m, resources=resources)
+    if not force:
+        index_needs.check_disk(needs)
+    if short := index_needs.shortage(needs):
+        log.warning("%s", short)
+    values = {
+        "maintenance_work_mem": f"{needs.memory // 1024}kB",
+        "max_parallel_maintenance_workers": str(needs.workers),
+    }
+    for setting, value in values.items():
+        conn.execute("SELECT set_config(%s, %s, false)", (setting, value))
+    statement = pgsql.SQL(
+        "CREATE INDEX CONCURRENTLY {} ON {} USING hnsw (embedding halfvec_l2_ops) WITH (m = {}, ef_construction = {})"
+    ).format(
+        pgsql.Identifier(f"{_name(space)}_new"),
+        pgsql.Identifier("lookalike", space.table_name),
+        pgsql.Literal(m),
+        pgsql.Literal(ef_construction),
+    )
+    try:
+        with _notices_logged(conn), _watched(conn, progress):
+            conn.execute(statement)
+    except (psycopg.Error, KeyboardInterrupt) as error:
+        # Of a server that is lost, and of a client that is killed, the next build clears up.
+        if conn.info.transaction_status == TransactionStatus.IDLE:
+            _sweep(conn, space)
+        if isinstance(error, pg.QueryCanceled):
+            raise ConflictError(
+                f"the build of space {space.name}'s index was cancelled; nothing of it is left, and searches use what "
+                "they used before"
+            ) from error
+        if isinstance(error, pg.DiskFull):
+            raise ConfigurationError(
+                f"{str(error).strip()}; where it is shared memory that is short, --workers 0 does without, or give "
+                "the server more (docker: --shm-size), or less to the build (--memory)"
+            ) from error
+        raise
+    _settle(conn, space)
+
+
+@contextmanager
+def _notices_logged(conn: Connection) -> Iterator[None]:
+    def tell(notice: psycopg.errors.Diagnostic) -> None:
+        log.warning("%s", ". ".join(part.rstrip(".") for part in (notice.message_primary, notice.message_hint) if part))
+
+    conn.add_notice_handler(tell)
+    try:
+        yield
+    finally:
+        conn.remove_notice_handler(tell)
+
+
+@contextmanager
+def _watched(conn: Connection, progress: Progress | None) -> Iterator[None]:
+    if progress is None:
+        yield
+        return
+    done = threading.Event()
+    watcher = threading.Thread(
+        target=_watch, args=(conn.info.dsn, conn.info.password, conn.info.backend_pid, progress, done), daemon=True
+    )
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _watch(dsn: str, password: str, pid: int, progress: Progress, done: threading.Event) -> None:
     """Report progress from a connection of its own, until `done`; a lost connection only ends the reports."""
     try:
-        with psycopg.connect(dsn, password=password, autocommit=True) as conn:
+        with psycopg.connect(dsn, password=password, autocommit=True, application_name="lookalike progress") as conn:
             while not done.wait(_POLL_SECONDS):
-                row = conn.execute(sql.query("index_progress"), {"table_name": space.table_name}).fetchone()
-                if row:
-                    progress(str(row[0]), float(str(row[1])))
-    except psycopg.OperationalError as error:
+                for one in builds(conn):
+                    if one.pid == pid:
+                        progress(one)
+    except (psycopg.Error, LookalikeError) as error:
         log.warning("no progress of the index build to show: %s", error)

@@ -33,6 +33,7 @@ COMMANDS = [
     "doctor",
     "settings",
     "space",
+    "index",
     "psql",
 ]
 

@@ -19,6 +19,7 @@ from app.cli import (
     configuration,
     doctor,
     duplicates,
+    index,
     ingest,
     key,
     migrate,
@@ -118,6 +119,7 @@ _add(status.status, _LOOK, status.EPILOG)
 _add(doctor.doctor, _LOOK)
 _add(configuration.settings, _LOOK, configuration.EPILOG)
 app.add_typer(space.app, name="space", rich_help_panel=_LOOK)
+app.add_typer(index.app, name="index", rich_help_panel=_LOOK)
 app.add_typer(bench.app, name="bench", rich_help_panel=_LOOK)
 # psql has a -h of its own.
 _add(psql.psql, _LOOK, psql.EPILOG, context_settings={**_PASSED_ON, "help_option_names": ["--help"]})

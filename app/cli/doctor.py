@@ -153,11 +153,11 @@ def _index(space: "SpaceStatus") -> Check:
             "index",
             ok=few,
             found="none: searches are exact" + (", which is quick for so few" if few else ""),
-            remedy="a worker builds it when its queue is drained",
+            remedy="a worker builds it when its queue is drained; lookalike index rebuild builds it now",
         )
     return Check(
         "index",
         ok=bool(space.index_valid),
         found=space.index_name if space.index_valid else f"{space.index_name} is being built, or was left unfinished",
-        remedy="a worker builds it when its queue is drained",
+        remedy="a worker builds it when its queue is drained; lookalike index rebuild builds it now",
     )

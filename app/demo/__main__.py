@@ -107,7 +107,7 @@ def _index(conn: Connection) -> None:
     space = spaces.active(conn)
     with _progress() as progress:
         bar = progress.add_task("index", total=100)
-        built = indexes.build(conn, space, progress=lambda _, share: progress.update(bar, completed=100 * share))
+        built = indexes.build(conn, space, progress=lambda now: progress.update(bar, completed=100 * now.done))
     index = next(index for index in indexes.ls(conn, space) if index.valid)
     _step("index", f"{index.name}, HNSW, {index.bytes / 2**20:.1f} MB{'' if built else ', built before'}")
 

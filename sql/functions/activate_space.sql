@@ -26,8 +26,8 @@ BEGIN
         ELSIF NOT force AND lack.index_missing THEN
             RAISE EXCEPTION 'space % has no index yet, and space % has one: searches would become exact and slow',
                 space_name, before.name
-                USING ERRCODE = 'LK004', HINT = 'A worker that serves it builds one when its queue is drained; or force the '
-                    'switch (lookalike space activate --force).';
+                USING ERRCODE = 'LK004', HINT = 'A worker that serves it builds one when its queue is drained; build it now '
+                    '(lookalike index rebuild ' || space_name || '), or force the switch (lookalike space activate --force).';
         END IF;
     END IF;
     EXECUTE format(

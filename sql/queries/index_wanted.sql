@@ -1,11 +1,9 @@
--- Whether a space lacks an ANN index though it holds at least `min_rows` embeddings, and its index options ask for one.
-SELECT s.index_options ->> 'kind' = 'hnsw'
-   AND lookalike.count_up_to(s.table_name, :'min_rows'::bigint) >= :'min_rows'::bigint
-   AND NOT EXISTS (
-       SELECT FROM pg_index i
-       JOIN pg_class c ON c.oid = i.indexrelid
-       JOIN pg_am a ON a.oid = c.relam
-       WHERE i.indrelid = format('lookalike.%I', s.table_name)::regclass AND i.indisvalid
-         AND a.amname IN ('hnsw', 'ivfflat'))
+-- Whether a space's indexes want work that nobody is at: it lacks a valid ANN index though it holds at least `min_rows`
+-- embeddings and its index options ask for one; or a build that was cut off left something to finish or to drop.
+SELECT (s.index_options ->> 'kind' = 'hnsw'
+        AND lookalike.count_up_to(s.table_name, :'min_rows'::bigint) >= :'min_rows'::bigint
+        AND NOT EXISTS (SELECT FROM lookalike.ann_indexes x WHERE x.space_id = s.id AND x.valid))
+    OR EXISTS (SELECT FROM lookalike.ann_indexes x
+               WHERE x.space_id = s.id AND NOT x.building AND (NOT x.valid OR x.name = s.table_name || '_hnsw_new'))
 FROM lookalike.embedding_spaces s
 WHERE s.id = :'space_id'::smallint;

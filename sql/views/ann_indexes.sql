@@ -3,7 +3,8 @@
 CREATE OR REPLACE VIEW lookalike.ann_indexes AS
 SELECT s.id AS space_id, s.name AS space, s.active AS space_active, c.relname::text AS name, i.indisvalid AS valid,
        a.amname::text AS kind, pg_relation_size(c.oid) AS bytes, c.reloptions AS options, u.idx_scan AS scans,
-       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid) AS building,
+       EXISTS (SELECT FROM pg_stat_progress_create_index p
+               WHERE p.relid = i.indrelid AND p.datname = current_database()) AS building,
        c.oid AS index_oid, i.indrelid AS table_oid
 FROM lookalike.embedding_spaces s
 JOIN pg_index i ON i.indrelid = to_regclass(format('lookalike.%I', s.table_name))

@@ -57,7 +57,7 @@ function spaceCard(space, status, builds, rate) {
 
 function index(space) {
   if (space.index_name === null) return "No index yet: searches are exact. A worker builds it once the queue is empty and there are enough images.";
-  return space.index_valid ? `Index ${space.index_name}: ready.` : `Index ${space.index_name} is not valid: its build is on, or failed. “lookalike doctor” tells.`;
+  return space.index_valid ? `Index ${space.index_name}: ready.` : `Index ${space.index_name} is not valid: its build is on, or failed. “lookalike index status” tells.`;
 }
 
 const bar = (name, value, most, text) =>

@@ -1,0 +1,224 @@
+"""`lookalike index`: the ANN indexes, watched, rebuilt and cancelled. Imports `indexes`, `index_needs`, `spaces` and
+`cli`."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli import output, session
+from app.cli.text import Command, Group, Json, examples
+
+if TYPE_CHECKING:
+    from app.db import Connection
+    from app.index_needs import Needs
+    from app.indexes import Build, Index, Progress
+    from app.records import Space
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="The ANN indexes that searches use. Workers build the first; here they are watched, rebuilt and cancelled.",
+    epilog=examples(
+        "lookalike index ls",
+        "lookalike index status                      builds that go on: phase, time left, what they wait for",
+        "lookalike index rebuild --memory 4GB        the active space's; the old one serves until the new one is valid",
+        "lookalike index rebuild lite2 --m 24 --ef-construction 128",
+        "lookalike index cancel                      from any session; nothing is left of the build",
+    ),
+)
+Name = Annotated[str | None, typer.Argument(metavar="[SPACE]", help="The space; left out, the active one.")]
+_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+@app.command("ls", cls=Command)
+def ls(json: Json = False) -> None:
+    """List the ANN indexes of all spaces, finished or not."""
+    from app import indexes
+
+    with session.connection() as conn:
+        found = indexes.ls(conn)
+    if json:
+        output.as_json(found)
+    elif not found:
+        output.say("no index yet: searches are exact; a worker builds the first, or lookalike index rebuild")
+    else:
+        output.table(
+            ["space", "", "index", "state", ">m", ">ef_construction", ">size", ">scans"],
+            [
+                (
+                    one.space,
+                    "active" if one.active else "",
+                    one.name,
+                    _state(one),
+                    one.m,
+                    one.ef_construction,
+                    output.size(one.bytes),
+                    f"{one.scans:,}",
+                )
+                for one in found
+            ],
+        )
+
+
+@app.command("status", cls=Command)
+def status(json: Json = False) -> None:
+    """Show the builds that go on, and what builds that were cut off have left."""
+    from app import indexes
+
+    with session.connection() as conn:
+        builds = indexes.builds(conn)
+        found = indexes.ls(conn)
+    left = [one for one in found if not (one.valid or one.building) and one.space not in {at.space for at in builds}]
+    if json:
+        output.as_json({"builds": builds, "leftovers": left})
+        return
+    if builds:
+        output.table(
+            ["space", "phase", ">done", ">for", ">left", "by", "waits for"],
+            [
+                (
+                    one.space,
+                    one.phase,
+                    f"{one.done:.0%}" if one.creating else None,
+                    output.age(one.seconds),
+                    output.age(one.seconds_left),
+                    f"{one.application} (pid {one.pid})",
+                    one.waits_for,
+                )
+                for one in builds
+            ],
+        )
+    else:
+        output.out("no index is being built")
+    for one in left:
+        output.say(f"{one.name} is not valid: a build was cut off. A worker, or lookalike index rebuild, clears it up")
+
+
+@app.command("rebuild", cls=Command)
+def rebuild(
+    name: Name = None,
+    m: Annotated[
+        int | None, typer.Option("--m", min=2, max=100, help="Neighbours a node; left out, as before.")
+    ] = None,
+    ef_construction: Annotated[
+        int | None, typer.Option(min=4, max=1000, help="At least twice m; left out, as before.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="maintenance_work_mem of the build: 4GB. Else the server's.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=64, help="Parallel workers of the build. Else the server's number.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Although the disk seems too small.")] = False,
+    json: Json = False,
+) -> None:
+    """Build a new index beside the old one, which serves until the new one is valid.
+
+    Ctrl-C stops the build. One whose terminal is lost goes on in the server; rebuild again finishes it.
+    """
+    from app import index_needs, indexes
+
+    resources = index_needs.Resources(memory=None if memory is None else index_needs.memory_of(memory), workers=workers)
+    with session.connection() as conn:
+        space = _space(conn, name)
+        degree = int(m if m is not None else space.index_options.get("m", 16))
+        needs = index_needs.estimate(conn, space, m=degree, resources=resources)
+        output.say(_told(needs))
+        with _progress(f"index of {space.name}") as progress:
+            done = indexes.rebuild(
+                conn,
+                space,
+                m=m,
+                ef_construction=ef_construction,
+                resources=resources,
+                progress=progress,
+                force=force,
+            )
+    if json:
+        output.as_json({"rebuilt": done, "needs": needs})
+        return
+    index = done.index
+    verb = "was ready, and is in its place" if done.resumed else f"built in {output.age(done.seconds)}"
+    before = f", before {output.size(done.bytes_before)}" if done.bytes_before else ""
+    options = f"m {index.m}, ef_construction {index.ef_construction}"
+    output.out(f"{index.name}: {options}, {verb}, {output.size(index.bytes)}{before}")
+
+
+@app.command("cancel", cls=Command)
+def cancel(
+    name: Name = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="For the build to end.")] = 60,
+) -> None:
+    """Stop a build that goes on in another session; what it made so far is dropped."""
+    from app import indexes
+
+    with session.connection() as conn:
+        space = _space(conn, name)
+        stopped = indexes.cancel(conn, space, patience=wait)
+        first = not any(one.valid for one in indexes.ls(conn, space))
+    output.out(f"{stopped.application} (pid {stopped.pid}) stopped building the index of {space.name}")
+    if first:
+        output.say("the space has no index: a worker that serves it begins anew within minutes")
+
+
+def _space(conn: "Connection", name: str | None) -> "Space":
+    from app import spaces
+
+    return spaces.active(conn) if name is None else spaces.get(conn, name)
+
+
+def _state(index: "Index") -> str:
+    return "valid" if index.valid else "being built" if index.building else "left by a build that was cut off"
+
+
+def _told(needs: "Needs") -> str:
+    from app.index_needs import shown
+
+    free = "an unknown amount is" if needs.disk_free is None else f"{shown(needs.disk_free)} are"
+    return (
+        f"about {output.count(needs.rows, 'row')}: disk {shown(needs.disk)} with the WAL ({free} free), memory "
+        f"{shown(needs.graph)} for the graph (maintenance_work_mem {shown(needs.memory)}), "
+        f"{output.count(needs.workers, 'parallel worker')} at most"
+    )
+
+
+@contextmanager
+def _progress(description: str) -> Iterator["Progress"]:
+    """Yield what shows phase, share done and time left on stderr; a line every ten seconds without a terminal."""
+    if not sys.stderr.isatty():
+        yield _plain_progress(description)
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=output.console_of(sys.stderr), transient=True) as bar:
+        task = bar.add_task(description, total=1.0, note="")
+        yield lambda now: bar.update(task, description=now.phase, completed=now.done, note=_note(now))
+
+
+def _note(now: "Build") -> str:
+    if now.waits_for:
+        return f"waits for {now.waits_for}"
+    return "" if now.seconds_left is None else f"{output.age(now.seconds_left)} left"
+
+
+def _plain_progress(description: str) -> "Progress":
+    told = time.monotonic()
+
+    def tell(now: "Build") -> None:
+        nonlocal told
+        if time.monotonic() - told >= _PLAIN_SECONDS:
+            told = time.monotonic()
+            note = _note(now)
+            output.say(f"{description}: {now.phase}, {now.done:.0%}{', ' if note else ''}{note}")
+
+    return tell

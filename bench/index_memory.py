@@ -1,0 +1,115 @@
+"""What pgvector's graph takes of memory a row, and a fresh index of disk, by dimensions and m, beside our estimate.
+
+`python -m bench.index_memory [--rows 20000] [--disk]`, on a scratch embedded server. Each graph is built serially and
+with two workers, in a maintenance_work_mem that it outgrows halfway: pgvector tells after how many rows, and the
+build is stopped. With --disk another build in enough memory gives the size on disk. Writes
+`bench/results/index_memory.json`. Imports app.
+"""
+
+import argparse
+import json
+import platform
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from app import db, index_needs
+from bench.copy import scratch
+
+RESULTS = Path(__file__).parent / "results"
+SHAPES = ((1280, 16), (1280, 32), (384, 16), (2048, 16), (128, 16), (128, 8))
+_RESERVED = 3 * 2**20  # which a parallel build keeps for other things
+
+
+def fill(conn: db.Connection, rows: int, dimensions: int) -> None:
+    """Make a table of random unit vectors, as embeddings are stored."""
+    conn.execute("DROP TABLE IF EXISTS bench_vectors")
+    conn.execute(f"CREATE UNLOGGED TABLE bench_vectors (id int, embedding halfvec({dimensions}))")
+    conn.execute("ALTER TABLE bench_vectors ALTER embedding SET STORAGE PLAIN, SET (parallel_workers = 2)")
+    conn.execute(
+        "INSERT INTO bench_vectors SELECT n, l2_normalize((SELECT array_agg(random() - 0.5 + n * 0)::vector"
+        " FROM generate_series(1, %s)))::halfvec FROM generate_series(1, %s) n",
+        (dimensions, rows),
+    )
+    conn.execute("ANALYZE bench_vectors")
+
+
+def create(m: int) -> str:
+    """Return the statement that builds; the memory does not depend on ef_construction."""
+    return (
+        "CREATE INDEX ON bench_vectors USING hnsw (embedding halfvec_l2_ops)"
+        f" WITH (m = {m}, ef_construction = {max(2 * m, 16)})"
+    )
+
+
+def outgrown_after(conn: db.Connection, m: int, memory: int, workers: int) -> int:
+    """Build in too little memory until pgvector says so; return after how many rows."""
+    rows: list[int] = []
+
+    def tell(notice: psycopg.errors.Diagnostic) -> None:
+        if found := re.search(r"no longer fits .* after (\d+) tuples", notice.message_primary or ""):
+            rows.append(int(found[1]))
+            conn.cancel_safe()
+
+    conn.execute(f"SET maintenance_work_mem = '{memory // 1024}kB'; SET max_parallel_maintenance_workers = {workers}")
+    conn.add_notice_handler(tell)
+    try:
+        conn.execute(create(m))
+        conn.execute("DROP INDEX bench_vectors_embedding_idx")
+    except psycopg.errors.QueryCanceled:
+        pass
+    finally:
+        conn.remove_notice_handler(tell)
+    return rows[0]
+
+
+def main() -> None:
+    """Run and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--disk", action="store_true", help="Build the whole index too, for its size.")
+    options = parser.parse_args()
+    results = []
+    with scratch(None) as url, db.connect(url, autocommit=True) as conn:
+        for dimensions, m in SHAPES:
+            fill(conn, options.rows, dimensions)
+            estimated = index_needs.row_bytes(dimensions, m)
+            memory = max(estimated * options.rows // 2, 8 * 2**20)
+            began = time.perf_counter()
+            serial = memory / outgrown_after(conn, m, memory, 0)
+            parallel = (memory - _RESERVED) / outgrown_after(conn, m, memory, 2)
+            one = {
+                "dimensions": dimensions,
+                "m": m,
+                "memory": memory,
+                "estimated_row": estimated,
+                "serial_row": round(serial, 1),
+                "parallel_row": round(parallel, 1),
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+            if options.disk:
+                conn.execute("SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2")
+                conn.execute(create(m))
+                row = conn.execute("SELECT pg_relation_size('bench_vectors_embedding_idx')").fetchone()
+                one["index"] = int(str(row[0])) if row else 0
+                one["estimated_index"] = index_needs.index_bytes(options.rows, dimensions, m)
+            print(one, flush=True)
+            results.append(one)
+        version = conn.execute(
+            "SELECT split_part(version(), ' ', 2), extversion FROM pg_extension WHERE extname = 'vector'"
+        ).fetchone()
+    record = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": platform.machine(),
+        "postgresql, pgvector": version,
+        "rows": options.rows,
+        "shapes": results,
+    }
+    (RESULTS / "index_memory.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+-- The ANN indexes of one space, or of all where `space_id` is NULL, with the options they were built with.
+SELECT x.space, x.space_active AS active, x.name, x.kind, x.valid, NOT x.valid AND x.building AS building,
+       coalesce(x.bytes, 0) AS bytes, coalesce(x.scans, 0) AS scans,
+       coalesce((SELECT o.option_value::int FROM pg_options_to_table(x.options) o WHERE o.option_name = 'm'), 16) AS m,
+       coalesce((SELECT o.option_value::int FROM pg_options_to_table(x.options) o WHERE o.option_name = 'ef_construction'),
+                64) AS ef_construction
+FROM lookalike.ann_indexes x
+WHERE :'space_id'::smallint IS NULL OR x.space_id = :'space_id'::smallint
+ORDER BY x.space_id, x.name;
