@@ -21,7 +21,8 @@ from bench.copy import scratch
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = ((1280, 16), (1280, 32), (384, 16), (2048, 16), (128, 16), (128, 8))
-_RESERVED = 3 * 2**20  # which a parallel build keeps for other things
+_RESERVED = 4 * 2**20  # which a parallel build keeps for other things
+_BLOCK = 2**20  # in which a serial build takes its memory: the last one counts as soon as it is begun
 
 
 def fill(conn: db.Connection, rows: int, dimensions: int) -> None:
@@ -30,8 +31,8 @@ def fill(conn: db.Connection, rows: int, dimensions: int) -> None:
     conn.execute(f"CREATE UNLOGGED TABLE bench_vectors (id int, embedding halfvec({dimensions}))")
     conn.execute("ALTER TABLE bench_vectors ALTER embedding SET STORAGE PLAIN, SET (parallel_workers = 2)")
     conn.execute(
-        "INSERT INTO bench_vectors SELECT n, l2_normalize((SELECT array_agg(random() - 0.5 + n * 0)::vector"
-        " FROM generate_series(1, %s)))::halfvec FROM generate_series(1, %s) n",
+        "INSERT INTO bench_vectors SELECT n, l2_normalize((SELECT array_agg(random() - 0.5)::vector"
+        " FROM generate_series(1, %s) WHERE n > 0))::halfvec FROM generate_series(1, %s) n",
         (dimensions, rows),
     )
     conn.execute("ANALYZE bench_vectors")
@@ -79,15 +80,16 @@ def main() -> None:
             estimated = index_needs.row_bytes(dimensions, m)
             memory = max(estimated * options.rows // 2, 8 * 2**20)
             began = time.perf_counter()
-            serial = memory / outgrown_after(conn, m, memory, 0)
-            parallel = (memory - _RESERVED) / outgrown_after(conn, m, memory, 2)
+            serial, parallel = (outgrown_after(conn, m, memory, workers) for workers in (0, 2))
             one = {
                 "dimensions": dimensions,
                 "m": m,
                 "memory": memory,
+                "serial_after": serial,
+                "parallel_after": parallel,
                 "estimated_row": estimated,
-                "serial_row": round(serial, 1),
-                "parallel_row": round(parallel, 1),
+                "serial_row": round(memory // _BLOCK * _BLOCK / serial, 1),
+                "parallel_row": round((memory - _RESERVED) / parallel, 1),
                 "seconds": round(time.perf_counter() - began, 1),
             }
             if options.disk:
