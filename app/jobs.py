@@ -1,4 +1,5 @@
-"""The queue of images to embed: claim, finish, fail, release, retry. Imports `db`, `records`, `sql`, `vectors`.
+"""The queue of images to embed: claim, finish, fail, release, retry; what is embedded already. Imports `db`, `records`,
+`sql`, `vectors`.
 
 Each function is one statement of `sql/functions/`, which says what it locks; the caller owns the transaction. A lease
 names one claim. Whatever a claim did not finish is due again when its lease ends, and nothing is written for an image
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row, scalar_row, tuple_row
 
 from app import sql
 from app.db import Connection, translated
@@ -63,15 +64,33 @@ def finish(conn: Connection, space: Space, *, lease: UUID, embedded: Sequence[Em
         return set(cursor.execute(sql.query("finish_jobs"), values).fetchall())
 
 
+def known(conn: Connection, space: Space, hashes: Sequence[bytes]) -> dict[bytes, Embedding]:
+    """Return the embeddings that `space` has of files with these SHA-256, by SHA-256: as stored, to the bit.
+
+    One that somebody has damaged, so that it could not be written again, is not known.
+    """
+    values = {"space_id": space.id, "hashes": list(hashes)}
+    with translated(), conn.cursor(binary=True, row_factory=tuple_row) as cursor:
+        rows = cursor.execute(sql.query("known_embeddings"), values).fetchall()
+    found = {sha256: embedding.to_numpy().astype(np.float32) for sha256, embedding in rows}
+    return {sha256: embedding for sha256, embedding in found.items() if _trouble(embedding, space) is None}
+
+
 def check_embedding(embedding: Embedding, space: Space) -> None:
     """Raise InvalidInputError unless `embedding` is a finite vector of the space's dimension and of length 1."""
+    if trouble := _trouble(embedding, space):
+        raise InvalidInputError(trouble)
+
+
+def _trouble(embedding: Embedding, space: Space) -> str | None:
     if embedding.shape != (space.dimensions,):
-        raise InvalidInputError(
+        return (
             f"an embedding of shape {embedding.shape} is not one of space {space.name}: {space.dimensions} dimensions"
         )
     length = float(np.linalg.norm(embedding))
     if not abs(length - 1) <= _NORM_TOLERANCE:  # so that not-a-number is refused as well
-        raise InvalidInputError(f"an embedding of length {length:g} is not of unit length (space {space.name})")
+        return f"an embedding of length {length:g} is not of unit length (space {space.name})"
+    return None
 
 
 def fail(conn: Connection, space: Space, *, lease: UUID, errors: Sequence[tuple[int, ImageError]]) -> set[int]:

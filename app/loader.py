@@ -1,7 +1,6 @@
 """Decodes an image file's bytes into upright RGB pixels, or says why it cannot. Imports app.image_header, app.limits,
 app.errors, Pillow and numpy; no database, no torch."""
 
-import hashlib
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,6 @@ from app.limits import Limits, check_size
 class LoadedImage:
     """A decoded image: `width` and `height` are the original's, upright; `image` is RGB and may be smaller (draft)."""
 
-    sha256: bytes
     media_type: str
     width: int
     height: int
@@ -49,7 +47,7 @@ def load(data: bytes, limits: Limits, *, target: tuple[int, int] | None = None) 
         raise
     except Exception as error:
         raise ImageError("decode", damage(form, len(data), error)) from error
-    return LoadedImage(hashlib.sha256(data).digest(), form.media_type, width, height, rgb)
+    return LoadedImage(form.media_type, width, height, rgb)
 
 
 def _draft(image: JpegImagePlugin.JpegImageFile, target: tuple[int, int]) -> None:

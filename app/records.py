@@ -184,6 +184,7 @@ class Freshness:
     period_seconds: int
     images: int
     images_per_second: float
+    reused: int
     failed: int
     searchable_p50: float | None
     searchable_p95: float | None

@@ -41,7 +41,7 @@ from workers.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
 GALLERY = Path(__file__).parents[1] / "app/demo/gallery"
-_STAGES = ("claim", "fetch", "decode", "encode", "write")
+_STAGES = ("claim", "fetch", "lookup", "decode", "encode", "write")
 
 
 class Recorder(Timings):
@@ -175,7 +175,7 @@ def compare(conn: db.Connection, recorder: Recorder, encoder: Encoder, uris: lis
         best = max(forward, lanes)
         ratios.append(worker / (1 / (1 / best + 1 / decoded) if on_cpu else min(best, decoded)))
     spent = {stage: [value for name, value in stages if name == stage] for stage in _STAGES}
-    bookkeeping = (sum(spent["claim"]) + sum(spent["write"])) / seconds
+    bookkeeping = sum(sum(spent[name]) for name in ("claim", "lookup", "write")) / seconds
     return {
         "images": len(uris),
         "images_per_second": rates,

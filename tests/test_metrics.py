@@ -23,9 +23,10 @@ def space(database_url):
         conn.execute("INSERT INTO lookalike.images (uri) VALUES ('x:1'), ('x:2')")
         timings = Timings()
         timings.note("searchable", made.id, [0.01, 0.1, 0.1])
+        timings.note("reused", made.id, [0.1])
         timings.note("failed", made.id, [0.2])
         timings.note("query", made.id, [0.05])
-        for stage in ("claim", "fetch", "decode", "encode", "write"):
+        for stage in ("claim", "fetch", "lookup", "decode", "encode", "write"):
             timings.add(stage, 0.02, made.id)
         counts = timings.take_counts()
         values = {
@@ -75,7 +76,7 @@ def test_what_the_database_knows_is_told_by_every_process(database_url, tmp_path
         assert value(found, "lookalike_searchable_seconds_bucket", le="0.016") == 1
         assert value(found, "lookalike_searchable_seconds_bucket", le="0.128") == 3
         assert value(found, "lookalike_stage_seconds_count", stage="encode") == 1
-        assert value(found, "lookalike_failed_attempts_total") == 1
+        assert value(found, "lookalike_reused_images_total") == 1
         assert value(found, "lookalike_failed_images", step="fetch", reason="there is no file …") == 1
         assert value(found, "lookalike_worker_info", worker="host:1", state="starting", spaces="tiny") == 1
 

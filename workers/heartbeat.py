@@ -29,6 +29,7 @@ class Progress:
 
     state: str = "idle"
     embedded: int = 0
+    reused: int = 0  # of these, without encoding
     failed: int = 0
     answered: int = 0
     last_error: str | None = None

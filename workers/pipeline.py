@@ -1,83 +1,26 @@
 """The stages between claim and write, overlapped: load in threads, batch, encode. No database here.
 
-submit → [waiting] → load threads: fetch, decode, transform → [ready] → encode thread → [outcomes] → take_outcomes
+submit → loading: fetch, look up, decode, transform → [ready] → encode thread → [outcomes] → take_outcomes → forget
 
 Whoever submits bounds what is on its way, so every queue here is bounded. Query images overtake jobs at each stage.
-Imports workers.encoder, encoding, pixels, timings, and `app`.
+Imports workers.loading, encoder, encoding, tasks, timings, twins, and `app`.
 """
 
-import logging
-import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from uuid import UUID
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from app.errors import ImageError
-from app.fetcher import fetch
 from app.limits import Limits
-from app.queries import QueryImage
-from app.records import Embedding, Job, Space
-from workers.device import cores
 from workers.encoder import Encoder
 from workers.encoding import encode_each
-from workers.pixels import Pixels, pixels_of
+from workers.loading import Loading, LookUp
+from workers.tasks import Outcome, Ready, Task
 from workers.timings import Timings
-
-log = logging.getLogger(__name__)
+from workers.twins import Twins
 
 # A batch that is not full waits for images still being loaded, but the first of it no longer than this.
 _MOST_WAIT = 0.1
-# Query images are loaded by threads of their own, lest they wait behind slow downloads.
-_QUERY_THREADS = 2
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Task:
-    """An image on its way through the worker: a job under its lease, or a query image."""
-
-    space: Space
-    subject: Job | QueryImage
-    lease: UUID | None = None
-    claimed_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def is_query(self) -> bool:
-        return isinstance(self.subject, QueryImage)
-
-    @property
-    def age(self) -> float:
-        """Seconds since the image was put in the queue, or the question asked, by the database's clock."""
-        return self.subject.waited + time.monotonic() - self.claimed_at
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What an image's bytes told."""
-
-    sha256: bytes
-    media_type: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a task: an embedding and the facts, or the reason why there is none."""
-
-    task: Task
-    result: Embedding | ImageError
-    facts: Facts | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    task: Task
-    pixels: Pixels
-    facts: Facts
-    since: float = field(default_factory=time.monotonic)
 
 
 class Pipeline:
@@ -88,27 +31,27 @@ class Pipeline:
         encoders: Mapping[int, Encoder],
         *,
         limits: Limits,
+        known: LookUp,
         batch_size: int,
         threads: int,
         timings: Timings,
         wake: Callable[[], None],
         shares: tuple[int, int] = (4, 1),
     ) -> None:
-        """`encoders`: by the id of their space. `batch_size` 0: each encoder's own. `threads` load jobs; 0: one a core.
+        """`encoders`: by the id of their space. `batch_size` 0: each encoder's own. `threads` fetch and as many decode,
+        up to the number of cores; 0: one a core. `known` is closed when the pipeline stops.
 
         `shares`: while both kinds wait, so many batches of query images in a row, then so many of jobs.
         """
         self._encoders = encoders
-        self._limits = limits
         self._batch_size = batch_size
         self._timings = timings
         self._wake = wake
-        self._jobs: queue.SimpleQueue[Task] = queue.SimpleQueue()
-        self._queries: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._twins = Twins()
         # Guards all below; notified when something is ready, or loading has ended.
         self._changed = threading.Condition()
         self._loading: Counter[tuple[bool, int]] = Counter()
-        self._ready: dict[tuple[bool, int], deque[_Ready]] = {}
+        self._ready: dict[tuple[bool, int], deque[Ready]] = {}
         self._outcomes: list[Outcome] = []
         self._query_share, self._job_share = shares
         # Batches in a row of the kind that went last, while the other kind waited.
@@ -117,22 +60,25 @@ class Pipeline:
         self._broken: BaseException | None = None
         count = max(encoder.threads for encoder in encoders.values())
         self._encode_threads = [threading.Thread(target=self._encode_loop, name="encode") for _ in range(count)]
-        self._start(threads or cores())
-
-    def _start(self, threads: int) -> None:
+        self._loader = Loading(
+            encoders,
+            limits=limits,
+            timings=timings,
+            twins=self._twins,
+            known=known,
+            threads=threads,
+            done=self._loaded,
+            broken=self._break,
+        )
         for thread in self._encode_threads:
             thread.start()
-        # Daemons: the end of the process does not wait for a download that hangs.
-        for tasks, count in ((self._jobs, threads), (self._queries, _QUERY_THREADS)):
-            for _ in range(count):
-                threading.Thread(target=self._load_loop, args=(tasks,), name="load", daemon=True).start()
 
     def submit(self, tasks: Iterable[Task]) -> None:
         """Send tasks on their way; each comes back as an outcome, unless the pipeline is stopped before."""
-        for task in tasks:
-            with self._changed:
-                self._loading[_key(task)] += 1
-            (self._queries if task.is_query else self._jobs).put(task)
+        kept = list(tasks)
+        with self._changed:
+            self._loading.update(_key(task) for task in kept)
+        self._loader.submit(kept)
 
     def take_outcomes(self) -> list[Outcome]:
         """Return what has come out since the last call. Raises what ended a thread: there will be nothing more."""
@@ -142,54 +88,27 @@ class Pipeline:
             taken, self._outcomes = self._outcomes, []
         return taken
 
+    def forget(self, outcomes: Iterable[Outcome]) -> None:
+        """Take note that these are written: from now on the database knows their embeddings."""
+        self._twins.forget(outcomes)
+
     def stop(self) -> None:
         """Wait for the batch in hand and for query images; jobs not yet encoded are left undone."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        self._loader.stop()
         for thread in self._encode_threads:
             thread.join()
 
-    # Load
-
-    def _load_loop(self, tasks: "queue.SimpleQueue[Task]") -> None:
-        while True:
-            task = tasks.get()
-            try:
-                self._load(task)
-            except BaseException as error:  # noqa: BLE001 — take_outcomes raises it in the worker's thread
-                self._break(error)
-
-    def _load(self, task: Task) -> None:
-        ready: _Ready | None = None
-        failed: Outcome | None = None
-        # What a stopping worker hands back need not be loaded first.
-        if not self._stopping or task.is_query:
-            try:
-                ready = self._loaded(task)
-            except ImageError as error:
-                failed = Outcome(task, error)
-            except Exception as error:  # a library's fault on this image: told, and no other image's concern
-                log.exception("unexpected error while loading %s", _name(task))
-                failed = Outcome(task, ImageError("decode", f"unexpected error while loading: {error!r}"))
+    def _loaded(self, task: Task, ready: Ready | None, outcomes: Sequence[Outcome]) -> None:
         with self._changed:
             self._loading[_key(task)] -= 1
             if ready:
                 self._ready.setdefault(_key(task), deque()).append(ready)
             self._changed.notify_all()
-        if failed:
-            self._put([failed])
-
-    def _loaded(self, task: Task) -> _Ready:
-        encoder = self._encoders[task.space.id]
-        if isinstance(task.subject, QueryImage):
-            data = task.subject.image
-        else:
-            with self._timings.measure("fetch", task.space.id):
-                data = fetch(task.subject.uri, limits=self._limits)
-        with self._timings.measure("decode", task.space.id):
-            image, pixels = pixels_of(data, encoder, self._limits)
-        return _Ready(task, pixels, Facts(image.sha256, image.media_type, image.width, image.height))
+        if outcomes:
+            self._put(outcomes)
 
     # Encode
 
@@ -200,11 +119,12 @@ class Pipeline:
                 encoder = self._encoders[space_id]
                 with self._timings.measure("encode", space_id):
                     results = encode_each(encoder, [one.pixels for one in batch])
-                self._put([Outcome(one.task, result, one.facts) for one, result in zip(batch, results, strict=True)])
+                outcomes = [Outcome(one.task, result, one.facts) for one, result in zip(batch, results, strict=True)]
+                self._put(self._twins.settle(outcomes))
         except BaseException as error:  # noqa: BLE001 — take_outcomes raises it in the worker's thread
             self._break(error)
 
-    def _next_batch(self) -> list[_Ready]:
+    def _next_batch(self) -> list[Ready]:
         """Wait for the next batch; empty when the pipeline stops."""
         with self._changed:
             while True:
@@ -253,7 +173,7 @@ class Pipeline:
 
     # Out
 
-    def _put(self, outcomes: list[Outcome]) -> None:
+    def _put(self, outcomes: Iterable[Outcome]) -> None:
         with self._changed:
             self._outcomes += outcomes
         self._wake()
@@ -266,7 +186,3 @@ class Pipeline:
 
 def _key(task: Task) -> tuple[bool, int]:
     return task.is_query, task.space.id
-
-
-def _name(task: Task) -> str:
-    return "a query image" if isinstance(task.subject, QueryImage) else task.subject.uri

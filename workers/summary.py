@@ -20,7 +20,7 @@ class Summary:
         self._busy_since: float | None = None
         self._busy_seconds = 0.0
         self._told_at = time.monotonic()
-        self._told = (0, 0, 0)
+        self._told = (0, 0, 0, 0)
 
     def tick(self, *, busy: bool) -> None:
         """Take note of whether there is work at this moment."""
@@ -34,14 +34,17 @@ class Summary:
     def tell(self) -> None:
         """Log the work done since the last line, if any."""
         self._told_at = time.monotonic()
-        done = (self._progress.embedded, self._progress.failed, self._progress.answered)
+        now = self._progress
+        done = (now.embedded, now.reused, now.failed, now.answered)
         if done == self._told:
             return
-        embedded, failed, answered = (new - old for new, old in zip(done, self._told, strict=True))
+        embedded, reused, failed, answered = (new - old for new, old in zip(done, self._told, strict=True))
         stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in sorted(self._timings.take().items()))
         log.info(
-            "%d images embedded, %d failed, %d queries answered in %.1f s of work, %.1f images/s; seconds: %s",
+            "%d images embedded, %d of them reused, %d failed, %d queries answered in %.1f s of work, "
+            "%.1f images/s; seconds: %s",
             embedded,
+            reused,
             failed,
             answered,
             self._busy_seconds,

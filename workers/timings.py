@@ -34,8 +34,9 @@ def bucket_of(seconds: float) -> int:
 class Timings:
     """Seconds by stage, for the log, and counts by space, measure and bucket, for the database.
 
-    Stages: claim, fetch, decode (transform included), encode, write. Whole ways: searchable (from the insert to the
-    committed embedding), failed (likewise), query (from the question to the answer).
+    Stages: claim, fetch, lookup (of what is known already), decode (transform included), encode, write. Whole ways:
+    searchable (from the insert to the committed embedding; of these, reused without encoding), failed (likewise), query
+    (from the question to the answer).
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ Imports the other modules of workers and `app`.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from uuid import UUID, uuid4
 
@@ -23,10 +23,12 @@ from workers.bell import Bell
 from workers.encoder import Encoder
 from workers.heartbeat import Heartbeat, Progress
 from workers.housekeeping import Housekeeping
-from workers.pipeline import Outcome, Pipeline, Task
+from workers.known import Known
+from workers.pipeline import Pipeline
 from workers.roster import Roster
 from workers.serving import Served, check_fingerprint
 from workers.summary import Summary
+from workers.tasks import Outcome, Task
 from workers.timings import Timings
 
 log = logging.getLogger(__name__)
@@ -102,6 +104,7 @@ class Worker:
         pipeline = Pipeline(
             self._encoders,
             limits=limits_of(self._settings),
+            known=Known(self._url),
             batch_size=self._settings.batch_size,
             threads=self._settings.loader_threads,
             timings=self._timings,
@@ -313,6 +316,7 @@ class Worker:
         """Write what came out of the pipeline; what could not be written stays for the next connection."""
         taken = pipeline.take_outcomes()
         self._unwritten += taken
+        unwritten = self._unwritten
         try:
             self._write_out(conn, taken)
         except NotFoundError:
@@ -324,6 +328,7 @@ class Worker:
             self._in_work.difference_update(one.task for one in dropped)
             self._unwritten = [one for one in self._unwritten if one not in dropped]
             self._write_out(conn, taken)
+        pipeline.forget(unwritten)
 
     def _write_out(self, conn: db.Connection, taken: list[Outcome]) -> None:
         if taken:
@@ -339,8 +344,11 @@ class Worker:
         for space_id in wrote:
             self._timings.add("write", (time.perf_counter() - began) / len(wrote), space_id)
         self._note_ages("query", [one.task for one in asked])
+        reused = {one.task for one in embedded if one.reused}.intersection(written.embedded)
         self._note_ages("searchable", written.embedded)
+        self._note_ages("reused", reused)
         self._note_ages("failed", written.failed)
+        self._progress.reused += len(reused)
         self._in_work.difference_update(one.task for one in self._unwritten)
         self._unwritten = []
         self._note(answered, written)
@@ -359,7 +367,7 @@ class Worker:
             *(len(written.embedded), len(written.failed), written.released, written.passed_over, answered),
         )
 
-    def _note_ages(self, measure: str, tasks: Sequence[Task]) -> None:
+    def _note_ages(self, measure: str, tasks: Collection[Task]) -> None:
         """Count how long ago these, which have just been committed, were put in the queue or asked for."""
         for task in tasks:
             self._timings.note(measure, task.space.id, [task.age])

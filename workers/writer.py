@@ -1,5 +1,5 @@
 """Writes outcomes to the database: embeddings, answers, failures, and jobs that come again. Imports `app` and
-workers.pipeline.
+workers.tasks.
 
 Every function is safe to repeat with the same outcomes: after a connection was lost nobody knows what was committed.
 """
@@ -27,7 +27,7 @@ from app.jobs import Embedded
 from app.queries import QueryImage
 from app.reconnect import backoff
 from app.records import Job, Space
-from workers.pipeline import Outcome, Task
+from workers.tasks import Outcome, Task
 
 log = logging.getLogger(__name__)
 

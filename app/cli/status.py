@@ -126,7 +126,7 @@ def _spaces(found: "Status") -> _Table:
 def _freshness(found: "Status") -> _Table:
     """The last minute and the last hour, where there was anything."""
     return _Table(
-        ["freshness", "period", ">images/s", ">searchable p50", ">p95", ">queries/s", ">query p50", ">p95"],
+        ["freshness", "period", ">images/s", ">searchable p50", ">p95", ">queries/s", ">query p50", ">p95", ">reused"],
         [
             (
                 one.space,
@@ -137,6 +137,7 @@ def _freshness(found: "Status") -> _Table:
                 f"{one.queries_per_second:.1f}",
                 output.latency(one.query_p50),
                 output.latency(one.query_p95),
+                f"{one.reused:,}",
             )
             for one in found.freshness
             if one.images or one.queries or one.failed

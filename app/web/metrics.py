@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _CACHE_SECONDS = 1.0
 _MOST_REASONS = 20  # labels a space; further ones are added up as "other"
 _OTHER = "other"
-_STAGES = ("claim", "fetch", "decode", "encode", "write")
+_STAGES = ("claim", "fetch", "lookup", "decode", "encode", "write")
 # Bounds double: every fourth of the database's buckets, from a millisecond to twelve days.
 _STEP, _LAST = 4, 120
 
@@ -164,7 +164,10 @@ def _latencies(totals: list[LatencyTotal]) -> Iterator[Metric]:
         if name in _STAGES:
             _add(stages, [space, name], counts)
     yield stages
-    for measure, name, text in (("failed", "failed_attempts", "Images that were parked as failures."),):
+    for measure, name, text in (
+        ("reused", "reused_images", "Embeddings taken over from an image with the same bytes."),
+        ("failed", "failed_attempts", "Images that were parked as failures."),
+    ):
         counter = CounterMetricFamily(f"lookalike_{name}", text, labels=["space"])
         for (space, found), counts in by_key.items():
             if found == measure:

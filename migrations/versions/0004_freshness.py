@@ -34,6 +34,7 @@ NEW = (
     "functions/add_latencies.sql",
     "functions/fold_latencies.sql",
     "functions/count_about.sql",
+    "functions/known_embeddings.sql",
     "views/latency_status.sql",
     "views/freshness.sql",
     "views/failure_reasons.sql",

@@ -1,6 +1,7 @@
 -- Asks the workers for the embedding of a query image in one space; identical bytes asked twice, by whomever, are embedded
--- once. Returns the embedding where it is known already, else NULL: then, once this transaction has committed, a worker
--- answers on channel lookalike_answer_<first 40 hex digits of the sha256>, and lookalike.answer_of reads the answer.
+-- once. Returns the embedding where it is known already, from another question or from an image with the same bytes, else
+-- NULL: then, once this transaction has committed, a worker answers on channel
+-- lookalike_answer_<first 40 hex digits of the sha256>, and lookalike.answer_of reads the answer.
 -- Who asks for what is asked already locks nothing, so that an open transaction holds up no answer to others.
 CREATE OR REPLACE FUNCTION lookalike.ask_embedding(for_space smallint, image bytea) RETURNS halfvec
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -9,6 +10,14 @@ DECLARE
     known halfvec;
     digest bytea := sha256(image);
 BEGIN
+    SELECT q.embedding INTO known
+    FROM lookalike.query_images q WHERE q.sha256 = digest AND q.space_id = for_space;
+    IF known IS NULL THEN
+        SELECT k.embedding INTO known FROM lookalike.known_embeddings(for_space, ARRAY[digest]) k;
+    END IF;
+    IF known IS NOT NULL THEN
+        RETURN known;
+    END IF;
     INSERT INTO lookalike.query_images AS q (space_id, sha256, image)
     VALUES (for_space, digest, image)
     ON CONFLICT (sha256, space_id) DO NOTHING;

@@ -1,8 +1,8 @@
 -- How long things took of late: a row a space, measure and period (the last minute, five minutes, hour), times in seconds.
---   searchable  from the insert of an image, or its change, to its committed embedding; `failed` likewise for images that
---               were parked
+--   searchable  from the insert of an image, or its change, to its committed embedding; `reused` and `failed` likewise:
+--               embeddings that other images with the same bytes had already, and images that were parked
 --   query       from asking for a query image's embedding to the answer
---   claim, fetch, decode, encode, write   a worker's stages: of an image fetch and decode, else of a batch
+--   claim, fetch, lookup, decode, encode, write   a worker's stages: of an image fetch and decode, else of a batch
 -- Quantiles are interpolated in buckets that grow by 19 %. Workers add their counts every two seconds.
 CREATE OR REPLACE VIEW lookalike.latency_status AS
 SELECT s.id AS space_id, s.name AS space, c.measure, p.period,

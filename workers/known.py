@@ -1,0 +1,51 @@
+"""Embeddings that the database has already of files with the same bytes. Imports `app`."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from app import db, jobs
+from app.errors import LookalikeError, NotFoundError
+from app.records import Embedding, Space
+
+log = logging.getLogger(__name__)
+
+# Looking must not take longer than embedding would; after trouble nothing is known for a while.
+_MOST_SECONDS = 2.0
+_PAUSE_SECONDS = 5.0
+
+
+class Known:
+    """Looks embeddings up, over a connection of its own; for one thread. Trouble is no error: nothing is known then."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._conn: db.Connection | None = None
+        self._again_at = 0.0
+
+    def find(self, space: Space, hashes: Sequence[bytes]) -> Mapping[bytes, Embedding]:
+        """Return the embeddings in `space` of files with these SHA-256, by SHA-256."""
+        if time.monotonic() < self._again_at:
+            return {}
+        try:
+            return jobs.known(self._connection(), space, hashes)
+        except NotFoundError:  # the space was dropped just now
+            return {}
+        except LookalikeError as error:
+            log.warning("no embeddings are taken over for now: %s", error)
+            self._again_at = time.monotonic() + _PAUSE_SECONDS
+            self.close()
+            return {}
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _connection(self) -> db.Connection:
+        if self._conn is None:
+            self._conn = db.connect(self._url, autocommit=True, application="lookalike worker known")
+            with db.translated():
+                self._conn.execute(f"SET statement_timeout = {1000 * _MOST_SECONDS:.0f}")
+        return self._conn

@@ -1,0 +1,67 @@
+"""What goes through the worker: a task, its file's pixels, its outcome. Imports `app` and workers.pixels."""
+
+import time
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from app.errors import ImageError
+from app.queries import QueryImage
+from app.records import Embedding, Job, Space
+from workers.pixels import Pixels
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Task:
+    """An image on its way through the worker: a job under its lease, or a query image."""
+
+    space: Space
+    subject: Job | QueryImage
+    lease: UUID | None = None
+    claimed_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_query(self) -> bool:
+        return isinstance(self.subject, QueryImage)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the image was put in the queue, or the question asked, by the database's clock."""
+        return self.subject.waited + time.monotonic() - self.claimed_at
+
+    @property
+    def name(self) -> str:
+        """The image in words, for the log."""
+        return "a query image" if isinstance(self.subject, QueryImage) else self.subject.uri
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an image's bytes told."""
+
+    sha256: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A task whose image waits to be encoded."""
+
+    task: Task
+    pixels: Pixels
+    facts: Facts
+    since: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a task: an embedding and the facts, or the reason why there is none.
+
+    `reused`: the embedding was made for another image with the same bytes.
+    """
+
+    task: Task
+    result: Embedding | ImageError
+    facts: Facts | None = None
+    reused: bool = False
