@@ -20,6 +20,7 @@ Command = Callable[..., Any]
 COMMANDS = [
     "up",
     "migrate",
+    "maintain",
     "worker",
     "serve",
     "ingest",

@@ -22,6 +22,7 @@ from app.cli import (
     index,
     ingest,
     key,
+    maintain,
     migrate,
     psql,
     search,
@@ -105,6 +106,7 @@ def _add(command: Callable[..., None], panel: str, epilog: str | None = None, **
 
 _add(up.up, _RUN, up.EPILOG)
 _add(migrate.migrate, _RUN, migrate.EPILOG)
+_add(maintain.maintain, _RUN, maintain.EPILOG)
 # --help is the worker's own.
 _add(serve.worker, _RUN, context_settings={**_PASSED_ON, "help_option_names": []}, add_help_option=False)
 _add(serve.serve, _RUN, serve.EPILOG)

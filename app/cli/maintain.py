@@ -1,0 +1,55 @@
+"""`lookalike maintain`: clears up what changes leave behind, where evidence asks for it. Imports `maintenance`
+and `cli`."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli import output, session
+from app.cli.text import Json, examples
+
+EPILOG = examples(
+    "lookalike maintain --dry-run          what changes have left, and what would be done about it",
+    "lookalike maintain                    for cron, at night",
+    after="A space with 10 % dead rows, or an index 1.5 times the size of a fresh one, gets a new index beside the old "
+    "one, then VACUUM, in that order. Searches and writes go on.",
+)
+
+
+def maintain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and why.")] = False,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="maintenance_work_mem of rebuilds: 4GB. Else the server's.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Rebuild and vacuum where changes have left too many dead rows or too large an index; say why."""
+    from app import maintenance
+    from app.index_needs import Resources, memory_of
+
+    resources = Resources(memory=None if memory is None else memory_of(memory))
+    with session.connection() as conn:
+        found = maintenance.look(conn)
+        decisions = [maintenance.decide(one) for one in found]
+        if not dry_run:
+            for decision in decisions:
+                maintenance.maintain(conn, decision, resources=resources)
+    if json:
+        output.as_json([{"evidence": one, "decision": what} for one, what in zip(found, decisions, strict=True)])
+        return
+    said = {False: "nothing", True: "vacuum"}
+    output.table(
+        ["space", ">rows", ">dead", ">index", ">a fresh one", "would do" if dry_run else "done", "why"],
+        [
+            (
+                one.space,
+                f"{one.rows:,}",
+                f"{one.dead:,}",
+                output.size(one.index_bytes) if one.index else None,
+                output.size(one.fresh_bytes),
+                "rebuild, vacuum" if what.rebuild else said[what.vacuum],
+                what.why,
+            )
+            for one, what in zip(found, decisions, strict=True)
+        ],
+    )

@@ -1,0 +1,104 @@
+"""What changes leave behind, and clearing it up: dead rows and a bloated index. Imports `db`, `indexes`, `index_needs`,
+`spaces` and `sql`."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import sql as pgsql
+from psycopg.rows import class_row
+
+from app import index_needs, indexes, spaces, sql
+from app.db import Connection, translated
+from app.index_needs import Resources
+
+log = logging.getLogger(__name__)
+
+# A vacuum repairs the neighbours of every dead element: at this share it took twice as long as a new index.
+DEAD_SHARE = 0.1
+# A table of fewer rows is not worth the while.
+LEAST_ROWS = 1000
+# An index this much larger than a fresh one holds as much that is gone.
+BLOAT = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Churn:
+    """What changes have left in one space: rows as statistics know them, sizes in bytes."""
+
+    space_id: int
+    space: str
+    dimensions: int
+    rows: int
+    dead: int
+    index: str | None
+    index_bytes: int
+    m: int
+    vacuumed_at: datetime | None
+
+    @property
+    def dead_share(self) -> float:
+        """Dead rows among all that the table holds."""
+        return self.dead / max(self.dead + self.rows, 1)
+
+    @property
+    def fresh_bytes(self) -> int:
+        """The size of an index of these rows, built now."""
+        return index_needs.index_bytes(self.rows, self.dimensions, self.m)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done in a space, in this order, and why; nothing, where the reason says so."""
+
+    space: str
+    rebuild: bool
+    vacuum: bool
+    why: str
+
+
+def look(conn: Connection) -> list[Churn]:
+    """Return the evidence, the active space's first."""
+    with translated(), conn.cursor(row_factory=class_row(Churn)) as cursor:
+        return cursor.execute(sql.query("churn")).fetchall()
+
+
+def decide(churn: Churn) -> Decision:
+    """Return what the evidence asks for.
+
+    The index goes first: VACUUM would repair a graph that is about to be replaced, and a new one knows no dead rows.
+    """
+    ratio = churn.index_bytes / churn.fresh_bytes
+    found = f"{churn.dead:,} of {churn.rows + churn.dead:,} rows dead ({churn.dead_share:.0%})"
+    if churn.index:
+        found += f", index {ratio:.2f} times the size of a fresh one"
+    if churn.rows + churn.dead < LEAST_ROWS:
+        return Decision(churn.space, rebuild=False, vacuum=False, why=f"{found}: too few rows to matter")
+    bloated = churn.index is not None and ratio >= BLOAT
+    dying = churn.dead_share >= DEAD_SHARE
+    if not (bloated or dying):
+        return Decision(churn.space, rebuild=False, vacuum=False, why=f"{found}: autovacuum will do")
+    bounds = [f"dead from {DEAD_SHARE:.0%} on"] * dying + [f"size from {BLOAT} on"] * bloated
+    return Decision(
+        churn.space, rebuild=churn.index is not None, vacuum=True, why=f"{found}; bound: {', '.join(bounds)}"
+    )
+
+
+def maintain(conn: Connection, decision: Decision, *, resources: Resources | None = None) -> None:
+    """Do what was decided, and log why. In autocommit; searches and writes go on. Errors as of `indexes.rebuild`."""
+    if not decision.vacuum:
+        return
+    space = spaces.get(conn, decision.space)
+    log.info("space %s: %s", space.name, decision.why)
+    if decision.rebuild:
+        done = indexes.rebuild(conn, space, resources=resources)
+        log.info(
+            "space %s: index rebuilt in %.1f s, %d bytes before, %d now",
+            space.name,
+            done.seconds,
+            done.bytes_before,
+            done.index.bytes,
+        )
+    with translated():
+        conn.execute(pgsql.SQL("VACUUM (ANALYZE) {}").format(pgsql.Identifier("lookalike", space.table_name)))
+    log.info("space %s: vacuumed", space.name)

@@ -1,0 +1,92 @@
+"""Maintenance: evidence of churn, what it asks for, and that index and dead rows are as after a fresh build then."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from app import db, indexes, maintenance
+from app.maintenance import Churn
+from app.records import Space
+from tests.test_cli import Command, runner
+from tests.test_indexes import filled, states
+
+CHURN = Churn(
+    space_id=1,
+    space="s",
+    dimensions=8,
+    rows=10_000,
+    dead=0,
+    index="embeddings_1_hnsw",
+    index_bytes=0,
+    m=16,
+    vacuumed_at=None,
+)
+
+
+@pytest.fixture
+def auto(database_url: str) -> Iterator[db.Connection]:
+    with db.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def churned(auto: db.Connection) -> Space:
+    """An active space of 1,500 embeddings with an index, of which 600 were deleted since."""
+    space = filled(auto, 1500)
+    auto.execute("ALTER TABLE lookalike.embeddings_1 SET (autovacuum_enabled = off)")
+    assert indexes.build(auto, space)
+    auto.execute("DELETE FROM lookalike.images WHERE id <= 600")
+    auto.execute("SELECT pg_stat_force_next_flush()")
+    auto.execute("SELECT 1")
+    return space
+
+
+@pytest.mark.parametrize(
+    ("dead", "size", "rebuild", "vacuum", "why"),
+    [
+        (500, 1.0, False, False, "500 of 10,500 rows dead (5%), index 1.00 times the size of a fresh one: autovacuum"),
+        (2000, 1.0, True, True, "bound: dead from 10% on"),
+        (500, 1.6, True, True, "bound: size from 1.5 on"),
+        (2000, 1.6, True, True, "bound: dead from 10% on, size from 1.5 on"),
+    ],
+)
+def test_the_evidence_decides(dead: int, size: float, rebuild: bool, vacuum: bool, why: str) -> None:
+    found = replace(CHURN, dead=dead, index_bytes=int(size * CHURN.fresh_bytes))
+    decision = maintenance.decide(found)
+    assert (decision.rebuild, decision.vacuum) == (rebuild, vacuum)
+    assert why in decision.why
+
+
+def test_few_rows_and_a_space_without_an_index() -> None:
+    assert not maintenance.decide(replace(CHURN, rows=10, dead=900)).vacuum
+    bare = maintenance.decide(replace(CHURN, dead=5000, index=None))
+    assert (bare.rebuild, bare.vacuum) == (False, True)
+
+
+def test_index_first_then_vacuum_and_why(auto: db.Connection, churned: Space, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="app.maintenance")
+    (found,) = maintenance.look(auto)
+    assert (found.rows, found.dead) == (900, 600)
+    maintenance.maintain(auto, maintenance.decide(found))
+    said = [record.message for record in caplog.records if record.name == "app.maintenance"]
+    assert ["dead (40%)" in said[0], "index rebuilt" in said[1], "vacuumed" in said[2]] == [True] * 3
+    auto.execute("SELECT pg_stat_force_next_flush()")
+    (after,) = maintenance.look(auto)
+    assert (after.rows, after.dead) == (900, 0)
+    assert after.index_bytes < found.index_bytes
+    assert after.index_bytes == pytest.approx(after.fresh_bytes, rel=0.1)
+    assert not maintenance.decide(after).vacuum
+    assert states(auto) == {"embeddings_1_hnsw": True}
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, database_url: str, auto: db.Connection, churned: Space) -> None:
+    lookalike: Command = runner(monkeypatch, database_url)
+    dry = lookalike("maintain", "--dry-run")
+    assert "rebuild, vacuum" in dry.stdout
+    assert maintenance.look(auto)[0].dead == 600
+    (told,) = json.loads(lookalike("maintain", "--json").stdout)
+    assert told["decision"]["rebuild"] is True
+    assert "nothing" in lookalike("maintain").stdout
