@@ -16,8 +16,8 @@ from app.records import Held, Json, Space, SpaceCounts, SpaceLack
 # A lock that must keep out searches or writers is waited for no longer than this at a time, since they queue behind it.
 _LOCK_TIMEOUT = "150ms"
 _LOCK_PAUSE = 0.35
-# 0.12 s on two busy cores (15,000: 0.36 s), most of it for the foreign keys of the jobs. A transaction holds back vacuum,
-# which it must not do for a second, on a slower machine either.
+# 0.12 s on two busy cores (15,000: 0.36 s), most of it for the foreign keys of the jobs. A transaction holds back
+# vacuum, which it must not do for a second, on a slower machine either.
 _BACKFILL_BATCH = 5_000
 
 
