@@ -20,7 +20,9 @@ from app.records import Job
 from tests import test_vacuum, test_worker
 from tests.test_worker import PICTURES, add, drained, one, until
 from workers.encoder import Encoder
-from workers.pipeline import Outcome, Pipeline, Task
+from workers.known import Known
+from workers.pipeline import Pipeline
+from workers.tasks import Outcome, Task
 from workers.timings import Count, Timings
 
 auto, start = test_worker.auto, test_worker.start
@@ -57,7 +59,7 @@ def picture(number: int) -> bytes:
         ((9, 1), "qqqqqqjjjjjj"),
     ],
 )
-def test_batches_take_turns_by_their_shares(served, small, shares: tuple[int, int], order: str):
+def test_batches_take_turns_by_their_shares(database_url, served, small, shares: tuple[int, int], order: str):
     encoder, timings, decoded = Gated(small), Timings(), []
     pipeline = Pipeline(
         {served.space.id: encoder},
@@ -67,6 +69,7 @@ def test_batches_take_turns_by_their_shares(served, small, shares: tuple[int, in
         timings=timings,
         wake=lambda: None,
         shares=shares,
+        known=Known(database_url),
     )
     try:
         lease, now = uuid4(), datetime.now(UTC)
