@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from app import sql
 from app.db import Connection, translated
-from app.errors import ConflictError, NotFoundError, SchemaError
+from app.errors import ConflictError, LookalikeError, NotFoundError, SchemaError
 from app.records import Held, Json, Space, SpaceCounts, SpaceLack
 
 # A lock that must keep out searches or writers is waited for no longer than this at a time, since they queue behind it.
@@ -99,22 +99,35 @@ def create(
     return space
 
 
-def backfill(conn: Connection, space: Space, *, progress: Callable[[int], None] | None = None) -> int:
+def backfill(
+    conn: Connection, space: Space, *, progress: Callable[[int], None] | None = None, patience: float = 2
+) -> int:
     """Queue every image that this space lacks, in short transactions; return how many. In autocommit.
 
     Interrupted, it is simply called again: what is embedded, queued or failed is passed over. `progress` is called with
-    the number queued so far.
+    the number queued so far. Images whose rows another transaction holds are looked at again for `patience` seconds in
+    all; one held for longer is left to a worker's next look around.
     """
-    queued, after = 0, 0
+    queued, after, given_up = 0, 0, time.monotonic() + patience
     while True:
         values = {"space_id": space.id, "after_id": after, "most": _BACKFILL_BATCH}
-        with translated():
-            row = conn.execute(sql.query("backfill_space"), values).fetchone()
-        if row is None or row[1] is None:
+        try:
+            with translated():
+                row = conn.execute(sql.query("backfill_space"), values).fetchone()
+        except LookalikeError as error:
+            # With a writer of several images: nothing was done of this part.
+            if not isinstance(error.__cause__, pg.DeadlockDetected) or time.monotonic() > given_up:
+                raise
+            continue
+        if row is None or row[2] is None:
             return queued
-        queued, after = queued + int(str(row[0])), int(str(row[1]))
+        queued += int(str(row[0]))
         if progress:
             progress(queued)
+        if row[1] and time.monotonic() < given_up:
+            time.sleep(0.05)
+        else:
+            after = int(str(row[2]))
 
 
 def counts(conn: Connection, space: Space) -> SpaceCounts:

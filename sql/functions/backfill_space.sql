@@ -1,8 +1,11 @@
 -- Queues, of the next `most` images by id after `after_id`, those that have in this space neither an embedding nor a job
--- nor a failure. Returns how many were queued and the last id looked at, NULL at the end: called again with it until then,
--- it goes through all images once, in transactions that stay short.
+-- nor a failure. Returns how many were queued, how many were passed over, since another transaction holds their rows just
+-- now, and the last id looked at, NULL at the end: called again with it until then, it goes through all images once, in
+-- transactions that stay short. What was passed over may be left unqueued by that transaction, where it is rolled back:
+-- look at that part again.
 CREATE OR REPLACE FUNCTION lookalike.backfill_space(
-    for_space smallint, after_id bigint DEFAULT 0, most int DEFAULT 20000, OUT queued bigint, OUT last_id bigint
+    for_space smallint, after_id bigint DEFAULT 0, most int DEFAULT 20000,
+    OUT queued bigint, OUT passed_over bigint, OUT last_id bigint
 )
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
@@ -17,16 +20,21 @@ BEGIN
     SELECT array_agg(n.id), max(n.id) INTO ids, last_id
     FROM (SELECT i.id FROM lookalike.images i WHERE i.id > after_id ORDER BY i.id LIMIT most) n;
     EXECUTE format($query$
-        INSERT INTO lookalike.jobs (space_id, image_id)
-        SELECT $1, i.id FROM lookalike.images i
-        WHERE i.id = ANY ($2)
-          AND NOT EXISTS (SELECT FROM lookalike.%I e WHERE e.image_id = i.id)
-          AND NOT EXISTS (SELECT FROM lookalike.jobs j WHERE j.image_id = i.id AND j.space_id = $1)
-          AND NOT EXISTS (SELECT FROM lookalike.failures f WHERE f.image_id = i.id AND f.space_id = $1)
-        FOR KEY SHARE OF i SKIP LOCKED
-        ON CONFLICT DO NOTHING
-        $query$, space_table) USING for_space, ids;
-    GET DIAGNOSTICS queued = ROW_COUNT;
+        WITH missing AS MATERIALIZED (
+            SELECT i.id FROM lookalike.images i
+            WHERE i.id = ANY ($2)
+              AND NOT EXISTS (SELECT FROM lookalike.%I e WHERE e.image_id = i.id)
+              AND NOT EXISTS (SELECT FROM lookalike.jobs j WHERE j.image_id = i.id AND j.space_id = $1)
+              AND NOT EXISTS (SELECT FROM lookalike.failures f WHERE f.image_id = i.id AND f.space_id = $1)
+        ), held AS MATERIALIZED (
+            SELECT i.id FROM lookalike.images i JOIN missing USING (id) FOR KEY SHARE OF i SKIP LOCKED
+        ), put AS (
+            INSERT INTO lookalike.jobs (space_id, image_id) SELECT $1, h.id FROM held h
+            ON CONFLICT DO NOTHING
+            RETURNING image_id
+        )
+        SELECT (SELECT count(*) FROM put), (SELECT count(*) FROM missing) - (SELECT count(*) FROM held)
+        $query$, space_table) INTO queued, passed_over USING for_space, ids;
     IF queued > 0 THEN
         PERFORM pg_notify('lookalike_jobs', '');
     END IF;
