@@ -16,6 +16,9 @@ _NEAR_BEST = 0.97
 _MOST_MEMORY = 0.9
 _CPU_CHUNKS = (2, 4, 8, 16)
 _GPU_CHUNKS = (8, 16, 32, 64, 128, 256, 512, 1024)
+# Batches are as small as keeps the device busy, since a query image waits for one; the queue is asked less often, for
+# about so many seconds of work, but not for more batches than this.
+_CLAIM_SECONDS, _MOST_BATCHES = 0.5, 16
 
 
 def tune(encoder: Encoder, *, seconds: float = 1.5) -> None:
@@ -58,6 +61,14 @@ def tune(encoder: Encoder, *, seconds: float = 1.5) -> None:
 def choose(rates: dict[int, float]) -> int:
     """Return the smallest size whose rate is within 3 % of the best."""
     return min(size for size, rate in rates.items() if rate >= _NEAR_BEST * max(rates.values()))
+
+
+def claim_size(encoder: Encoder) -> int:
+    """Return how many jobs to claim at once: some batches, as many as measuring says, else one."""
+    if encoder.images_per_second is None:
+        return encoder.batch_size
+    batches = round(_CLAIM_SECONDS * encoder.images_per_second / encoder.batch_size)
+    return encoder.batch_size * max(1, min(batches, _MOST_BATCHES))
 
 
 def _rate(encoder: Encoder, batch: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", chunk: int) -> float | None:

@@ -108,8 +108,9 @@ class Encoder:
 
     @property
     def threads(self) -> int:
-        """How many threads should call `encode`: on a GPU two, so that copies of one overlap the other's forward."""
-        return 2 if self.device.type == "cuda" else 1
+        """How many threads should call `encode`, with `chunk` images each: one a lane, none of which then waits for
+        another; on a GPU two, so that copies of one overlap the other's forward."""
+        return 2 if self.device.type == "cuda" else self._lanes.count
 
     @property
     def description(self) -> str:
@@ -207,8 +208,9 @@ class Encoder:
         features = np.empty((len(batch), self.dimensions), np.float32)
         left = [slice(0, len(batch))] if len(batch) else []
         while left:
-            # A small batch is spread over all lanes.
-            size = min(self.chunk, -(-sum(part.stop - part.start for part in left) // self._lanes.count))
+            # A small batch is spread over all lanes; a full one is for one lane, others come from other threads.
+            count = sum(part.stop - part.start for part in left)
+            size = self.chunk if count >= self.chunk else -(-count // self._lanes.count)
             parts = [
                 slice(start, min(start + size, part.stop))
                 for part in left

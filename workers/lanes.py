@@ -1,5 +1,6 @@
 """Runs the parts of a batch side by side, one thread of torch's own each. Imports torch."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,27 +15,37 @@ class Lanes:
     """Threads for the parts of a batch on a CPU.
 
     torch's own way, all cores on one operation after the other, waits for the slowest core at each of them, spinning
-    meanwhile: on a machine with other load its median rate fell to a tenth of the lanes'. A lane waits for no other but
-    at the batch's end.
+    meanwhile: on a machine with other load its median rate fell to a tenth of the lanes'. A lane waits for no other.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self._at_work = 0
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane") if count > 1 else None
 
     def map(self, work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-        """Return work(part) of each part, in order; raises what the first of them raised, when all have ended."""
+        """Return work(part) of each part, in order; raises what the first of them raised, when all have ended.
+
+        May be called by several threads: what comes later goes to the next free lane.
+        """
         if self._pool is None:
             return [work(part) for part in parts]
-        # Half of the cores that lanes leave free, for few images on many cores; the others serve who else is running.
-        threads = max(1, min(4, self.count // (2 * max(1, len(parts)))))
+        with self._lock:
+            self._at_work += len(parts)
+            # Half of the cores that lanes leave free, for few images on many cores; the others serve who else runs.
+            threads = max(1, min(4, self.count // (2 * max(1, self._at_work))))
 
         def run(part: T) -> R:
             torch.set_num_threads(threads)  # of this thread only
             return work(part)
 
-        futures = [self._pool.submit(run, part) for part in parts]
-        errors = [future.exception() for future in futures]
+        try:
+            futures = [self._pool.submit(run, part) for part in parts]
+            errors = [future.exception() for future in futures]
+        finally:
+            with self._lock:
+                self._at_work -= len(parts)
         for error in errors:
             if error is not None:
                 raise error

@@ -38,7 +38,7 @@ class Pipeline:
         wake: Callable[[], None],
         shares: tuple[int, int] = (4, 1),
     ) -> None:
-        """`encoders`: by the id of their space. `batch_size` 0: each encoder's own. `threads` fetch and as many decode,
+        """`encoders`: by the id of their space. `batch_size` 0: its chunk. `threads` fetch and as many decode,
         up to the number of cores; 0: one a core. `known` is closed when the pipeline stops.
 
         `shares`: while both kinds wait, so many batches of query images in a row, then so many of jobs.
@@ -169,7 +169,7 @@ class Pipeline:
         return None, max(0.0, jobs[0][0] + _MOST_WAIT - now) if jobs else None
 
     def _batch_size_of(self, key: tuple[bool, int]) -> int:
-        return self._batch_size or self._encoders[key[1]].batch_size
+        return self._batch_size or self._encoders[key[1]].chunk
 
     # Out
 

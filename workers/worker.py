@@ -19,11 +19,12 @@ from app.limits import limits_of
 from app.reconnect import until_available
 from app.records import Job, Space
 from workers import writer
+from workers.batch_size import claim_size
 from workers.bell import Bell
-from workers.encoder import Encoder
 from workers.heartbeat import Heartbeat, Progress
 from workers.housekeeping import Housekeeping
 from workers.known import Known
+from workers.outbox import Outbox
 from workers.pipeline import Pipeline
 from workers.roster import Roster
 from workers.serving import Served, check_fingerprint
@@ -39,9 +40,6 @@ _DRAIN_LOOK_SECONDS = 0.5
 _QUERY_LEASE_SECONDS = 10.0
 # Claimed and not yet written: one claim on the device, one ready for it, one being loaded.
 _CLAIMS_IN_WORK = 3
-# Batches are as small as keeps the device busy, since a query image waits for one; the queue is asked less often, for
-# about so many seconds of work, but not for more batches than this.
-_CLAIM_SECONDS, _MOST_BATCHES = 0.5, 16
 # A healthy image may well be in the hands of workers that are killed: more often than this is suspicious.
 _FEWEST_LOST_LEASES = 3
 # A batch may take longer than a lease; without any outcome for so many leases the device hangs.
@@ -68,12 +66,12 @@ class Worker:
         self._spaces_due = False
         self._heartbeat: Heartbeat | None = None
         self._settings = settings
-        self._claim_size = settings.batch_size or max(_claim_size(one.encoder) for one in served)
+        self._claim_size = settings.batch_size or max(claim_size(one.encoder) for one in served)
         self._drain = drain
         self._stopping = False
         self._in_work: set[Task] = set()  # claimed, not yet written
         self._held_back: list[Task] = []  # suspects among them, not yet submitted
-        self._unwritten: list[Outcome] = []
+        self._outbox = Outbox(enough=self._claim_size)
         self._jobs_due = self._queries_due = True
         self._look_seconds = min(_DRAIN_LOOK_SECONDS if drain else _LOOK_SECONDS, settings.lease_seconds / 3)
         self._look_at = self._renew_at = self._outcome_at = time.monotonic()
@@ -150,7 +148,7 @@ class Worker:
                         self._wait(conn)
                 self._progress.state = "stopping"
                 pipeline.stop()
-                self._write(conn, pipeline)
+                self._write(conn, pipeline, gather=False)
             except Exception as error:
                 if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | DatabaseUnavailableError):
                     self._hand_back(conn)  # the worker ends; others need not wait for its leases
@@ -199,7 +197,7 @@ class Worker:
         """Wait for a notification, an outcome, a signal, or the time to look by oneself."""
         self._read_notifications(conn)
         if not (self._queries_due and self._may_claim_queries()) and not (self._jobs_due and self._may_claim_jobs()):
-            self._bell.wait(self._look_at - time.monotonic(), descriptor=conn.fileno())
+            self._bell.wait(min(self._look_at, self._write_at()) - time.monotonic(), descriptor=conn.fileno())
             self._read_notifications(conn)
         if (now := time.monotonic()) >= self._look_at:
             self._jobs_due = self._queries_due = self._spaces_due = True
@@ -302,7 +300,7 @@ class Worker:
                 f"{attempts - 1} workers that had this image in hand died or were cut off before it was done; "
                 "it may be what takes them down"
             )
-            self._unwritten.append(Outcome(task, ImageError("encode", reason)))
+            self._outbox.add([Outcome(task, ImageError("encode", reason))])
             self._bell.ring()
 
     def _submit_suspects(self, pipeline: Pipeline) -> None:
@@ -312,35 +310,39 @@ class Worker:
 
     # Write
 
-    def _write(self, conn: db.Connection, pipeline: Pipeline) -> None:
-        """Write what came out of the pipeline; what could not be written stays for the next connection."""
-        taken = pipeline.take_outcomes()
-        self._unwritten += taken
-        unwritten = self._unwritten
+    def _write(self, conn: db.Connection, pipeline: Pipeline, *, gather: bool = True) -> None:
+        """Write what came out of the pipeline and, with `gather`, need not wait for company; what could not be written
+        stays for the next connection."""
+        if taken := pipeline.take_outcomes():
+            self._outbox.add(taken)
+            self._outcome_at = time.monotonic()
         try:
-            self._write_out(conn, taken)
+            self._write_out(conn, pipeline, gather=gather)
         except NotFoundError:
             self._look_around(conn)
-            dropped = [one for one in self._unwritten if self._roster.dropped(one.task.space)]
+            dropped = self._outbox.remove(lambda one: self._roster.dropped(one.task.space))
             if not dropped:
                 raise
             log.info("%d outcomes are of a space that was dropped meanwhile", len(dropped))
             self._in_work.difference_update(one.task for one in dropped)
-            self._unwritten = [one for one in self._unwritten if one not in dropped]
-            self._write_out(conn, taken)
-        pipeline.forget(unwritten)
+            pipeline.forget(dropped)
+            self._write_out(conn, pipeline, gather=gather)
 
-    def _write_out(self, conn: db.Connection, taken: list[Outcome]) -> None:
-        if taken:
-            self._outcome_at = time.monotonic()
-        if not self._unwritten:
+    def _write_at(self) -> float:
+        return self._outbox.due_at(in_work=len(self._jobs_in_work()), backlog=self._jobs_due)
+
+    def _write_out(self, conn: db.Connection, pipeline: Pipeline, *, gather: bool) -> None:
+        waiting = self._outbox.waiting
+        if waiting and gather:
+            waiting = self._outbox.due(in_work=len(self._jobs_in_work()), backlog=self._jobs_due)
+        if not waiting:
             return
-        asked = [one for one in self._unwritten if one.task.is_query]
-        embedded = [one for one in self._unwritten if not one.task.is_query]
+        asked = [one for one in waiting if one.task.is_query]
+        embedded = [one for one in waiting if not one.task.is_query]
         began = time.perf_counter()
         answered = writer.answer_queries(conn, asked)
         written = writer.write_jobs(conn, embedded, max_attempts=self._settings.max_attempts)
-        wrote = {one.task.space.id for one in self._unwritten}
+        wrote = {one.task.space.id for one in waiting}
         for space_id in wrote:
             self._timings.add("write", (time.perf_counter() - began) / len(wrote), space_id)
         self._note_ages("query", [one.task for one in asked])
@@ -349,8 +351,9 @@ class Worker:
         self._note_ages("reused", reused)
         self._note_ages("failed", written.failed)
         self._progress.reused += len(reused)
-        self._in_work.difference_update(one.task for one in self._unwritten)
-        self._unwritten = []
+        self._in_work.difference_update(one.task for one in waiting)
+        self._outbox.note_written(waiting)
+        pipeline.forget(waiting)
         self._note(answered, written)
 
     def _note(self, answered: int, written: writer.Written) -> None:
@@ -402,10 +405,3 @@ class Worker:
             conn.execute("NOTIFY lookalike_jobs")
             log.info("handed back %d jobs", len(self._in_work))
         self._in_work.clear()
-
-
-def _claim_size(encoder: Encoder) -> int:
-    if encoder.images_per_second is None:
-        return encoder.batch_size
-    batches = round(_CLAIM_SECONDS * encoder.images_per_second / encoder.batch_size)
-    return encoder.batch_size * max(1, min(batches, _MOST_BATCHES))
