@@ -119,10 +119,11 @@ def test_reduced_scale_decoding_costs_less_than_a_thousandth(encoder, reference,
     assert embedded(encoder, draft.image)[0] @ reference(whole.image) >= 0.999
 
 
-def test_a_flat_picture_is_not_decoded_at_reduced_scale(encoder):
-    """The network sees the last level of flat areas, which a reduced decode rounds otherwise."""
-    noise = np.random.default_rng(0).normal(0, 4, (2112, 2304, 3))
-    drawing = np.full(noise.shape, 250.0)
+@pytest.mark.parametrize(("level", "sigma"), [(250, 4), (150, 16), (255, 0)])
+def test_a_flat_picture_is_not_decoded_at_reduced_scale(encoder, level, sigma):
+    """The network sees the last level of flat areas, which a reduced decode rounds otherwise; noise hides no area."""
+    noise = np.random.default_rng(0).normal(0, sigma, (2112, 2304, 3))
+    drawing = np.full(noise.shape, float(level))
     drawing[700:1400, 700:1600] = (60, 120, 200)
     flat = images.encoded(Image.fromarray(np.clip(drawing + noise, 0, 255).astype(np.uint8)), "JPEG", quality=88)
     loaded, pixels = pixels_of(flat, encoder, LIMITS)
