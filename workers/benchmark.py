@@ -11,7 +11,8 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,12 +23,14 @@ import torch
 from app.config import settings
 from app.errors import ConfigurationError, LookalikeError, TransientImageError
 from workers.batch_size import choose
-from workers.device import device_of, hardware_of, native_precisions
+from workers.device import allow_tf32, device_of, hardware_of, native_precisions
 from workers.encoder import MIN_COSINE, Encoder, calibration_images
 from workers.models import EmbeddingModel, load_model
 
 _CPU_BATCHES, _GPU_BATCHES = (1, 2, 4, 8, 16, 32), (1, 8, 32, 64, 128, 256, 512)
 _WAYS = ("plain", "compile", "cuda graphs")
+# The share of the time that is kept for what must be compiled first.
+_PLAIN_SHARE = 0.6
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Rate:
     rates: list[float] = field(default_factory=list)
     cosine: float | None = None
     trouble: str | None = None
+    prepared_in: float | None = None  # seconds that compiling or recording took
 
     @property
     def median(self) -> float:
@@ -55,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model_name, weights = options.model or settings().model, options.weights or settings().weights
         model = load_model(model_name, weights)
         found = measure(model, options)
+        if not any(one.rates for one in found):
+            told = next((one.trouble for one in found if one.trouble), "the time was up; raise --limit")
+            raise ConfigurationError(f"nothing could be measured: {told}")
     except LookalikeError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -74,47 +81,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(model: EmbeddingModel, options: argparse.Namespace) -> list[Rate]:
-    """Return the rates of every setting, measured in turns."""
+    """Return the rates of every setting, measured in turns, until the time is up."""
     first = Encoder(model, device=options.device)
     on_cpu = first.device.type == "cpu"
     batches = options.batch or ([first.lanes] if options.quick else list(_CPU_BATCHES if on_cpu else _GPU_BATCHES))
     precisions = options.precision or ["fp32", *native_precisions(first.device)]
     found: list[Rate] = []
+    measured: list[tuple[Encoder, list[Rate]]] = []
     for channels_last in (True,) if options.quick else (True, False):
+        its_own = replace(model, module=deepcopy(model.module))  # whose memory format no other encoder changes
         for precision in precisions:
-            encoder = Encoder(model, device=options.device, precision=precision, channels_last=channels_last)
+            encoder = Encoder(its_own, device=options.device, precision=precision, channels_last=channels_last)
             cosine = encoder.cosine_to_fp32(precision, calibration_images(encoder.input_shape))
             ways = [way for way in _WAYS if way == "plain" or (channels_last and not options.quick)]
             if on_cpu and "cuda graphs" in ways:
                 ways.remove("cuda graphs")
             layout = "channels_last" if channels_last else "contiguous"
             rows = [Rate(precision, layout, way, batch, cosine=cosine) for way in ways for batch in batches]
-            _measure(encoder, rows, options)
+            measured.append((encoder, rows))
             found += rows
-    return found
-
-
-def _measure(encoder: Encoder, rows: list[Rate], options: argparse.Namespace) -> None:
-    """Fill in `rows`, which are of this encoder; the plain ones in turns, the others once each is compiled."""
-    plain = [row for row in rows if row.way == "plain"]
-    encoder.accelerate()
+    clock = _Clock(options.limit)
     for _ in range(options.rounds):
-        for row in plain:
-            _round(encoder, row, options.seconds)
-    # What is compiled serves one shape: the best batch only, since it takes long.
+        for encoder, rows in measured:
+            for row in rows:
+                if row.way == "plain":
+                    _round(encoder, row, options.seconds, clock, _PLAIN_SHARE)
+    for encoder, rows in measured:
+        for row in _compiled(rows):
+            _measure_compiled(encoder, row, options, clock)
+    return [row for row in found if row.rates or row.trouble]
+
+
+class _Clock:
+    """Tells when the time is up; what is in progress then is finished."""
+
+    def __init__(self, seconds: float) -> None:
+        self.began = time.monotonic()
+        self.seconds = seconds
+
+    def up(self, share: float = 1.0) -> bool:
+        return time.monotonic() - self.began > share * self.seconds
+
+
+def _compiled(rows: Sequence[Rate]) -> list[Rate]:
+    """Return the rows that are compiled for the best batch: what is compiled serves one shape, and takes long."""
+    plain = [row for row in rows if row.way == "plain" and row.rates]
+    if not plain:
+        return []
     best = max(plain, key=lambda row: row.median).batch
-    for row in [row for row in rows if row.way != "plain"]:
-        if row.batch != best:
-            rows.remove(row)
-            continue
-        try:
-            _set_chunk(encoder, row.batch)
-            encoder.accelerate(compiled=row.way == "compile", cuda_graphs=row.way == "cuda graphs")
-        except ConfigurationError as error:
-            row.trouble = str(error)
-            continue
-        for _ in range(options.rounds):
-            _round(encoder, row, options.seconds)
+    return [row for row in rows if row.way != "plain" and row.batch == best]
+
+
+def _measure_compiled(encoder: Encoder, row: Rate, options: argparse.Namespace, clock: _Clock) -> None:
+    if clock.up():
+        row.trouble = "not tried: the time was up; raise --limit"
+        return
+    _set_chunk(encoder, row.batch)
+    began = time.monotonic()
+    try:
+        encoder.accelerate(compiled=row.way == "compile", cuda_graphs=row.way == "cuda graphs")
+    except ConfigurationError as error:
+        row.trouble = str(error)
+        return
+    row.prepared_in = time.monotonic() - began
+    for _ in range(options.rounds):
+        _round(encoder, row, options.seconds, clock, always=True)
     encoder.accelerate()
 
 
@@ -122,10 +153,14 @@ def _set_chunk(encoder: Encoder, batch: int) -> None:
     encoder.chunk = max(1, batch // encoder.lanes)
 
 
-def _round(encoder: Encoder, row: Rate, seconds: float) -> None:
-    if row.trouble:
+def _round(
+    encoder: Encoder, row: Rate, seconds: float, clock: _Clock, share: float = 1.0, *, always: bool = False
+) -> None:
+    """Measure once more, unless the time is up."""
+    if row.trouble or (clock.up(share) and not always):
         return
     _set_chunk(encoder, row.batch)
+    allow_tf32(encoder.precision == "tf32")  # a setting of the process, which the encoders share here
     batch = np.resize(calibration_images(encoder.input_shape), (row.batch, *encoder.input_shape))
     try:
         encoder.encode(batch)
@@ -164,7 +199,10 @@ def _table(report: "dict[str, object]", found: Sequence[Rate]) -> str:
     for row in sorted(found, key=lambda row: -row.median):
         cosine = "" if row.cosine is None else f"{row.cosine:.5f}"
         rate = f"{row.median:.1f}" if row.rates else f"- {row.trouble}"
-        lines.append(f"{row.precision:<10}{cosine:>8}  {row.memory_format:<15}{row.way:<13}{row.batch:>6}{rate:>10}")
+        took = "" if row.prepared_in is None else f"  (prepared in {row.prepared_in:.0f} s)"
+        lines.append(
+            f"{row.precision:<10}{cosine:>8}  {row.memory_format:<15}{row.way:<13}{row.batch:>6}{rate:>10}{took}"
+        )
     advice = report["recommended"]
     if isinstance(advice, dict) and advice:
         lines += ["", "recommended: " + " ".join(f"{name}={value}" for name, value in advice.items())]
@@ -184,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", action="append", type=_positive, metavar="N", help="only these batch sizes")
     parser.add_argument("--rounds", type=_positive, default=3, help="how often each is measured, in turns")
     parser.add_argument("--seconds", type=float, default=0.7, help="how long, each time")
+    parser.add_argument("--limit", type=float, default=120, help="seconds after which nothing new is begun")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--json-file", metavar="FILE", help="write JSON there as well")
     parser.add_argument("--quick", action="store_true", help="one setting only: does it run?")
