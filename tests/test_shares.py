@@ -30,7 +30,9 @@ small, served = test_vacuum.small, test_vacuum.served
 
 
 class Gated(Encoder):
-    """The real encoder, which waits at a gate."""
+    """The real encoder, which waits at a gate; called by one thread, so that batches have an order."""
+
+    threads = 1
 
     def __init__(self, encoder: Encoder) -> None:
         self.__dict__.update(encoder.__dict__)
