@@ -40,6 +40,7 @@ KINDS: tuple[tuple[type[errors.LookalikeError], Kind], ...] = (
     (errors.ForbiddenError, Kind(403, "forbidden")),
     (errors.NotFoundError, Kind(404, "not_found")),
     (errors.SpaceChangedError, Kind(409, "space_changed")),
+    (errors.BuildRunningError, Kind(409, "build_running")),
     (errors.ConflictError, Kind(409, "conflict")),
     (errors.TransientImageError, Kind(503, "image_unavailable", retry_after=5)),
     (errors.ImageError, Kind(422, "image_error")),
