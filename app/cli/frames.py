@@ -101,21 +101,11 @@ def _result(one: "FrameIngest") -> dict[str, object]:
 
 def _sentence(one: "FrameIngest") -> str:
     counts, arrivals = one.counts, one.arrivals
-    said = f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}"
-    for number, what in (
+    numbers = (
         (counts.unchanged, "known before"),
         (counts.similar, "similar to the one before and left out"),
         (counts.dropped, "dropped as too late"),
         (counts.read.corrupt, "damaged"),
         (counts.reconnects, "reconnects"),
-        (arrivals.on_the_way, "on the way"),
-        (arrivals.failed, "failed: lookalike failures"),
-    ):
-        if number:
-            said += f", {number:,} {what}"
-    if arrivals.searchable:
-        said += (
-            f"; {arrivals.searchable:,} searchable, {live.seconds(arrivals.percentile(0.5))} after their commit"
-            f" (p95 {live.seconds(arrivals.percentile(0.95))})"
-        )
-    return said
+    )
+    return live.sentence(f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}", numbers, arrivals)

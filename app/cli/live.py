@@ -3,11 +3,15 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from app.cli import output
+
+if TYPE_CHECKING:
+    from app.arrivals import Arrivals
 
 _PLAIN_SECONDS = 10.0
 
@@ -61,3 +65,20 @@ def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 def seconds(value: float | None) -> str:
     """Return a short duration as a person reads it."""
     return "–" if value is None else f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def sentence(said: str, numbers: Iterable[tuple[int, str]], arrivals: "Arrivals") -> str:
+    """Return `said`, what is not zero of `numbers`, and how far and how soon the images became searchable."""
+    for number, what in (
+        *numbers,
+        (arrivals.on_the_way, "on the way"),
+        (arrivals.failed, "failed: lookalike failures"),
+    ):
+        if number:
+            said += f", {number:,} {what}"
+    if arrivals.searchable:
+        said += (
+            f"; {arrivals.searchable:,} searchable, {seconds(arrivals.percentile(0.5))} after their commit"
+            f" (p95 {seconds(arrivals.percentile(0.95))})"
+        )
+    return said

@@ -71,8 +71,7 @@ def _result(watched: "Watch") -> dict[str, object]:
 
 def _sentence(watched: "Watch") -> str:
     counts, arrivals = watched.counts, watched.arrivals
-    said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
-    for number, what in (
+    numbers = (
         (counts.renamed, "renamed"),
         (counts.deleted, "deleted"),
         (counts.kept, "gone from the folder and kept (--delete removes such)"),
@@ -82,14 +81,6 @@ def _sentence(watched: "Watch") -> str:
         (counts.passed.closed, "folders that cannot be read"),
         (counts.reconnects, "reconnects"),
         (watched.waiting, "files waiting"),
-        (arrivals.on_the_way, "on the way"),
-        (arrivals.failed, "failed: lookalike failures"),
-    ):
-        if number:
-            said += f", {number:,} {what}"
-    if arrivals.searchable:
-        said += (
-            f"; {arrivals.searchable:,} searchable, {live.seconds(arrivals.percentile(0.5))} after their commit"
-            f" (p95 {live.seconds(arrivals.percentile(0.95))})"
-        )
-    return said
+    )
+    said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
+    return live.sentence(said, numbers, arrivals)
