@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,7 +192,7 @@ def test_roles_come_with_the_first_database_and_go_with_the_last(
     assert roles(three) == set()
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", three)
     told = subprocess.run(
-        ["python", "-m", "app.cli", "doctor", "--only", "roles"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "app.cli", "doctor", "--only", "roles"], capture_output=True, text=True, check=False
     )
     assert told.returncode == 1
     assert "CREATE ROLE lookalike_writer NOLOGIN; SELECT lookalike.grant_privileges()" in told.stdout
