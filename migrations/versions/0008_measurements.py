@@ -1,0 +1,25 @@
+"""The trade-off lab: measurements, recall of live searches."""
+
+from collections.abc import Sequence
+
+from migrations.sources import drop, load, use_schema_path
+
+revision: str = "0008"
+down_revision: str = "0007"
+branch_labels: Sequence[str] | None = None
+depends_on: Sequence[str] | None = None
+
+NEW: tuple[str, ...] = ()
+CHANGED: tuple[str, ...] = ()
+SOURCES = NEW + CHANGED
+
+
+def upgrade() -> None:
+    use_schema_path()
+    load(revision, *SOURCES)
+
+
+def downgrade() -> None:
+    use_schema_path()
+    load(down_revision, *CHANGED)
+    drop(*reversed(NEW))
