@@ -1,0 +1,91 @@
+"""Index choices: every one has a text and a JSON form that say the same, and a wrong one is told what is wrong."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import InvalidInputError
+from app.index_choice import KINDS, IndexChoice, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("exact", IndexChoice(kind="exact")),
+        ("hnsw", IndexChoice(kind="hnsw", m=16, ef_construction=64)),
+        ("HNSW( m=24, ef_construction=100 )", IndexChoice(kind="hnsw", m=24, ef_construction=100)),
+        ("ivfflat", IndexChoice(kind="ivfflat")),
+        ("ivfflat(lists=141,probes=12)", IndexChoice(kind="ivfflat", lists=141, probes=12)),
+        ("pca(128)", IndexChoice(kind="pca", dimensions=128, m=16)),
+        ("pca(128,m=8)+rerank(50)", IndexChoice(kind="pca", dimensions=128, m=8, rerank=50)),
+        ("bits(512,m=8)+rerank(100)", IndexChoice(kind="bits", bits=512, m=8, rerank=100)),
+        ("bits(512,lists=9)+rerank", IndexChoice(kind="bits", bits=512, lists=9)),
+        (
+            "bits(512)+pca(128,rerank=400)+rerank(90)",
+            IndexChoice(kind="staged", bits=512, dimensions=128, rerank_reduced=400, rerank=90),
+        ),
+    ],
+)
+def test_text_says_the_choice(text: str, choice: IndexChoice) -> None:
+    assert parse(text) == choice
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "cannot be read"),
+        ("flat", "no such combination"),
+        ("hnsw(m=1)", "m 1 of a hnsw index: a whole number of 2 to 100"),
+        ("hnsw(16)", "named values only"),
+        ("hnsw(m=16,ef_construction=20)", "20 is less than twice m 16"),
+        ("hnsw(m=x)", '"m=x" is no whole number'),
+        ("hnsw(m=8,m=9)", "m is given twice"),
+        ("hnsw(lists=3)", "lists says nothing of"),
+        ("hnsw+rerank(100)", "no such combination"),
+        ("ivfflat(lists=10,probes=11)", "probes 11 of 10 lists"),
+        ("exact(m=8)", "m says nothing of an index of kind exact"),
+        ("bits(m=8)", "needs bits"),
+        ("bits(512,m=8,lists=10)", "m says nothing of an index of kind bits by ivfflat"),
+        ("bits(512,colour=8)", "colour is unknown"),
+        ("pca(128)+bits(512)", "no such combination"),
+        ("bits(512)+pca(128,m=8)", "the second stage takes no m"),
+        ("bits(512)+pca(128,rerank=50)+rerank(90)", "rerank 90 is more than the 50"),
+        ("bits(512)+rerank(k=3)", "rerank takes a number only"),
+    ],
+)
+def test_a_wrong_text_is_told_what_is_wrong_and_what_is_right(text: str, told: str) -> None:
+    with pytest.raises(InvalidInputError, match="Write exact, hnsw") as error:
+        parse(text)
+    assert told in str(error.value)
+
+
+def _number(least: int, most: int) -> st.SearchStrategy[int | None]:
+    return st.none() | st.integers(least, most)
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.fixed_dictionaries(
+        {
+            "m": _number(2, 100),
+            "ef_construction": _number(4, 1000),
+            "ef_search": _number(1, 1000),
+            "lists": _number(1, 1000),
+            "probes": _number(1, 1000),
+            "bits": _number(8, 16384),
+            "dimensions": _number(1, 4000),
+            "rerank": _number(1, 10_000),
+            "rerank_reduced": _number(1, 10_000),
+        }
+    ),
+    st.integers(0, 2**9 - 1),
+)
+def test_text_and_json_give_the_choice_back(kind: str, numbers: dict[str, int | None], mask: int) -> None:
+    given_numbers = {name: value for n, (name, value) in enumerate(numbers.items()) if mask >> n & 1}
+    try:
+        choice = IndexChoice(kind=kind, **given_numbers)
+    except InvalidInputError:
+        return
+    assert parse(str(choice)) == choice
+    assert IndexChoice.of(choice.options()) == choice
+    assert IndexChoice.of({**choice.options(), "transform": 3}) == choice
