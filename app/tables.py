@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -45,6 +46,12 @@ _now = text("clock_timestamp()")
 
 def _time(name: str, *, nullable: bool = False) -> "Column[datetime]":
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=None if nullable else _now)
+
+
+def _of_space(*, primary_key: bool = False, index: bool = False) -> "Column[int]":
+    """The space that a row belongs to and goes with."""
+    space = ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE")
+    return Column("space_id", SmallInteger, space, nullable=False, primary_key=primary_key, index=index)
 
 
 images = Table(
@@ -294,4 +301,72 @@ measurements = Table(
     Column("query_recalls", ARRAY(REAL), nullable=False, comment="Raw: each query"),
     _time("measured_at"),
     comment="What one index choice gave on a sample of a space; see lookalike tradeoffs.",
+)
+
+search_samples = Table(
+    "search_samples",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _of_space(),
+    Column("source", Text, nullable=False),
+    Column("query", HALFVEC, nullable=False, comment="Gone with the row once it is checked, or after some days"),
+    Column("k", Integer, nullable=False),
+    Column("filter", JSONB),
+    Column("max_distance", Double),
+    Column("exclude", ARRAY(BigInteger), nullable=False),
+    Column("recall", Double, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("proven", Boolean, nullable=False, comment="The answer given was exact"),
+    _time("searched_at"),
+    prefixes=["UNLOGGED"],
+    comment="Live searches whose recall is still to be checked; see lookalike.sample_search. "
+    "Not in backups, WAL or standbys.",
+)
+
+recall_checks = Table(
+    "recall_checks",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _of_space(),
+    Column("source", Text, nullable=False),
+    Column("searched_at", DateTime(timezone=True), nullable=False),
+    _time("checked_at"),
+    Column("k", Integer, nullable=False),
+    Column("asked", Double, nullable=False, comment="The recall that the search asked for"),
+    Column("plan", Text),
+    Column("ef_search", Integer),
+    Column("passing", Double, comment="Share of the images that pass the filter; NULL without one"),
+    Column("expected", Integer),
+    Column("recall", Double, comment="NULL where nothing was to be found, or nothing could be checked"),
+    Column("search_seconds", Double),
+    Column("seconds", Double, nullable=False),
+    Column("reason", Text, comment="Why it could not be checked"),
+    Index(None, "checked_at", "space_id"),
+    comment="Recall of live searches, each checked against an exact search; see lookalike.recall_status.",
+)
+
+recall_adjustments = Table(
+    "recall_adjustments",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _of_space(index=True),
+    _time("adjusted_at"),
+    Column("adjusted_by", Text, nullable=False, server_default=text("SESSION_USER")),
+    Column("from_depth", Double, nullable=False),
+    Column("to_depth", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    comment="Each change of a space's search depth; see lookalike.adjust_recall and set_search_depth.",
+)
+
+worker_costs = Table(
+    "worker_costs",
+    metadata,
+    _of_space(primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    postgresql_with={"fillfactor": "60"},
+    comment="What workers have spent, by space, device and day in UTC; see lookalike.cost_status.",
 )

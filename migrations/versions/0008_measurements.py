@@ -70,22 +70,131 @@ COMMENT ON COLUMN lookalike.measurements.query_ms IS 'Raw: each timed search';
 COMMENT ON COLUMN lookalike.measurements.query_recalls IS 'Raw: each query';
 """
 
-NEW: tuple[str, ...] = ()
-CHANGED: tuple[str, ...] = ()
+RECALL_AND_COSTS = """
+CREATE UNLOGGED TABLE lookalike.search_samples (
+    id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT search_samples_pkey PRIMARY KEY,
+    space_id smallint NOT NULL
+        CONSTRAINT search_samples_space_id_fkey REFERENCES lookalike.embedding_spaces (id) ON DELETE CASCADE,
+    source text NOT NULL,
+    query halfvec NOT NULL,
+    k integer NOT NULL,
+    filter jsonb,
+    max_distance double precision,
+    exclude bigint[] NOT NULL,
+    recall double precision NOT NULL,
+    strategy text NOT NULL,
+    proven boolean NOT NULL,
+    searched_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE lookalike.search_samples IS
+    'Live searches whose recall is still to be checked; see lookalike.sample_search. Not in backups, WAL or standbys.';
+COMMENT ON COLUMN lookalike.search_samples.query IS 'Gone with the row once it is checked, or after some days';
+COMMENT ON COLUMN lookalike.search_samples.proven IS 'The answer given was exact';
+
+CREATE TABLE lookalike.recall_checks (
+    id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT recall_checks_pkey PRIMARY KEY,
+    space_id smallint NOT NULL
+        CONSTRAINT recall_checks_space_id_fkey REFERENCES lookalike.embedding_spaces (id) ON DELETE CASCADE,
+    source text NOT NULL,
+    searched_at timestamptz NOT NULL,
+    checked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    k integer NOT NULL,
+    asked double precision NOT NULL,
+    plan text,
+    ef_search integer,
+    passing double precision,
+    expected integer,
+    recall double precision,
+    search_seconds double precision,
+    seconds double precision NOT NULL,
+    reason text
+);
+CREATE INDEX recall_checks_checked_at_space_id ON lookalike.recall_checks (checked_at, space_id);
+COMMENT ON TABLE lookalike.recall_checks IS
+    'Recall of live searches, each checked against an exact search; see lookalike.recall_status.';
+COMMENT ON COLUMN lookalike.recall_checks.asked IS 'The recall that the search asked for';
+COMMENT ON COLUMN lookalike.recall_checks.passing IS 'Share of the images that pass the filter; NULL without one';
+COMMENT ON COLUMN lookalike.recall_checks.recall IS 'NULL where nothing was to be found, or nothing could be checked';
+COMMENT ON COLUMN lookalike.recall_checks.reason IS 'Why it could not be checked';
+
+CREATE TABLE lookalike.recall_adjustments (
+    id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT recall_adjustments_pkey PRIMARY KEY,
+    space_id smallint NOT NULL
+        CONSTRAINT recall_adjustments_space_id_fkey REFERENCES lookalike.embedding_spaces (id) ON DELETE CASCADE,
+    adjusted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    adjusted_by text NOT NULL DEFAULT SESSION_USER,
+    from_depth double precision NOT NULL,
+    to_depth double precision NOT NULL,
+    reason text NOT NULL
+);
+CREATE INDEX recall_adjustments_space_id ON lookalike.recall_adjustments (space_id);
+COMMENT ON TABLE lookalike.recall_adjustments IS
+    'Each change of a space''s search depth; see lookalike.adjust_recall and set_search_depth.';
+
+CREATE TABLE lookalike.worker_costs (
+    space_id smallint NOT NULL
+        CONSTRAINT worker_costs_space_id_fkey REFERENCES lookalike.embedding_spaces (id) ON DELETE CASCADE,
+    device text NOT NULL,
+    day date NOT NULL,
+    measure text NOT NULL,
+    count bigint NOT NULL,
+    seconds double precision NOT NULL,
+    CONSTRAINT worker_costs_pkey PRIMARY KEY (space_id, device, day, measure)
+) WITH (fillfactor = 60);
+COMMENT ON TABLE lookalike.worker_costs IS
+    'What workers have spent, by space, device and day in UTC; see lookalike.cost_status.';
+"""
+
+REVOKE = """
+DO $$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN SELECT c.role FROM lookalike.roles_check c WHERE c.present LOOP
+        EXECUTE format('REVOKE UPDATE (index_options) ON lookalike.embedding_spaces FROM %I', grantee);
+    END LOOP;
+END
+$$
+"""
+
+NEW: tuple[str, ...] = (
+    "functions/selectivity_class.sql",
+    "functions/recall_margin.sql",
+    "functions/check_recall.sql",
+    "functions/check_sample.sql",
+    "functions/give_up_sample.sql",
+    "functions/sample_search.sql",
+    "functions/samples_waiting.sql",
+    "functions/forget_recall.sql",
+    "functions/set_search_depth.sql",
+    "functions/adjust_recall.sql",
+    "functions/add_costs.sql",
+    "views/recall_status.sql",
+    "views/recall_trend.sql",
+)
+CHANGED: tuple[str, ...] = ("functions/grant_privileges.sql",)
 SOURCES = NEW + CHANGED
 
 
 def upgrade() -> None:
     use_schema_path()
     op.execute(TABLES)
+    op.execute(RECALL_AND_COSTS)
     load(revision, *SOURCES)
     op.execute("SELECT lookalike.grant_privileges()")
 
 
 def downgrade() -> None:
     use_schema_path()
-    refuse_loss(measurements="measurements")
-    load(down_revision, *CHANGED)
+    refuse_loss(
+        measurements="measurements",
+        recall_checks="checks of live searches",
+        worker_costs="rows of the cost ledger",
+    )
+    op.execute(REVOKE)
     drop(*reversed(NEW))
+    load(down_revision, *CHANGED)
+    for table in ("worker_costs", "recall_adjustments", "recall_checks", "search_samples"):
+        op.drop_table(table, schema="lookalike")
     op.drop_table("measurements", schema="lookalike")
     op.drop_table("measurement_runs", schema="lookalike")
