@@ -1,0 +1,285 @@
+"""Inserts at a fixed rate with searches meanwhile: `python -m bench.streaming` (VectorDBBench's streaming shape).
+
+Images are inserted in SQL, a tenth of a second at a time; a process that stands for the worker claims their jobs and
+writes embeddings of a file, by the worker's own functions, so that everything but the encoder is real. The index is
+there from the first row on. At 10, 25, 50, 75, 90 and 100 % of the rows queries are asked in one snapshot with the list
+of rows that it shows: the ground truth of that stage. `--churn` is the other experiment: see bench.streaming_churn.
+Imports app and bench.data.
+"""
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from app import db, embedded, indexes, jobs, schema, spaces
+from app.jobs import Embedded
+from app.records import Space
+from bench import data, streaming_churn, streaming_report
+from bench.copy import RESULTS
+from bench.streaming_truth import Asked, Vectors, ask, recalls
+
+STAGES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+_TICK = 0.1  # seconds between two inserts
+_CLAIM = 64
+_GROUP = 20  # queries asked in one snapshot
+_SPAWN = multiprocessing.get_context("spawn")
+_INSERT = "INSERT INTO lookalike.images (uri) SELECT 'bench:' || n FROM generate_series(%s::int, %s::int - 1) n"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What was asked when so much was there; seconds since the first insert."""
+
+    share: float
+    began: float
+    ended: float
+    asked: list[Asked]
+
+
+@contextmanager
+def server(url: str | None) -> Iterator[str]:
+    """Yield a superuser's URL: the one given, or of an embedded server for the while, durable as it comes."""
+    if url:
+        yield url
+        return
+    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as home:
+        Path(home).chmod(0o755)
+        with embedded.running(Path(home)) as started:
+            yield started.url
+
+
+def make_space(conn: db.Connection, dimensions: int) -> Space:
+    """Create the space and its index, which stays the same from then on."""
+    spaces.create(
+        conn,
+        name="bench",
+        model="none",
+        weights=None,
+        dimensions=dimensions,
+        preprocessing={},
+        fingerprint="none",
+    )
+    space = spaces.active(conn)
+    indexes.build(conn, space)
+    return space
+
+
+def insert(url: str, rate: int, rows: int, began: float) -> None:
+    """Insert `rows` images at `rate` a second, in order, from the moment `began` on (time.monotonic)."""
+    done = 0
+    with db.connect(url, autocommit=True, application="bench inserts") as conn:
+        while done < rows:
+            time.sleep(max(0.0, began + done / rate - time.monotonic()))
+            due = min(rows, int((time.monotonic() - began + _TICK) * rate))
+            conn.execute(_INSERT, (done, due))
+            done = due
+
+
+def embed(url: str, vectors_file: str, over: Event, found: Any) -> None:  # noqa: ANN401
+    """Claim and finish jobs as a worker does, with vectors of the file; put (when, how many) of each commit."""
+    vectors = np.load(vectors_file, mmap_mode="r")
+    commits: list[tuple[float, int]] = []
+    with db.connect(url, autocommit=True, application="bench embeds") as conn:
+        conn.execute("LISTEN lookalike_jobs")
+        space = spaces.active(conn)
+        while True:
+            lease = uuid4()
+            claimed = jobs.claim(conn, space, lease=lease, most=_CLAIM, lease_seconds=60)
+            if claimed:
+                jobs.finish(
+                    conn, space, lease=lease, embedded=[_embedded(job.image_id, job.uri, vectors) for job in claimed]
+                )
+                commits.append((time.monotonic(), len(claimed)))
+            elif over.is_set():
+                break
+            else:
+                for _ in conn.notifies(timeout=_TICK, stop_after=1):
+                    pass
+    found.put(commits)
+
+
+def _embedded(image_id: int, uri: str, vectors: Vectors) -> Embedded:
+    number = int(uri.partition(":")[2])
+    return Embedded(
+        image_id=image_id,
+        embedding=np.asarray(vectors[number], dtype=np.float32),
+        sha256=number.to_bytes(32, "big"),
+        media_type="image/jpeg",
+        width=224,
+        height=224,
+    )
+
+
+def search(url: str, queries_file: str, a_second: float, over: Event, found: Any) -> None:  # noqa: ANN401
+    """Search `a_second` times a second until `over`; put (when, seconds, rows short) of each."""
+    queries = np.load(queries_file)
+    taken: list[tuple[float, float, int]] = []
+    rng = np.random.default_rng()
+    with db.connect(url, autocommit=True, application="bench searches") as conn:
+        literals = [data.literal(query) for query in queries]
+        due = time.monotonic()
+        while not over.is_set():
+            due = max(due + rng.exponential(1 / a_second), time.monotonic() - 1)
+            time.sleep(max(0.0, due - time.monotonic()))
+            began = time.monotonic()
+            rows = conn.execute(
+                "SELECT * FROM lookalike.search(%s::halfvec, 10)", (literals[rng.integers(len(literals))],)
+            ).fetchall()
+            taken.append((began, time.monotonic() - began, 10 - len(rows)))
+    found.put(taken)
+
+
+def run(url: str, vectors: Vectors, queries: Vectors, *, rate: int, writers: int, folder: Path) -> dict[str, Any]:
+    """Stream all vectors in at this rate; return everything measured, raw."""
+    np.save(folder / "vectors.npy", vectors)
+    np.save(folder / "queries.npy", queries)
+    schema.upgrade(url)
+    with db.connect(url, autocommit=True) as conn:
+        space = make_space(conn, vectors.shape[1])
+    over, found, taken = _SPAWN.Event(), _SPAWN.Queue(), _SPAWN.Queue()
+    embedders = [
+        _SPAWN.Process(target=embed, args=(url, str(folder / "vectors.npy"), over, found)) for _ in range(writers)
+    ]
+    searchers = [
+        _SPAWN.Process(target=search, args=(url, str(folder / "queries.npy"), 10.0, over, taken)) for _ in range(2)
+    ]
+    for process in (*embedders, *searchers):
+        process.start()
+    time.sleep(3)  # until they are connected
+    began = time.monotonic() + 1
+    inserter = _SPAWN.Process(target=insert, args=(url, rate, len(vectors), began))
+    inserter.start()
+    stages = []
+    with db.connect(url, autocommit=True, application="bench stages") as conn:
+        for share in STAGES:
+            _await(conn, space, int(share * len(vectors)), len(vectors) / rate * 10)
+            at = time.monotonic() - began
+            groups = [queries[start : start + _GROUP] for start in range(0, len(queries), _GROUP)]
+            asked = [one for n, group in enumerate(groups) for one in ask(conn, group, first=n * _GROUP)]
+            stages.append(Stage(share, at, time.monotonic() - began, asked))
+            print(f"  {share:4.0%} after {at:6.1f} s", flush=True)
+        indexes_now = [index.bytes for index in indexes.ls(conn, space)]
+    inserter.join()
+    over.set()
+    commits = sorted(one for _ in embedders for one in found.get(timeout=60))
+    searches = sorted(one for _ in searchers for one in taken.get(timeout=60))
+    for process in (*embedders, *searchers):
+        process.join()
+    return {
+        "rate": rate,
+        "writers": writers,
+        "seconds": commits[-1][0] - began,
+        "index_bytes": indexes_now[0],
+        "commits": [[round(at - began, 3), count] for at, count in commits],
+        "searches": [[round(at - began, 3), round(seconds, 5), short] for at, seconds, short in searches],
+        "stages": [
+            {
+                "share": stage.share,
+                "began": round(stage.began, 2),
+                "ended": round(stage.ended, 2),
+                "rows": [len(one.visible) for one in stage.asked[::_GROUP]],
+                "short": sum(one.k - len(one.ids) for one in stage.asked),
+                **recalls(stage.asked, vectors, queries),
+            }
+            for stage in stages
+        ],
+    }
+
+
+def _await(conn: db.Connection, space: Space, rows: int, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    statement = f"SELECT count(*) FROM lookalike.{space.table_name}"  # noqa: S608
+    while int(str((conn.execute(statement).fetchone() or (0,))[0])) < rows:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{rows} rows were not embedded within {patience:.0f} s")
+        time.sleep(0.1)
+
+
+def _fresh(url: str, name: str) -> str:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        admin.execute(f"CREATE DATABASE {name}")
+    return make_conninfo(url, dbname=name)
+
+
+def main() -> None:
+    """Run the rates one after the other, or the churn; write raw results, plot and the README's table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vectors", type=Path, help=".npy of embeddings; else made")
+    parser.add_argument("--rows", type=int, default=19_500)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--dimensions", type=int, default=1280, help="of made vectors")
+    parser.add_argument("--rates", type=int, nargs="+", default=[200, 500])
+    parser.add_argument("--writers", type=int, default=1, help="processes that write embeddings")
+    parser.add_argument("--order", choices=("file", "random"), default="random", help="in which the rows come")
+    parser.add_argument(
+        "--churn", action="store_true", help="recall before and after changes, with and without maintain"
+    )
+    parser.add_argument("--url", help="a server of yours (a superuser's URL); else an embedded one for the while")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS / "streaming")
+    parser.add_argument("--readme", type=Path, help="rewrite the tables in this file")
+    options = parser.parse_args()
+    made = data.make(
+        rows=options.rows,
+        queries=options.queries,
+        file=options.vectors,
+        dimensions=options.dimensions,
+        seed=options.seed,
+    )
+    order = np.random.default_rng(options.seed).permutation(len(made.vectors))
+    vectors = made.vectors if options.order == "file" else made.vectors[order]
+    name = options.results.with_name("streaming-churn") if options.churn else options.results
+    result: dict[str, Any] = {}
+    with suppress(FileNotFoundError):
+        result = json.loads(name.with_suffix(".json").read_text())
+    with server(options.url) as url, tempfile.TemporaryDirectory() as folder:
+        with psycopg.connect(url) as conn:
+            about = {
+                **data.conditions(conn, seed=options.seed),
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        about |= {"rows": len(vectors), "dimensions": vectors.shape[1], "queries": len(made.queries)}
+        about |= {"vectors": "a file's" if options.vectors else "made"}
+        if options.churn:
+            target = _fresh(url, "streaming_churn")
+            schema.upgrade(target)
+            result = streaming_churn.run(url, target, vectors, made.queries, make_space=make_space, seed=options.seed)
+            result["conditions"] = about
+        else:
+            for rate in options.rates:
+                print(f"{rate} rows/s", flush=True)
+                got = run(
+                    _fresh(url, f"streaming_{rate}"),
+                    vectors,
+                    made.queries,
+                    rate=rate,
+                    writers=options.writers,
+                    folder=Path(folder),
+                )
+                # Each run with its own conditions: a rate may be measured again by itself.
+                result[f"{rate}, {options.order} order"] = {"conditions": about, **got}
+    name.parent.mkdir(parents=True, exist_ok=True)
+    name.with_suffix(".json").write_text(json.dumps(result) + "\n")
+    print("\n".join(streaming_report.lines(result)))
+    streaming_report.plot(result, name.with_suffix(".png"))
+    if options.readme:
+        streaming_report.into_readme(options.readme, name)
+
+
+if __name__ == "__main__":
+    main()

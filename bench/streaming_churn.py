@@ -1,0 +1,154 @@
+"""Recall, size and speed before and after half of the rows have changed, left alone, vacuumed, and with `maintain`.
+
+Each way goes on from a copy of the same database, in which autovacuum has been kept away from the embeddings, so that
+what it would do stands by itself. Imports app and bench.streaming_truth.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from app import db, indexes, jobs, maintenance, spaces
+from app.jobs import Embedded
+from app.records import Space
+from bench import data
+from bench.streaming_truth import DEPTHS, Vectors, ask, recalls
+
+_BATCH = 500
+_ROUNDS = 3
+WAYS = ("left alone", "VACUUM", "lookalike maintain")
+
+
+def run(
+    admin: str,
+    url: str,
+    vectors: Vectors,
+    queries: Vectors,
+    *,
+    make_space: Callable[[db.Connection, int], Space],
+    seed: int,
+) -> dict[str, Any]:
+    """Load four fifths of the vectors, change half of these rows with the rest, measure each way on."""
+    rng = np.random.default_rng(seed)
+    initial = len(vectors) * 4 // 5
+    with db.connect(url, autocommit=True) as conn:
+        conn.execute("ALTER SYSTEM SET autovacuum = off")
+        conn.execute("SELECT pg_reload_conf()")
+        space = make_space(conn, vectors.shape[1])
+        _put(conn, space, np.arange(initial), vectors)
+        indexes.rebuild(conn, space)  # loaded first, indexed after, as a gallery is
+        conn.execute(f"VACUUM (ANALYZE) lookalike.{space.table_name}")
+        result: dict[str, Any] = {"before": _measure(conn, space, vectors, queries)}
+        began = time.monotonic()
+        changes = _churn(conn, space, initial, vectors, rng)
+        result["churn"] = {**changes, "rows": initial, "seconds": time.monotonic() - began}
+    copies = {way: make_conninfo(url, dbname=f"churned_{n}") for n, way in enumerate(WAYS)}
+    with psycopg.connect(admin, autocommit=True) as conn:
+        for copy in copies.values():
+            name, source = conninfo_to_dict(copy)["dbname"], conninfo_to_dict(url)["dbname"]
+            conn.execute(f"DROP DATABASE IF EXISTS {name}")
+            conn.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
+    for way, copy in copies.items():
+        with db.connect(copy, autocommit=True) as conn:
+            result[way] = _on(conn, way, dead=changes["deleted"] + changes["updated"])
+            result[way] |= _measure(conn, spaces.active(conn), vectors, queries)
+    return result
+
+
+def _on(conn: db.Connection, way: str, *, dead: int) -> dict[str, Any]:
+    """Go this way; return seconds and, of maintain, why."""
+    space = spaces.active(conn)
+    began = time.monotonic()
+    why = None
+    if way == "VACUUM":
+        conn.execute(f"VACUUM (ANALYZE) lookalike.{space.table_name}")
+    elif way == "lookalike maintain":
+        # A copied database has no statistics of its own, as after a crash: ANALYZE tells the dead rows.
+        conn.execute(f"ANALYZE lookalike.{space.table_name}")
+        conn.execute("SELECT pg_stat_force_next_flush()")
+        (churn,) = maintenance.look(conn)
+        decision = maintenance.decide(churn)
+        if not (decision.rebuild and decision.vacuum):
+            raise ValueError(f"{dead} rows are dead and maintain does nothing: {decision.why}")
+        maintenance.maintain(conn, decision)
+        why = decision.why
+    else:
+        conn.execute(f"ANALYZE lookalike.{space.table_name}")
+    return {"seconds": time.monotonic() - began, "why": why}
+
+
+def _put(conn: db.Connection, space: Space, numbers: Any, vectors: Vectors) -> None:  # noqa: ANN401
+    """Insert images of these numbers and write their embeddings, as a worker would."""
+    for start in range(0, len(numbers), _BATCH):
+        uris = [f"bench:{number}" for number in numbers[start : start + _BATCH]]
+        conn.execute("INSERT INTO lookalike.images (uri) SELECT unnest(%s::text[])", (uris,))
+        _work(conn, space, vectors)
+
+
+def _work(conn: db.Connection, space: Space, vectors: Vectors) -> None:
+    lease = uuid4()
+    while claimed := jobs.claim(conn, space, lease=lease, most=_BATCH, lease_seconds=600):
+        embedded = [
+            Embedded(
+                image_id=job.image_id,
+                embedding=vectors[int(job.uri.partition(":")[2])],
+                sha256=int(job.uri.partition(":")[2]).to_bytes(32, "big"),
+                media_type="image/jpeg",
+                width=224,
+                height=224,
+            )
+            for job in claimed
+        ]
+        jobs.finish(conn, space, lease=lease, embedded=embedded)
+
+
+def _churn(
+    conn: db.Connection, space: Space, initial: int, vectors: Vectors, rng: np.random.Generator
+) -> dict[str, int]:
+    """Change half of the rows, mixed: as many get another picture, are deleted, and are new as there are vectors for."""
+    spare = np.arange(initial, len(vectors))
+    chosen = rng.choice(initial, initial // 2, replace=False)
+    updated, deleted = np.split(chosen, [len(chosen) // 2])
+    # What comes in takes the vectors not seen yet, then those of deleted rows: so the number of rows stays as it was.
+    fresh = np.concatenate([spare, deleted])[: len(updated) + len(deleted)]
+    rounds = 20
+    parts = zip(
+        *(np.array_split(part, rounds) for part in (updated, deleted, fresh[: len(updated)], fresh[len(updated) :])),
+        strict=True,
+    )
+    inserted = 0
+    for update, delete, replacing, new in parts:
+        uris = [f"bench:{number}" for number in delete]
+        conn.execute("DELETE FROM lookalike.images WHERE uri = ANY (%s)", (uris,))
+        conn.execute(
+            "UPDATE lookalike.images i SET uri = u.new FROM unnest(%s::text[], %s::text[]) u (old, new) "
+            "WHERE i.uri = u.old",
+            ([f"bench:{n}" for n in update], [f"bench:{n}" for n in replacing]),
+        )
+        _work(conn, space, vectors)
+        _put(conn, space, new, vectors)
+        inserted += len(new)
+    return {"updated": len(updated), "deleted": len(deleted), "inserted": inserted}
+
+
+def _measure(conn: db.Connection, space: Space, vectors: Vectors, queries: Vectors) -> dict[str, Any]:
+    """Recall in one snapshot, times of each query over a few rounds, sizes."""
+    found: dict[str, Any] = recalls(ask(conn, queries, first=0), vectors, queries)
+    literals = [data.literal(query) for query in queries]
+    for k in DEPTHS:
+        taken = []
+        for _ in range(_ROUNDS):
+            for literal in literals:
+                began = time.perf_counter()
+                conn.execute("SELECT * FROM lookalike.search(%s::halfvec, %s)", (literal, k)).fetchall()
+                taken.append(round((time.perf_counter() - began) * 1000, 3))
+        found[f"ms_at_{k}"] = taken
+    (index,) = indexes.ls(conn, space)
+    table = f"lookalike.{space.table_name}"
+    row: Any = conn.execute("SELECT count(*), pg_table_size(%s) FROM lookalike.active_embeddings", (table,)).fetchone()
+    return {**found, "index_bytes": index.bytes, "rows": row[0], "table_bytes": row[1]}
