@@ -37,6 +37,7 @@ _TICK = 0.1  # seconds between two inserts
 _CLAIM = 64
 _GROUP = 20  # queries asked in one snapshot
 _SPAWN = multiprocessing.get_context("spawn")
+_ENOUGH = "SELECT count(*) = 10 FROM (SELECT FROM lookalike.active_embeddings LIMIT 10) few"
 _INSERT = "INSERT INTO lookalike.images (uri) SELECT 'bench:' || n FROM generate_series(%s::int, %s::int - 1) n"
 
 
@@ -125,12 +126,14 @@ def _embedded(image_id: int, uri: str, vectors: Vectors) -> Embedded:
 
 
 def search(url: str, queries_file: str, a_second: float, over: Event, found: Any) -> None:  # noqa: ANN401
-    """Search `a_second` times a second until `over`; put (when, seconds, rows short) of each."""
+    """Search `a_second` times a second until `over`, once there is something to find; put (when, seconds, short)."""
     queries = np.load(queries_file)
     taken: list[tuple[float, float, int]] = []
     rng = np.random.default_rng()
     with db.connect(url, autocommit=True, application="bench searches") as conn:
         literals = [data.literal(query) for query in queries]
+        while conn.execute(_ENOUGH).fetchone() != (True,):
+            time.sleep(_TICK)
         due = time.monotonic()
         while not over.is_set():
             due = max(due + rng.exponential(1 / a_second), time.monotonic() - 1)

@@ -110,7 +110,7 @@ def _work(conn: db.Connection, space: Space, vectors: Vectors) -> None:
 def _churn(
     conn: db.Connection, space: Space, initial: int, vectors: Vectors, rng: np.random.Generator
 ) -> dict[str, int]:
-    """Change half of the rows, mixed: as many get another picture, are deleted, and are new as there are vectors for."""
+    """Change half of the rows, mixed: half get another picture, half are deleted and as many come in."""
     spare = np.arange(initial, len(vectors))
     chosen = rng.choice(initial, initial // 2, replace=False)
     updated, deleted = np.split(chosen, [len(chosen) // 2])

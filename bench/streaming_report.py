@@ -23,7 +23,7 @@ def _stream_lines(result: dict[str, Any]) -> list[str]:
         began = 0.0
         for stage in one["stages"]:
             times = [s for at, s, _ in one["searches"] if began <= at < stage["ended"]]
-            short = sum(less for at, _, less in one["searches"] if began <= at < stage["ended"] and at > 1)
+            short = sum(less for at, _, less in one["searches"] if began <= at < stage["ended"])
             p50, p95, p99 = (f"{1000 * q:.1f}" for q in np.quantile(times, [0.5, 0.95, 0.99]))
             committed = sum(count for at, count in one["commits"] if at <= stage["began"])
             shown = [f"{stage[k]['mean']:.4f} ({stage[k]['least']:.2f})" for k in ("recall_at_10", "recall_at_100")]

@@ -25,6 +25,8 @@ COMMANDS = [
     "serve",
     "ingest",
     "search",
+    "export",
+    "import",
     "duplicates",
     "failures",
     "retry",

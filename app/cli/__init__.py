@@ -29,6 +29,7 @@ from app.cli import (
     serve,
     space,
     status,
+    transfer,
     up,
 )
 from app.cli.text import Command, Group, examples
@@ -112,6 +113,8 @@ _add(serve.worker, _RUN, context_settings={**_PASSED_ON, "help_option_names": []
 _add(serve.serve, _RUN, serve.EPILOG)
 _add(ingest.ingest, _FILL, ingest.EPILOG)
 _add(search.search, _FILL, search.EPILOG)
+_add(transfer.export, _FILL, transfer.EXPORT_EPILOG)
+_add(transfer.import_, _FILL, transfer.IMPORT_EPILOG, name="import")
 _add(duplicates.duplicates, _FILL, duplicates.EPILOG)
 _add(status.failures, _FILL, status.FAILURES_EPILOG)
 _add(status.retry, _FILL, status.RETRY_EPILOG)

@@ -24,6 +24,8 @@ NEW: tuple[str, ...] = (
     "views/space_gaps.sql",
     "functions/nearest_in.sql",
     "functions/compare_spaces.sql",
+    "functions/export_embeddings.sql",
+    "functions/import_embeddings.sql",
 )
 # Of activate_space the arguments change, so that the one of before is dropped, up and down.
 CHANGED: tuple[str, ...] = (

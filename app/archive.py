@@ -1,0 +1,178 @@
+"""Images with their embeddings as columns, and the Parquet and numpy files that hold them. Imports `errors`, pyarrow.
+
+A Parquet file has a column a field and the space in its metadata, under the key `lookalike`. A `.npy` file holds the
+embeddings, a row an image; beside it lie `.jsonl` (an image a line) and `.json` (the space). Files are read and written
+in parts, so memory stays bounded, and appear under their name only when they are whole.
+"""
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from app.errors import ConfigurationError, ConflictError, InvalidInputError
+from app.records import Json
+
+PARQUET, NUMPY = ".parquet", ".npy"
+KEY = b"lookalike"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What embeddings are: the space that they come from. Files made elsewhere may say less: `fingerprint` decides."""
+
+    fingerprint: str | None = None
+    dimensions: int | None = None
+    space: str | None = None
+    model: str | None = None
+    preprocessing: Json | None = None
+    index_options: Json | None = None
+    images: int | None = None
+    exported_at: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """Images in parallel lists; what a file does not tell is None. `embeddings` are those of the rows in `embedded`.
+
+    `first` is the number of the first row in its file, counted from 1. `attributes` are JSON texts.
+    """
+
+    first: int
+    uris: list[Any]
+    embeddings: npt.NDArray[np.floating[Any]]
+    embedded: npt.NDArray[np.bool_]
+    ids: list[int | None]
+    sha256s: list[bytes | None]
+    media_types: list[str | None]
+    widths: list[int | None]
+    heights: list[int | None]
+    captions: list[str | None]
+    attributes: list[str | None]
+    created_ats: list[datetime | None]
+    updated_ats: list[datetime | None]
+
+
+# Batch's field → the file's name of it; that of the embedding apart.
+COLUMNS = {
+    "ids": "id",
+    "uris": "uri",
+    "sha256s": "sha256",
+    "media_types": "media_type",
+    "widths": "width",
+    "heights": "height",
+    "captions": "caption",
+    "attributes": "attributes",
+    "created_ats": "created_at",
+    "updated_ats": "updated_at",
+}
+EMBEDDING = "embedding"
+
+
+class Reader(Protocol):
+    """A file that is read from its beginning as often as `batches` is called; `passed_over` are columns not known."""
+
+    path: Path
+    origin: Origin
+    passed_over: list[str]
+
+    def batches(self, size: int) -> Iterator[Batch]: ...
+
+
+class Writer(Protocol):
+    """A file that is being written."""
+
+    def add(self, batch: Batch) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_reader(path: Path) -> Reader:
+    """Open a file by its ending; InvalidInputError where it is no such file or lacks what is needed."""
+    if not path.is_file():
+        raise InvalidInputError(f"there is no file {path}")
+    if _kind(path) == PARQUET:
+        from app.archive_parquet import ParquetReader
+
+        return ParquetReader(path)
+    from app.archive_numpy import NumpyReader
+
+    return NumpyReader(path)
+
+
+@contextmanager
+def create(path: Path, origin: Origin, *, force: bool = False) -> Iterator[Writer]:
+    """Write a file; it takes its name at the end of the block, and where that fails nothing of it is left.
+
+    ConflictError where it is there already, unless `force`.
+    """
+    kind = _kind(path)
+    if path.exists() and not force:
+        raise ConflictError(f"{path} is there already; choose another name, or allow it to be replaced: --force")
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"there is no folder {path.parent}")
+    if kind == PARQUET:
+        from app.archive_parquet import ParquetWriter
+
+        names = [path]
+        drafts = [_draft(path)]
+        writer: Writer = ParquetWriter(drafts[0], origin)
+    else:
+        from app.archive_numpy import NumpyWriter
+
+        names = [path.with_suffix(suffix) for suffix in (".json", ".jsonl", NUMPY)]
+        drafts = [_draft(name) for name in names]
+        writer = NumpyWriter(*drafts, origin=origin)
+    try:
+        yield writer
+        writer.close()
+        for draft, name in zip(drafts, names, strict=True):
+            os.replace(draft, name)  # noqa: PTH105
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _kind(path: Path) -> str:
+    if path.suffix not in (PARQUET, NUMPY):
+        raise InvalidInputError(
+            f"{path} ends in neither {PARQUET} nor {NUMPY}; its ending tells what kind of file it is"
+        )
+    if path.suffix == PARQUET and importlib.util.find_spec("pyarrow") is None:
+        raise ConfigurationError(f"Parquet needs pyarrow: pip install 'lookalike[parquet]'; {NUMPY} files need nothing")
+    return path.suffix
+
+
+def origin_of(given: str | bytes | None, path: Path) -> Origin:
+    """Read what a file says of its space; keys that are not known are passed over."""
+    if given is None:
+        return Origin()
+    try:
+        found = json.loads(given)
+    except ValueError as error:
+        raise InvalidInputError(f"{path}: what it says of its embedding space is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidInputError(f"{path}: what it says of its embedding space is no JSON object")
+    known = {field.name: found[field.name] for field in fields(Origin) if found.get(field.name) is not None}
+    for name, value in known.items():
+        kind = {"dimensions": int, "images": int, "preprocessing": dict, "index_options": dict}.get(name, str)
+        if not isinstance(value, kind):
+            raise InvalidInputError(f'{path}: its embedding space has "{name}": {json.dumps(value)}')
+    return Origin(**known)
+
+
+def told(origin: Origin) -> str:
+    """Return what a file is to say of its space."""
+    return json.dumps({name: value for name, value in asdict(origin).items() if value is not None})

@@ -1,0 +1,311 @@
+"""Embeddings leave and come in, with their images: export to a file, import from one. Imports `archive`, `db`,
+`records`, `spaces`, `sql` and `vectors`.
+
+A file is looked through before anything of it is written, then written a batch a transaction; cut off, it is simply
+imported again, and what is there already is passed over.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from psycopg.rows import scalar_row, tuple_row
+
+from app import archive, spaces, sql
+from app.archive import COLUMNS, EMBEDDING, Batch, Origin, Reader
+from app.db import Connection, translated
+from app.errors import InvalidInputError, LookalikeError, NotFoundError
+from app.records import Space
+from app.vectors import halfvecs
+
+BATCH = 1000
+_NORM_TOLERANCE = 1e-3  # jobs.finish's
+_INT4 = 2**31 - 1
+_INT8 = 2**63 - 1
+_TOLD = 10  # uris that are named in a message
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What went into a file: all images, and those of them with an embedding."""
+
+    images: int
+    embedded: int
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of a file's rows; `other_content` are uris whose image has other bytes here, of which nothing was
+    written."""
+
+    rows: int = 0
+    inserted: int = 0
+    embedded: int = 0
+    unchanged: int = 0
+    other_content: list[str] = field(default_factory=list)
+
+
+def export(
+    conn: Connection, space: Space, path: Path, *, force: bool = False, progress: Progress | None = None
+) -> Exported:
+    """Write all images, as of one moment, with their embeddings in `space` to a file. In autocommit.
+
+    One REPEATABLE READ transaction, so that it holds back vacuum while it lasts; memory stays bounded.
+    """
+    with translated(), conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        origin = Origin(
+            fingerprint=space.fingerprint,
+            dimensions=space.dimensions,
+            space=space.name,
+            model=space.model,
+            preprocessing=space.preprocessing,
+            index_options=space.index_options,
+            images=images_in(conn),
+            exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        images = embedded = 0
+        with archive.create(path, origin, force=force) as writer:
+            for batch in _pages(conn, space):
+                writer.add(batch)
+                images += len(batch.uris)
+                embedded += int(batch.embedded.sum())
+                if progress:
+                    progress(images)
+    return Exported(images, embedded)
+
+
+def images_in(conn: Connection) -> int:
+    """Return the number of all images, counted exactly."""
+    with translated(), conn.cursor(row_factory=scalar_row) as cursor:
+        return int(cursor.execute(sql.query("count_all_images")).fetchone() or 0)
+
+
+def _pages(conn: Connection, space: Space) -> Iterator[Batch]:
+    after, first = 0, 1
+    with conn.cursor(binary=True, row_factory=tuple_row) as cursor:
+        while True:
+            values = {"space_id": space.id, "after_id": after, "most": BATCH}
+            rows: list[Any] = cursor.execute(sql.query("export_embeddings"), values).fetchall()
+            if not rows:
+                return
+            *columns, embeddings = zip(*rows, strict=True)
+            known = [one.to_numpy() for one in embeddings if one is not None]
+            yield Batch(
+                first=first,
+                embeddings=np.stack(known) if known else np.zeros((0, space.dimensions), np.float16),
+                embedded=np.array([one is not None for one in embeddings]),
+                **{name: list(column) for name, column in zip(COLUMNS, columns, strict=True)},
+            )
+            after, first = int(rows[-1][0]), first + len(rows)
+
+
+def target(conn: Connection, origin: Origin, name: str | None, *, trust: bool = False) -> Space:
+    """Return the space that a file's embeddings belong to, by its fingerprint, and by this name where one is given.
+
+    NotFoundError where there is none; InvalidInputError where the file says no fingerprint and `trust` does not allow
+    that, or names another one than that of the space asked for.
+    """
+    known = spaces.ls(conn)
+    if origin.fingerprint is None:
+        if name is None or not trust:
+            raise InvalidInputError(
+                "the file does not say which model made its embeddings (no fingerprint); where you know that it is "
+                "that of a space, name it and vouch for it: --space NAME --trust"
+            )
+        space = spaces.get(conn, name)
+    else:
+        fitting = [one for one in known if one.fingerprint == origin.fingerprint]
+        if name is not None and (space := spaces.get(conn, name)) not in fitting:
+            raise InvalidInputError(
+                f"the file's embeddings are of {origin.model or 'a model'} with fingerprint {origin.fingerprint[:12]}…, "
+                f"those of space {name} of {space.model} with {space.fingerprint[:12]}…: they cannot be compared"
+            )
+        if not fitting:
+            there = ", ".join(f"{one.name} ({one.fingerprint[:12]}…)" for one in known) or "none yet"
+            raise NotFoundError(
+                f"no embedding space here has the file's fingerprint {origin.fingerprint[:12]}… "
+                f"({origin.model or 'model unknown'}); there are: {there}; --create makes it"
+            )
+        space = fitting[0]
+    if origin.dimensions not in (None, space.dimensions):
+        raise InvalidInputError(
+            f"the file says {origin.dimensions} dimensions, and space {space.name} has {space.dimensions}"
+        )
+    return space
+
+
+def dimensions_of(conn: Connection, origin: Origin) -> int:
+    """Return how many numbers an embedding of this file must have, whether its space is here yet or not."""
+    for space in spaces.ls(conn):
+        if space.fingerprint == origin.fingerprint:
+            return space.dimensions
+    if origin.dimensions is None:
+        raise InvalidInputError("a space cannot be made of this file: it does not say its dimensions")
+    return origin.dimensions
+
+
+def create_space(conn: Connection, origin: Origin, name: str | None) -> Space:
+    """Make the space that a file tells of, or return it where it is there. Waits as `spaces.create` does."""
+    found = [one for one in spaces.ls(conn) if one.fingerprint == origin.fingerprint]
+    if found:
+        return found[0]
+    wanted = {"fingerprint": origin.fingerprint, "model": origin.model, "dimensions": origin.dimensions}
+    if missing := [key for key, value in wanted.items() if value is None]:
+        raise InvalidInputError(f"a space cannot be made of this file: it does not say its {', '.join(missing)}")
+    called = name or origin.space
+    if called is None:
+        raise InvalidInputError("the file names no space; say what the new one is to be called: --space NAME")
+    return spaces.create(
+        conn,
+        name=called,
+        model=str(origin.model),
+        weights=None,
+        dimensions=int(str(origin.dimensions)),
+        preprocessing=origin.preprocessing or {},
+        fingerprint=str(origin.fingerprint),
+        index_options=origin.index_options,
+    )
+
+
+def check(reader: Reader, dimensions: int, *, normalize: bool = False, progress: Progress | None = None) -> int:
+    """Look through a file without a database; return its rows. InvalidInputError names the first bad row and column."""
+    digests: list[bytes] = []
+    for batch in reader.batches(BATCH):
+        _check_texts(reader.path, batch)
+        _check_embeddings(reader.path, batch, dimensions, normalize=normalize)
+        digests += [hashlib.blake2b(uri.encode(), digest_size=16).digest() for uri in batch.uris]
+        if progress:
+            progress(len(digests))
+    # 16 bytes a row, so that a uri that comes twice is found in any file.
+    kept = np.array(digests, dtype="S16")
+    order = np.argsort(kept, kind="stable")
+    if len(twice := np.flatnonzero(kept[order][1:] == kept[order][:-1])):
+        one, other = sorted((int(order[twice[0]]) + 1, int(order[twice[0] + 1]) + 1))
+        raise InvalidInputError(f'{reader.path}, row {other}, column "uri": the same as that of row {one}')
+    return len(digests)
+
+
+def load(
+    conn: Connection,
+    reader: Reader,
+    space: Space,
+    *,
+    normalize: bool = False,
+    overwrite: bool = False,
+    keep_ids: bool = False,
+    progress: Progress | None = None,
+) -> Imported:
+    """Write a file that `check` has passed, a batch a transaction. In autocommit; call it again after an interruption.
+
+    `normalize` scales embeddings to length 1; `overwrite` replaces captions, attributes and embeddings that are here;
+    `keep_ids` gives new images the ids of the file. An error names the rows of the batch that was not written.
+    """
+    done = Imported()
+    for batch in reader.batches(BATCH):
+        last = batch.first + len(batch.uris) - 1
+        try:
+            with translated(), conn.transaction():
+                row: Any = conn.execute(
+                    sql.query("import_embeddings"),
+                    _values(batch, space, normalize=normalize, overwrite=overwrite, keep_ids=keep_ids),
+                ).fetchone()
+        except LookalikeError as error:
+            told = f"{reader.path}, rows {batch.first} to {last} were not written, those before were: {error}"
+            raise type(error)(told) from error
+        done.rows = last
+        done.inserted += row[0]
+        done.embedded += row[1]
+        done.unchanged += row[2]
+        done.other_content += row[3]
+        if progress:
+            progress(last)
+    return done
+
+
+def _values(batch: Batch, space: Space, *, normalize: bool, overwrite: bool, keep_ids: bool) -> dict[str, object]:
+    embeddings: list[npt.NDArray[np.float32] | None] = [None] * len(batch.uris)
+    for row, vector in zip(np.flatnonzero(batch.embedded), batch.embeddings, strict=True):
+        values = vector.astype(np.float64)
+        embeddings[row] = (values / np.linalg.norm(values) if normalize else values).astype(np.float32)
+    return {
+        "space_id": space.id,
+        "uris": batch.uris,
+        "embeddings": halfvecs(embeddings),
+        "sha256s": batch.sha256s,
+        "media_types": batch.media_types,
+        "widths": batch.widths,
+        "heights": batch.heights,
+        "captions": batch.captions,
+        "attributes": batch.attributes,
+        "created_ats": batch.created_ats,
+        "updated_ats": batch.updated_ats,
+        "ids": batch.ids if keep_ids else None,
+        "overwrite": overwrite,
+    }
+
+
+def _check_embeddings(path: Path, batch: Batch, dimensions: int, *, normalize: bool) -> None:
+    rows = batch.first + np.flatnonzero(batch.embedded)
+    if not len(rows):
+        return
+    if batch.embeddings.shape[1] != dimensions:
+        found = batch.embeddings.shape[1]
+        raise _bad(path, int(rows[0]), EMBEDDING, f"{found} dimensions, where the space has {dimensions}")
+    values = batch.embeddings.astype(np.float64)
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        raise _bad(path, int(rows[~finite][0]), EMBEDDING, "a number in it is missing or not finite")
+    lengths = np.linalg.norm(values, axis=1)
+    wrong = lengths == 0 if normalize else np.abs(lengths - 1) > _NORM_TOLERANCE
+    if wrong.any():
+        way = "" if normalize else "; --normalize scales embeddings to it"
+        raise _bad(path, int(rows[wrong][0]), EMBEDDING, f"length {lengths[wrong][0]:g}, not 1{way}")
+
+
+def _check_texts(path: Path, batch: Batch) -> None:
+    for n in range(len(batch.uris)):
+        for name, trouble in _troubles(batch, n):
+            if trouble:
+                raise _bad(path, batch.first + n, name, trouble)
+
+
+def _troubles(batch: Batch, n: int) -> Iterator[tuple[str, str | None]]:
+    """Yield each column of a row with what is wrong with it, or None."""
+    uri, sha256, image_id = batch.uris[n], batch.sha256s[n], batch.ids[n]
+    yield "uri", "is missing or empty" if not uri else None
+    for name, text in (("uri", uri), ("caption", batch.captions[n]), ("media_type", batch.media_types[n])):
+        yield name, "holds a NUL character, which PostgreSQL cannot store" if text and "\0" in text else None
+    yield "sha256", f"{len(sha256)} bytes, not 32" if sha256 is not None and len(sha256) != 32 else None
+    for name, size in (("width", batch.widths[n]), ("height", batch.heights[n])):
+        yield name, f"{size} is no size in pixels" if size is not None and not 0 < size <= _INT4 else None
+    yield "id", f"{image_id} is no id" if image_id is not None and not 0 < image_id <= _INT8 else None
+    yield "attributes", _attributes_trouble(batch.attributes[n])
+
+
+def _attributes_trouble(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text, parse_constant=_no_constant)
+    except ValueError as error:
+        return f"no JSON: {error}"
+    if not isinstance(found, dict):
+        return "no JSON object"
+    return "holds a NUL character, which PostgreSQL cannot store" if "\\u0000" in text else None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _bad(path: Path, row: int, column: str, trouble: str) -> InvalidInputError:
+    return InvalidInputError(f'{path}, row {row}, column "{column}": {trouble}')

@@ -1,0 +1,204 @@
+"""Server, gallery, workers and API of a run; all of it is ended by id when the run is over. Imports `app`."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from psycopg.types.json import Jsonb
+
+from app import db, embedded, indexes, jobs, schema, spaces
+from app.jobs import Embedded
+from bench.soak.pool import Pool
+
+ROOT = Path(__file__).parents[2]
+WORKERS = 2
+_BATCH = 200
+_PATIENCE = 120.0
+
+
+@dataclass
+class World:
+    """What runs, and where."""
+
+    home: Path
+    url: str
+    pool: Pool
+    images: dict[int, int]  # image id → picture
+    api: str = ""
+    api_process: "subprocess.Popen[str] | None" = None
+    workers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "LOOKALIKE_DATABASE_URL": self.url,
+            "LOOKALIKE_HOME": str(self.home / "server"),
+            "LOOKALIKE_STORAGE_URL": str(self.home / "uploads"),
+            "LOOKALIKE_PORT": "0",
+            "LOOKALIKE_API_WORKERS": "2",
+            "LOOKALIKE_API_THREADS": "4",
+            "LOOKALIKE_BATCH_SIZE": "4",
+            "LOOKALIKE_LOADER_THREADS": "1",
+            "LOOKALIKE_DEVICE": "cpu",
+            "LOOKALIKE_PRECISION": "fp32",  # the pool's
+            "LOOKALIKE_INDEX_MIN_ROWS": "100",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def cli(self, *words: str) -> str:
+        """Run a command of the product; RuntimeError with its last words where it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "app.cli", *words],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"lookalike {' '.join(words)}: {done.stderr.strip()[-500:]}")
+        return done.stdout.strip()
+
+    def start_worker(self) -> "subprocess.Popen[bytes]":
+        """Start a worker and wait until it is alive. It gives way to searches: they are what somebody waits for."""
+        with (self.home / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                ["nice", "-n", "10", sys.executable, "-m", "workers"], env=self.environment(), stdout=log, stderr=log
+            )
+        self.workers.append(process)
+        with db.connect(self.url, autocommit=True, application="soak") as conn:
+            self.until(
+                lambda: self._alive(conn, process.pid),
+                f"worker {process.pid} is alive",
+                process,
+            )
+        return process
+
+    def _alive(self, conn: db.Connection, pid: int) -> bool:
+        statement = "SELECT EXISTS (SELECT FROM lookalike.worker_status WHERE alive AND name LIKE %s)"
+        return conn.execute(statement, (f"%:{pid}",)).fetchone() == (True,)
+
+    def until(self, done: "object", what: str, process: "subprocess.Popen[bytes] | None" = None) -> None:
+        """Wait until `done()`; RuntimeError after two minutes, or where the process ends first."""
+        deadline = time.monotonic() + _PATIENCE
+        while not done():  # type: ignore[operator]
+            if process and process.poll() is not None:
+                log = (self.home / "worker.log").read_text(errors="replace")
+                raise RuntimeError(f"{what}: it ended with status {process.returncode}:\n{log[-2000:]}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not within {_PATIENCE:.0f} s: {what}")
+            time.sleep(0.1)
+
+    def end_worker(self, process: "subprocess.Popen[bytes]") -> None:
+        """SIGTERM; it ends in order."""
+        process.terminate()
+        if status := process.wait(_PATIENCE):
+            raise RuntimeError(f"a worker ended with status {status} at SIGTERM")
+        self.workers.remove(process)
+
+    def api_children(self) -> list[int]:
+        """The processes that answer requests."""
+        pid = self.api_process.pid if self.api_process else 0
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def build(pool: Pool, *, images: int) -> Iterator[World]:
+    """Yield a world with so many images in the first model's space, indexed, two workers and the API."""
+    with tempfile.TemporaryDirectory(prefix="lookalike-soak-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        with embedded.running(home / "server") as server:
+            schema.upgrade(server.url)
+            world = World(home, server.url, pool, _gallery(server.url, pool, images))
+            try:
+                _start_api(world)
+                for _ in range(WORKERS):
+                    world.start_worker()
+                yield world
+            finally:
+                for process in world.workers:
+                    process.terminate()
+                for process in world.workers:
+                    process.wait(60)
+                if world.api_process:
+                    world.api_process.terminate()
+                    world.api_process.wait(60)
+
+
+def _gallery(url: str, pool: Pool, images: int) -> dict[int, int]:
+    """Fill the first space with the pool's own embeddings: what changes from here on is the workers'."""
+    model = pool.models[0]
+    found: dict[int, int] = {}
+    with db.connect(url, autocommit=True) as conn:
+        spaces.create(
+            conn,
+            name="first",
+            model=model.name,
+            weights=model.weights,
+            dimensions=model.embeddings.shape[1],
+            preprocessing=model.about.preprocessing,
+            fingerprint=model.about.fingerprint,
+        )
+        space = spaces.active(conn)
+        numbers = {str(file): number for number, file in enumerate(pool.files)}
+        for start in range(0, images, _BATCH):
+            part = range(start, min(start + _BATCH, images))
+            conn.execute(
+                "INSERT INTO lookalike.images (uri, attributes) SELECT * FROM unnest(%s::text[], %s::jsonb[])",
+                ([str(pool.files[n]) for n in part], [Jsonb(pool.attributes(n)) for n in part]),
+            )
+            lease = uuid4()
+            claimed = jobs.claim(conn, space, lease=lease, most=_BATCH, lease_seconds=600)
+            found |= {job.image_id: numbers[job.uri] for job in claimed}
+            jobs.finish(conn, space, lease=lease, embedded=[_embedded(job, numbers, pool) for job in claimed])
+        indexes.build(conn, space)
+        conn.execute("VACUUM ANALYZE")
+    return found
+
+
+def _embedded(job: jobs.Job, numbers: dict[str, int], pool: Pool) -> Embedded:
+    import hashlib
+
+    number = numbers[job.uri]
+    return Embedded(
+        image_id=job.image_id,
+        embedding=pool.models[0].embeddings[number],
+        sha256=hashlib.sha256(pool.files[number].read_bytes()).digest(),
+        media_type="image/jpeg",
+        width=256,
+        height=256,
+    )
+
+
+def _start_api(world: World) -> None:
+    log = world.home / "api.log"
+    with log.open("w") as lines:
+        world.api_process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve"], env=world.environment(), stdout=lines, stderr=lines, text=True
+        )
+    deadline = time.monotonic() + 60
+    while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text())):
+        if time.monotonic() > deadline or world.api_process.poll() is not None:
+            raise RuntimeError(f"the API does not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.1)
+    world.api = found[0]
+
+
+def reload_api(world: World) -> None:
+    """SIGHUP; return when every process that answered before has ended."""
+    before = set(world.api_children())
+    if world.api_process:
+        world.api_process.send_signal(signal.SIGHUP)
+    world.until(lambda: world.api_children() and not before & set(world.api_children()), "the API's processes are new")
