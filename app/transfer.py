@@ -126,7 +126,7 @@ def target(conn: Connection, origin: Origin, name: str | None, *, trust: bool = 
         fitting = [one for one in known if one.fingerprint == origin.fingerprint]
         if name is not None and (space := spaces.get(conn, name)) not in fitting:
             raise InvalidInputError(
-                f"the file's embeddings are of {origin.model or 'a model'} with fingerprint {origin.fingerprint[:12]}…, "
+                f"the file's embeddings are of {origin.model or 'a model'}, fingerprint {origin.fingerprint[:12]}…, "
                 f"those of space {name} of {space.model} with {space.fingerprint[:12]}…: they cannot be compared"
             )
         if not fitting:
@@ -240,7 +240,7 @@ def _values(batch: Batch, space: Space, *, normalize: bool, overwrite: bool, kee
         "space_id": space.id,
         "uris": batch.uris,
         "embeddings": halfvecs(embeddings),
-        "sha256s": batch.sha256s,
+        "hashes": batch.sha256s,
         "media_types": batch.media_types,
         "widths": batch.widths,
         "heights": batch.heights,

@@ -100,8 +100,8 @@ def import_(
         output.as_json(done)
     else:
         output.out(
-            f"{output.count(done.rows, 'row')}: {done.inserted:,} new images, {done.embedded:,} embeddings written into "
-            f"{chosen.name}, {done.unchanged:,} there already"
+            f"{output.count(done.rows, 'row')}: {done.inserted:,} new images, {done.embedded:,} embeddings written "
+            f"into {chosen.name}, {done.unchanged:,} there already"
         )
     if done.other_content:
         shown = ", ".join(done.other_content[:_LISTED])

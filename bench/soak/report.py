@@ -46,12 +46,13 @@ def q(values: Any, share: float) -> float:  # noqa: ANN401
 def lines(result: dict[str, Any]) -> list[str]:
     """Return the README's part."""
     counts = result["faults"]
+    changes = f"{result['changes']:,} changes of images, {result['change_errors']} errors"
     return [
         f"{result['searches']:,} searches in {result['seconds']:.0f} s: **{counts['error']} errors, "
-        f"{counts['short']} short, {counts['mixed']} mixed**, {counts['unordered']} unordered; {result['changes']:,} changes of images, "
-        f"{result['change_errors']} errors, the longest took {result['longest_change_ms']:.0f} ms. Invariants broken "
-        f"at the end: {len(result['broken'])}; recall@10 {result['recall_at_10']:.4f}. The other space's distances would "
-        f"differ by {result['apart']:.3f} at least (tolerance {result['tolerance']}).",
+        f"{counts['short']} short, {counts['mixed']} mixed**, {counts['unordered']} unordered; {changes}, the longest "
+        f"took {result['longest_change_ms']:.0f} ms. Invariants broken at the end: {len(result['broken'])}; recall@10 "
+        f"{result['recall_at_10']:.4f}. The other space's distances would differ by {result['apart']:.3f} at least "
+        f"(tolerance {result['tolerance']}).",
         "",
         "| operation | times | s | searches | p50 before, ms | p99 before | p50 during | p99 | max | p99 ratio "
         "| ratio by picture |",
