@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     job_share: int = Field(
         1, ge=1, description="Batches of jobs in a row, after those of query images, while these still wait."
     )
+    active_share: int = Field(
+        9,
+        ge=0,
+        description="Batches of the active space's jobs in a row, while jobs of other spaces wait as well: then comes "
+        "one of theirs. 0: theirs wait until the active space has none.",
+    )
     lease_seconds: float = Field(
         120, gt=0, description="A claimed job not finished by then is given to another worker."
     )

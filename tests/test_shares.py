@@ -4,6 +4,7 @@ import io
 import itertools
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -137,3 +138,53 @@ def unanswered(conn) -> int:
 
 def answered(conn) -> int:
     return one(conn, "SELECT count(*) FROM lookalike.query_images WHERE answered_at IS NOT NULL")
+
+
+@pytest.mark.parametrize(
+    ("share", "order"), [(0, "aaaaaaoooo"), (1, "aoaoaoaoaa"), (3, "aaaoaaaooo"), (9, "aaaaaaoooo")]
+)
+def test_another_space_gets_its_turn_beside_a_busy_active_one(
+    database_url, served, small, share: int, order: str
+) -> None:
+    encoder, timings, decoded = Gated(small), Timings(), []
+    other = replace(served.space, id=served.space.id + 1, active=False)
+    active = replace(served.space, active=True)
+    pipeline = Pipeline(
+        {active.id: encoder, other.id: encoder},
+        limits=limits_of(Settings()),
+        batch_size=1,
+        threads=2,
+        timings=timings,
+        wake=lambda: None,
+        active_share=share,
+        known=_Nothing(),
+    )
+    try:
+        lease, now = uuid4(), datetime.now(UTC)
+        tasks = [Task(active, Job(n, PICTURES[n], 1, now, False), lease) for n in range(7)]
+        tasks += [Task(other, Job(n, PICTURES[n], 1, now, False), lease) for n in range(7, 11)]
+        pipeline.submit(tasks[:1])
+        assert encoder.reached.wait(20)  # the device is taken
+        pipeline.submit(tasks[1:])
+        until(lambda: decoded.extend(timings.take_counts()) or counted(decoded, "decode") == 11)
+        time.sleep(0.1)  # from decoded to ready
+        encoder.gate.set()
+        done: list[Outcome] = []
+        until(lambda: done.extend(pipeline.take_outcomes()) or len(done) == 11)
+    finally:
+        encoder.gate.set()
+        pipeline.stop()
+    assert "".join("a" if one.task.space.active else "o" for one in done[1:])[: len(order)] == order
+
+
+class _Nothing(Known):
+    """Knows no embedding, so that every picture is one to encode; asks no database, where one space is made up."""
+
+    def __init__(self) -> None:
+        pass
+
+    def find(self, space, hashes):
+        return {}
+
+    def close(self) -> None:
+        pass

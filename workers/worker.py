@@ -108,6 +108,7 @@ class Worker:
             timings=self._timings,
             wake=self._bell.ring,
             shares=(self._settings.query_share, self._settings.job_share),
+            active_share=self._settings.active_share,
         )
         try:
             heartbeat.start()
@@ -254,12 +255,19 @@ class Worker:
             self._claim_queries(conn, pipeline)
 
     def _may_claim_jobs(self, space: Space | None = None) -> bool:
-        """Tell whether there is room for a batch (of the active space: beside whatever is in work for others), and no
-        suspect, which must be alone."""
+        """Tell whether there is room for a batch, and no suspect, which must be alone.
+
+        The active space has room beside whatever is in work for others; these have it for one claim beside the active
+        one's, so that there is something to take when it is their turn.
+        """
         in_work = self._jobs_in_work()
-        if space and space.active and not any(job.suspect for _, job in in_work):
-            in_work = [one for one in in_work if one[0].space.id == space.id]
         room = (_CLAIMS_IN_WORK - 1) * self._claim_size
+        if space and not any(job.suspect for _, job in in_work):
+            others = [one for one in in_work if not one[0].space.active]
+            if space.active:
+                in_work = [one for one in in_work if one[0].space.active]
+            elif self._settings.active_share and not others:
+                in_work = []
         return len(in_work) <= room and not any(job.suspect for _, job in in_work)
 
     def _jobs_in_work(self) -> list[tuple[Task, Job]]:

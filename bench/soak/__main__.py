@@ -19,6 +19,7 @@ from bench.soak.operations import Programme
 
 _SPAWN = multiprocessing.get_context("spawn")
 _ANCHORS = 100
+_WARM_SECONDS = 5.0  # of searches, before anything is measured
 CLIENTS = ("sql-1", "sql-2", "sql-3", "http-1", "http-2")
 
 
@@ -68,8 +69,10 @@ def _run(built: world.World, options: argparse.Namespace, folder: Path) -> tuple
         a_second=options.searches,
         seed=options.seed,
     )
-    over = _SPAWN.Event()
-    clients = [_SPAWN.Process(target=run_searches, args=(load, name, over, str(folder / name))) for name in CLIENTS]
+    over, ready = _SPAWN.Event(), _SPAWN.Queue()
+    clients = [
+        _SPAWN.Process(target=run_searches, args=(load, name, ready, over, str(folder / name))) for name in CLIENTS
+    ]
     free = list(range(len(order), len(built.pool.files)))
     changer = _SPAWN.Process(
         target=run_changes,
@@ -77,13 +80,16 @@ def _run(built: world.World, options: argparse.Namespace, folder: Path) -> tuple
             Load(**{**load.__dict__, "a_second": options.changes}),
             free,
             dict(order[_ANCHORS:]),
+            ready,
             over,
             str(folder / "changes"),
         ),
     )
     for process in (*clients, changer):
         process.start()
-    time.sleep(3)  # until they are connected and the caches are warm
+    for _ in (*clients, changer):
+        ready.get(timeout=120)
+    time.sleep(_WARM_SECONDS)
     zero = time.monotonic()
     programme = Programme(built, options.calm)
     broken: list[str] = []

@@ -62,9 +62,10 @@ class Search:
 Answer = tuple[str, list[tuple[int, float]]]
 
 
-def run_searches(load: Load, name: str, over: Event, results: str) -> None:
-    """Search until `over`, then write what came back to the file `results`."""
+def run_searches(load: Load, name: str, ready: Any, over: Event, results: str) -> None:  # noqa: ANN401
+    """Search until `over`, then write what came back to the file `results`; `ready` is told when it can begin."""
     client = _Sql(load, name) if name.startswith("sql") else _Http(load, name)
+    ready.put(name)
     done: list[Search] = []
     rng = random.Random(f"{load.seed} {name}")
     due = time.monotonic()
@@ -162,7 +163,7 @@ class _Http:
         data = Path(self._load.files[query]).read_bytes() + uuid.uuid4().bytes
         part = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="q"\r\n\r\n'.encode()
         body = part + data + f"\r\n--{boundary}--\r\n".encode()
-        return self._ask("POST", "/v1/search?k=10", body, f"multipart/form-data; boundary={boundary}")
+        return self._ask("POST", "/v1/search", body, f"multipart/form-data; boundary={boundary}")
 
     def _ask(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> Answer:
         """Ask once; a second time where the server had closed the kept connection before it answered anything.
@@ -192,12 +193,20 @@ class _Http:
         return found["space"], [(self._load.numbers[one["image"]["uri"]], one["distance"]) for one in found["results"]]
 
 
-def run_changes(load: Load, free: list[int], held: dict[int, int], over: Event, results: str) -> None:
+def run_changes(
+    load: Load,
+    free: list[int],
+    held: dict[int, int],
+    ready: Any,  # noqa: ANN401
+    over: Event,
+    results: str,
+) -> None:
     """Insert, update and delete images at a steady rate until `over`; write times, errors and what is there then."""
     rng = random.Random(f"{load.seed} changes")
     taken: list[tuple[float, float, str, str]] = []
     uris = {number: uri for uri, number in load.numbers.items()}
     with db.connect(load.url, autocommit=True, application="soak changes") as conn:
+        ready.put("changes")
         due = time.monotonic()
         while not over.is_set():
             due = max(due + 1 / load.a_second, time.monotonic() - 1)
