@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     index_min_rows: int = Field(
         500, ge=1, description="Embeddings from which on a space whose queue is drained gets its first HNSW index."
     )
+    maintain: bool = Field(
+        True,
+        description="Whether idle workers rebuild indexes and vacuum where changes have left too much behind, as "
+        "lookalike maintain does.",
+    )
     max_image_bytes: int = Field(64 * 2**20, gt=0, description="Largest image file that is read, in bytes.")
     max_image_pixels: int = Field(100_000_000, gt=0, description="Largest image that is decoded, in pixels.")
     image_roots: str | None = Field(

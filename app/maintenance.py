@@ -20,11 +20,17 @@ DEAD_SHARE = 0.1
 LEAST_ROWS = 1000
 # An index this much larger than a fresh one holds as much that is gone.
 BLOAT = 1.5
+# Where recall is seen to be below its goal, less is enough; without any, a new index would not find more.
+LOW_RECALL_DEAD_SHARE = 0.02
+LOW_RECALL_BLOAT = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Churn:
-    """What changes have left in one space: rows as statistics know them, sizes in bytes."""
+    """What changes have left in one space: rows as statistics know them, sizes in bytes; recall as it was checked.
+
+    `below`: the recall of the last day's searches is below its `goal`, beyond chance.
+    """
 
     space_id: int
     space: str
@@ -35,6 +41,9 @@ class Churn:
     index_bytes: int
     m: int
     vacuumed_at: datetime | None
+    recall: float | None = None
+    goal: float | None = None
+    below: bool = False
 
     @property
     def dead_share(self) -> float:
@@ -72,13 +81,17 @@ def decide(churn: Churn) -> Decision:
     found = f"{churn.dead:,} of {churn.rows + churn.dead:,} rows dead ({churn.dead_share:.0%})"
     if churn.index:
         found += f", index {ratio:.2f} times the size of a fresh one"
+    if churn.recall is not None and churn.goal is not None:
+        found += f", recall {churn.recall:.3f} of {churn.goal:g} asked for"
     if churn.rows + churn.dead < LEAST_ROWS:
         return Decision(churn.space, rebuild=False, vacuum=False, why=f"{found}: too few rows to matter")
-    bloated = churn.index is not None and ratio >= BLOAT
-    dying = churn.dead_share >= DEAD_SHARE
+    dead_bound = LOW_RECALL_DEAD_SHARE if churn.below else DEAD_SHARE
+    size_bound = LOW_RECALL_BLOAT if churn.below else BLOAT
+    bloated = churn.index is not None and ratio >= size_bound
+    dying = churn.dead_share >= dead_bound
     if not (bloated or dying):
         return Decision(churn.space, rebuild=False, vacuum=False, why=f"{found}: autovacuum will do")
-    bounds = [f"dead from {DEAD_SHARE:.0%} on"] * dying + [f"size from {BLOAT} on"] * bloated
+    bounds = [f"dead from {dead_bound:.0%} on"] * dying + [f"size from {size_bound} on"] * bloated
     return Decision(
         churn.space, rebuild=churn.index is not None, vacuum=True, why=f"{found}; bound: {', '.join(bounds)}"
     )

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from app.maintenance import Churn
 from app.records import Space
 from tests.test_cli import Command, runner
 from tests.test_indexes import filled, states
+from workers.housekeeping import Housekeeping
 
 CHURN = Churn(
     space_id=1,
@@ -66,6 +69,16 @@ def test_few_rows_and_a_space_without_an_index() -> None:
     assert (bare.rebuild, bare.vacuum) == (False, True)
 
 
+def test_low_recall_asks_for_less_evidence_but_for_some() -> None:
+    low = replace(CHURN, recall=0.93, goal=0.99, below=True, index_bytes=CHURN.fresh_bytes)
+    assert not maintenance.decide(low).rebuild, "a new index of the same rows would find no more"
+    assert maintenance.decide(replace(low, dead=500)).rebuild
+    bloated = maintenance.decide(replace(low, index_bytes=int(1.2 * CHURN.fresh_bytes)))
+    assert bloated.rebuild
+    assert "recall 0.930 of 0.99 asked for; bound: size from 1.1 on" in bloated.why
+    assert not maintenance.decide(replace(low, dead=500, below=False)).rebuild
+
+
 def test_index_first_then_vacuum_and_why(auto: db.Connection, churned: Space, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="app.maintenance")
     (found,) = maintenance.look(auto)
@@ -90,3 +103,23 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, database_url: str, auto: d
     (told,) = json.loads(lookalike("maintain", "--json").stdout)
     assert told["decision"]["rebuild"] is True
     assert "nothing" in lookalike("maintain").stdout
+
+
+def test_an_idle_worker_does_it(auto: db.Connection, database_url: str, churned: Space) -> None:
+    woken = threading.Event()
+    housekeeping = Housekeeping(database_url, [churned], index_min_rows=500, wake=woken.set, maintain_seconds=0.05)
+
+    def chore(*, idle: bool) -> None:
+        """One chore, to its end; none where none is due."""
+        time.sleep(0.1)
+        woken.clear()
+        housekeeping.step(auto, idle=idle)
+        assert not housekeeping.busy or woken.wait(60)
+
+    chore(idle=False)
+    chore(idle=False)
+    assert maintenance.look(auto)[0].dead == 600, "a busy worker leaves it"
+    chore(idle=True)
+    auto.execute("SELECT pg_stat_force_next_flush()")
+    (after,) = maintenance.look(auto)
+    assert (after.rows, after.dead, housekeeping.error) == (900, 0, None)

@@ -47,7 +47,8 @@ def full(conn: db.Connection) -> db.Connection:
     odd = '{"price": 0.1000000000000000055511151231257827, "n": 12345678901234567890, "é": ["\\u2603", null, {}]}'
     conn.execute(
         """
-        INSERT INTO lookalike.images (uri, sha256, media_type, width, height, caption, attributes, created_at, updated_at)
+        INSERT INTO lookalike.images
+            (uri, sha256, media_type, width, height, caption, attributes, created_at, updated_at)
         SELECT '/pictures/' || n || ' ☃.png', CASE WHEN n % 3 > 0 THEN sha256(n::text::bytea) END, 'image/png', 3, 4,
                CASE WHEN n % 2 = 0 THEN E'a "caption"\\n' || n END, CASE WHEN n % 5 = 0 THEN %s ELSE '{}' END::jsonb,
                '2001-02-03 04:05:06.789012+00', '2020-02-03'::timestamptz + n * interval '1.000001 s'

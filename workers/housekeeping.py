@@ -1,4 +1,5 @@
-"""What a worker does beside its work: old answers and counts, missed images, the first index. Imports `app`."""
+"""What a worker does beside its work: old answers and counts, missed images, the first index, what changes have left
+behind. Imports `app`."""
 
 import logging
 import threading
@@ -8,14 +9,15 @@ from contextlib import closing
 
 from psycopg.rows import scalar_row
 
-from app import db, indexes, queries, spaces, sql
-from app.errors import DatabaseUnavailableError, LookalikeError
+from app import db, indexes, maintenance, queries, spaces, sql
+from app.errors import BuildRunningError, ConfigurationError, DatabaseUnavailableError, LookalikeError
 from app.records import Space
 
 log = logging.getLogger(__name__)
 
 _TIDY_SECONDS = 300.0
 _RETRY_SECONDS = 2.0
+_MAINTAIN_SECONDS = 600.0
 _ANSWER_SECONDS = 3600.0  # how long answers to query images are kept
 
 
@@ -26,13 +28,24 @@ class Housekeeping:
     tried again some minutes later.
     """
 
-    def __init__(self, url: str, served: Sequence[Space], *, index_min_rows: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        served: Sequence[Space],
+        *,
+        index_min_rows: int,
+        wake: Callable[[], None],
+        maintain_seconds: float | None = _MAINTAIN_SECONDS,
+    ) -> None:
+        """`maintain_seconds`: between two looks at what changes have left behind; None: never."""
         self._url = url
         self._spaces = {space.id: space for space in served}
         self._index_min_rows = index_min_rows
         self._wake = wake
         self._thread: threading.Thread | None = None
         self._tidy_at = 0.0
+        self._maintain_seconds = maintain_seconds
+        self._maintain_at = time.monotonic() + (maintain_seconds or 0)
         self._try_again = False
         self._grown = set(self._spaces)  # spaces that may want their first index now
         self.error: LookalikeError | None = None
@@ -67,6 +80,10 @@ class Housekeeping:
             self._try_again = False
             self._grown = set(self._spaces)
             self._start(lambda own: _tidy(own, list(self._spaces.values())))
+            return
+        if idle and self._maintain_seconds is not None and now >= self._maintain_at:
+            self._maintain_at = now + self._maintain_seconds
+            self._start(lambda own: _maintain(own, set(self._spaces)))
             return
         while idle and self._grown:
             space = self._spaces[self._grown.pop()]
@@ -110,6 +127,18 @@ def _tidy(conn: db.Connection, served: Sequence[Space]) -> None:
         missing = spaces.backfill(conn, space)
         if missing:
             log.info("queued %d images that space %s lacked", missing, space.name)
+
+
+def _maintain(conn: db.Connection, served: set[int]) -> None:
+    for found in maintenance.look(conn):
+        if found.space_id not in served:
+            continue
+        try:
+            maintenance.maintain(conn, maintenance.decide(found))
+        except BuildRunningError as error:
+            log.info("%s", error)
+        except ConfigurationError as error:  # a role that may not; or too little disk or memory
+            log.warning("space %s wants maintenance that this worker cannot do: %s", found.space, error)
 
 
 def _build_index(conn: db.Connection, space: Space) -> None:

@@ -79,7 +79,11 @@ class Worker:
         self._timings = Timings()
         self._summary = Summary(self._progress, self._timings)
         self._housekeeping = Housekeeping(
-            url, self._spaces, index_min_rows=settings.index_min_rows, wake=self._bell.ring
+            url,
+            self._spaces,
+            index_min_rows=settings.index_min_rows,
+            wake=self._bell.ring,
+            **({} if settings.maintain else {"maintain_seconds": None}),
         )
 
     def stop(self) -> None:
