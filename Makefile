@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Rebuilt when what it is made from changes; a half-made one has no stamp and is made anew.
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test16 reference lint types check bench browser chaos chaos-short clean
+.PHONY: demo test test16 reference lint types check bench browser chaos chaos-short soak soak-short clean
 
 demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 	$(BIN)/python -m app.demo
@@ -43,13 +43,19 @@ check: lint types test browser test16 demo reference
 bench: $(STAMP)  ## Search under filters, quick; see bench/README.md for the rest
 	$(BIN)/python -m bench.filters --quick
 
-# Seconds of havoc; drains and checks come on top, about half as much again.
+# Seconds of havoc (or of the soak); drains and checks come on top, about half as much again.
 DURATION ?= 600
 chaos: $(STAMP)  ## kill -9 of workers, API and PostgreSQL under load, hundreds of times; then what must hold is checked
 	$(BIN)/python -m bench.chaos --duration $(DURATION) --results bench/results/chaos
 
 chaos-short: $(STAMP)  ## The same for a minute or two, without results
 	$(BIN)/python -m bench.chaos --duration 40
+
+soak: $(STAMP)  ## Searches without pause while index, model, schema, workers and API are changed; results and a picture
+	$(BIN)/python -m bench.soak --duration $(DURATION) --results bench/results/soak
+
+soak-short: $(STAMP)  ## The same once, on a small gallery, without results
+	$(BIN)/python -m bench.soak --duration 1 --images 240 --calm 1
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \

@@ -126,6 +126,8 @@ def test_a_base_backup_goes_forward_to_the_moment_before_the_accident(home: Path
             )
             fill(conn, 600, seed=1)
             place = find_place(restored)
+            place.data.mkdir(mode=0o700)
+            give(place, place.data)
             backup = run_tool(
                 find_place(home / "server"),
                 "pg_basebackup",

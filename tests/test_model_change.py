@@ -1,4 +1,5 @@
-"""A change of the model from end to end: Lite0 to Lite2, by one worker that serves both, without a restart."""
+"""A change of the model from end to end: Lite0 to Lite2 and to a model of 64 dimensions, by one worker that serves all
+of them, without a restart."""
 
 import json
 import subprocess
@@ -6,6 +7,8 @@ import sys
 import time
 
 import pytest
+import timm
+import torch
 
 from app import db
 from tests import running
@@ -33,7 +36,10 @@ def cli(url: str, *words: str, code: int = 0) -> str:
     return done.stdout if code == 0 else done.stderr
 
 
-def test_lite0_to_lite2_and_back(url):
+def test_lite0_to_lite2_and_back_and_to_another_dimension(url, tmp_path):
+    torch.manual_seed(1)
+    weights = tmp_path / "convnext.pt"
+    torch.save(timm.create_model("test_convnext").state_dict(), weights)
     picture = str(running.ROOT / "app/demo/gallery/mammals-01.jpg")
     with running.live_worker(url), db.connect(url, autocommit=True) as conn:
         assert "already" in cli(url, "space", "create", OLD, "--model", OLD, code=1)
@@ -46,6 +52,9 @@ def test_lite0_to_lite2_and_back(url):
         assert found["images"] == 11
         assert 0 < found["overlap"] < 1
         assert found["second"]["precision"] is not None
+        by_picture = json.loads(cli(url, "space", "compare", NEW, picture, "-k", "3", "--json"))
+        assert by_picture["images"] == 1
+        assert min(by_picture[side]["distance"] for side in ("first", "second")) > 0
         assert cli(url, "space", "activate", NEW).strip() == f"{OLD} → {NEW}"
         answer = json.loads(cli(url, "search", picture, "-k", "3", "--json"))
         assert answer["space"] == NEW
@@ -61,6 +70,22 @@ def test_lite0_to_lite2_and_back(url):
         assert "--yes" in cli(url, "space", "drop", NEW, code=1)
         assert "dropped lite2" in cli(url, "space", "drop", NEW, "--yes")
         assert "active one" in cli(url, "space", "drop", OLD, "--yes", code=1)
+        # To other dimensions: what was 1280 numbers becomes 64 between two statements.
+        made = cli(url, "space", "create", "small", "--model", "test_convnext", "--weights", str(weights))
+        assert "small: test_convnext, 64 dimensions" in made
+        cli(url, "space", "backfill", "small")
+        query = (
+            "SELECT vector_dims(embedding) FROM lookalike.gallery "
+            "ORDER BY embedding <-> lookalike.embedding_of(3) LIMIT 1"
+        )
+        assert conn.execute(query).fetchone() == (1280,)
+        cli(url, "space", "activate", "small")
+        assert conn.execute(query).fetchone() == (64,)
+        answer = json.loads(cli(url, "search", picture, "-k", "3", "--json"))
+        assert (answer["space"], answer["results"][0]["distance"] < 0.05) == ("small", True)
+        cli(url, "space", "rollback")
+        cli(url, "space", "drop", "small", "--yes")
+        assert conn.execute(query).fetchone() == (1280,)
         # The worker lives on, and serves the other space.
         assert json.loads(cli(url, "search", picture, "-k", "3", "--json"))["space"] == OLD
         time.sleep(3)

@@ -11,9 +11,11 @@ from app.cli.text import Json, examples
 EPILOG = examples(
     "lookalike maintain --dry-run          what changes have left, and what would be done about it",
     "lookalike maintain                    for cron, at night",
-    after="A space with 10 % dead rows, or an index 1.5 times the size of a fresh one, gets a new index beside the old "
-    "one, then VACUUM, in that order. Where live searches are known to find too few (recall below its goal), 2 % and 1.1 "
-    "times are enough. Searches and writes go on. Idle workers do it too (LOOKALIKE_MAINTAIN).",
+    after="""
+A space with 10 % dead rows, or an index 1.5 times the size of a fresh one, gets a new index beside the old one, then
+VACUUM, in that order. Where live searches are known to find too few (recall below its goal), 2 % and 1.1 times suffice.
+Searches and writes go on. Idle workers do it too (LOOKALIKE_MAINTAIN).
+""",
 )
 
 

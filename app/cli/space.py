@@ -26,6 +26,7 @@ app = typer.Typer(
         "lookalike space create lite2 --model tf_efficientnet_lite2",
         "lookalike space backfill lite2                 watch the workers fill it",
         "lookalike space compare lite2 --label category",
+        "lookalike space compare lite2 queries/*.jpg    by images that users searched with",
         "lookalike space activate lite2                 searches use it from now on",
         "lookalike space rollback                       and the one before again",
         "lookalike space drop tf_efficientnet_lite0",
@@ -186,6 +187,10 @@ def _wait_for(conn: "Connection", space: "Space") -> None:
 @app.command("compare", cls=Command)
 def compare(
     name: Name,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[IMAGES]...", help="Query images; else stored ones.", show_default=False),
+    ] = None,
     other: Annotated[str | None, typer.Option("--with", metavar="NAME", help="The space to compare with.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Neighbours of each image.")] = 10,
     sample: Annotated[int, typer.Option(min=1, max=100_000, help="How many stored images to search by.")] = 100,
@@ -194,12 +199,21 @@ def compare(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Search by the same images in two spaces (the active one and this): what they have in common, which is better."""
+    """Search by the same images in two spaces (the active one and this): what they have in common, which is better.
+
+    By stored images, a sample of them, or by query images, which a live worker embeds in both.
+    """
     from app import comparison, spaces
 
+    if files and label:
+        raise InvalidInputError(f"--label {label} wants stored images: a query image has no label")
     with session.connection() as conn:
         first = other or spaces.active(conn).name
-        found = comparison.compare(conn, first, name, k=k, sample=sample, label=label)
+        if files:
+            timeout = session.settings().query_timeout
+            found = comparison.compare_by(conn, first, name, map(_bytes_of, files), k=k, timeout=timeout)
+        else:
+            found = comparison.compare(conn, first, name, k=k, sample=sample, label=label)
     if json:
         output.as_json(found)
         return
@@ -211,6 +225,13 @@ def compare(
         ],
     )
     output.out(f"{found.overlap:.3f} of the {k} neighbours in common, over {output.count(found.images, 'image')}")
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"the query image {file} cannot be read: {error.strerror}") from error
 
 
 @app.command("activate", cls=Command)
