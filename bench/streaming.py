@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--dimensions", type=int, default=1280, help="of made vectors")
     parser.add_argument("--rates", type=int, nargs="+", default=[200, 500])
-    parser.add_argument("--writers", type=int, default=1, help="processes that write embeddings")
+    parser.add_argument("--writers", type=int, default=2, help="processes that write embeddings")
     parser.add_argument("--order", choices=("file", "random"), default="random", help="in which the rows come")
     parser.add_argument(
         "--churn", action="store_true", help="recall before and after changes, with and without maintain"

@@ -17,8 +17,14 @@ from app import db, indexes, jobs, maintenance, spaces
 from app.jobs import Embedded
 from app.records import Space
 from bench import data
-from bench.streaming_truth import DEPTHS, Vectors, ask, recalls
+from bench.streaming_truth import DEPTHS, VISIBLE, Asked, Vectors, ask, recall_at, recalls
 
+_NEAREST = """
+SELECT split_part(i.uri, ':', 2)::int
+FROM (SELECT e.image_id, e.embedding <-> %s::halfvec AS distance FROM lookalike.active_embeddings e
+      ORDER BY distance LIMIT 10) n
+JOIN lookalike.images i ON i.id = n.image_id ORDER BY n.distance
+"""
 _BATCH = 500
 _ROUNDS = 3
 WAYS = ("left alone", "VACUUM", "lookalike maintain")
@@ -136,6 +142,21 @@ def _churn(
     return {"updated": len(updated), "deleted": len(deleted), "inserted": inserted}
 
 
+def _plain(conn: db.Connection, queries: Vectors, vectors: Vectors) -> dict[str, float]:
+    """Recall of pgvector's scan as it comes: ef_search 40, no iterative scan."""
+    asked = []
+    with conn.transaction():
+        conn.execute("SET LOCAL hnsw.ef_search = 40")
+        conn.execute("SET LOCAL hnsw.iterative_scan = off")
+        conn.execute("SET LOCAL enable_seqscan = off")
+        row: Any = conn.execute(VISIBLE).fetchone()
+        visible = np.array(row[0], dtype=np.int64)
+        for n, query in enumerate(queries):
+            rows: list[Any] = conn.execute(_NEAREST, (data.literal(query),)).fetchall()
+            asked.append(Asked(n, DEPTHS[0], [one[0] for one in rows], visible))
+    return recall_at(asked, DEPTHS[0], vectors, queries)
+
+
 def _measure(conn: db.Connection, space: Space, vectors: Vectors, queries: Vectors) -> dict[str, Any]:
     """Recall in one snapshot, times of each query over a few rounds, sizes."""
     found: dict[str, Any] = recalls(ask(conn, queries, first=0), vectors, queries)
@@ -148,6 +169,7 @@ def _measure(conn: db.Connection, space: Space, vectors: Vectors, queries: Vecto
                 conn.execute("SELECT * FROM lookalike.search(%s::halfvec, %s)", (literal, k)).fetchall()
                 taken.append(round((time.perf_counter() - began) * 1000, 3))
         found[f"ms_at_{k}"] = taken
+    found["plain_at_10"] = _plain(conn, queries, vectors)
     (index,) = indexes.ls(conn, space)
     table = f"lookalike.{space.table_name}"
     row: Any = conn.execute("SELECT count(*), pg_table_size(%s) FROM lookalike.active_embeddings", (table,)).fetchone()

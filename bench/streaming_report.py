@@ -37,12 +37,15 @@ def _stream_lines(result: dict[str, Any]) -> list[str]:
 
 def _churn_lines(result: dict[str, Any]) -> list[str]:
     found = [
-        "| | recall@10 (least) | recall@100 (least) | k 10: p50 ms | p95 | k 100: p50 | p95 | index | table | took |",
-        "|" + 10 * "---|",
+        "| | recall@10 (least) | recall@100 (least) | plain, recall@10 "
+        "| k 10: p50 ms | p95 | k 100: p50 | p95 | index | table | took |",
+        "|" + 11 * "---|",
     ]
     for name in ("before", *WAYS):
         one = result[name]
-        shown = [f"{one[k]['mean']:.4f} ({one[k]['least']:.2f})" for k in ("recall_at_10", "recall_at_100")]
+        shown = [
+            f"{one[k]['mean']:.4f} ({one[k]['least']:.2f})" for k in ("recall_at_10", "recall_at_100", "plain_at_10")
+        ]
         times = [f"{q:.2f}" for k in (10, 100) for q in np.quantile(one[f"ms_at_{k}"], [0.5, 0.95])]
         took = f"{one['seconds']:.1f} s" if one.get("seconds", 0) > 1 else ""
         title = "before" if name == "before" else f"after, {name}"

@@ -20,7 +20,7 @@ SELECT split_part(i.uri, ':', 2)::int, s.distance
 FROM lookalike.search(%s::halfvec, %s) s JOIN lookalike.images i ON i.id = s.id ORDER BY s.distance, s.id
 """
 
-_VISIBLE = """
+VISIBLE = """
 SELECT array_agg(split_part(i.uri, ':', 2)::int)
 FROM lookalike.images i JOIN lookalike.active_embeddings e ON e.image_id = i.id
 """
@@ -45,18 +45,20 @@ def ask(conn: db.Connection, queries: Vectors, *, first: int) -> list[Asked]:
             for k in DEPTHS:
                 rows: list[Any] = conn.execute(_SEARCH, (literal(query), k)).fetchall()
                 asked.append((first + n, k, [row[0] for row in rows]))
-        row: Any = conn.execute(_VISIBLE).fetchone()
+        row: Any = conn.execute(VISIBLE).fetchone()
     visible = np.array(row[0], dtype=np.int64)
     return [Asked(query, k, ids, visible) for query, k, ids in asked]
 
 
 def recalls(asked: list[Asked], vectors: Vectors, queries: Vectors) -> dict[str, dict[str, float]]:
     """Return mean and least recall by depth, tie-aware: a hit lies within the k-th true distance + EPSILON."""
-    found: dict[str, dict[str, float]] = {}
-    for k in DEPTHS:
-        each = [_recall(one, vectors, queries) for one in asked if one.k == k]
-        found[f"recall_at_{k}"] = {"mean": float(np.mean(each)), "least": float(min(each)), "queries": len(each)}
-    return found
+    return {f"recall_at_{k}": recall_at(asked, k, vectors, queries) for k in DEPTHS}
+
+
+def recall_at(asked: list[Asked], k: int, vectors: Vectors, queries: Vectors) -> dict[str, float]:
+    """Return mean and least recall of the queries that were asked for k."""
+    each = [_recall(one, vectors, queries) for one in asked if one.k == k]
+    return {"mean": float(np.mean(each)), "least": float(min(each)), "queries": len(each)}
 
 
 def _recall(one: Asked, vectors: Vectors, queries: Vectors) -> float:
