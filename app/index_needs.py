@@ -93,21 +93,45 @@ def index_bytes(rows: int, dimensions: int, m: int) -> int:
     return (2 + math.ceil(rows / (_PAGE_ROOM // (element + neighbors)))) * _PAGE
 
 
+def _sample_bytes(dimensions: int, lists: int) -> int:
+    """Return what pgvector's k-means holds: 50 samples a list, and four numbers a sample and list."""
+    return 50 * lists * (8 + 4 * dimensions + 4 * lists) + _RESERVED
+
+
 def _aligned(size: int) -> int:
     return (size + 7) // 8 * 8
 
 
-def estimate(conn: Connection, space: Space, *, m: int, resources: Resources | None = None) -> Needs:
-    """Return what building this space's index wants and has; InvalidInputError for resources out of bounds."""
+def ivfflat_bytes(rows: int, dimensions: int, lists: int) -> int:
+    """Return the size of a fresh IVFFlat index: each list has pages of its own, the last of them half full."""
+    held = _PAGE_ROOM // (_aligned(8 + 8 + 2 * dimensions) + 4)
+    return (1 + math.ceil(rows / held) + lists // 2 + math.ceil(lists / held)) * _PAGE
+
+
+def estimate(
+    conn: Connection,
+    space: Space,
+    *,
+    m: int | None,
+    lists: int = 1,
+    dimensions: int | None = None,
+    resources: Resources | None = None,
+) -> Needs:
+    """Return what building this space's index wants and has; InvalidInputError for resources out of bounds.
+
+    An IVFFlat index where `m` is None. `dimensions`: of the indexed halfvec, where that is not the embedding; sixteen
+    bits count as one.
+    """
+    wide = dimensions or space.dimensions
     with translated(), conn.cursor(row_factory=class_row(_Server)) as cursor:
         server = cursor.execute(sql.query("index_needs"), {"space_id": space.id}).fetchone()
     if server is None:
         raise NotFoundError(f"the embedding space {space.name} was dropped meanwhile")
     here = _is_here(conn, server)
-    index = index_bytes(server.rows, space.dimensions, m)
+    index = ivfflat_bytes(server.rows, wide, lists) if m is None else index_bytes(server.rows, wide, m)
     needs = Needs(
         rows=server.rows,
-        graph=graph_bytes(server.rows, space.dimensions, m),
+        graph=_sample_bytes(wide, lists) if m is None else graph_bytes(server.rows, wide, m),
         memory=server.memory_set,
         workers=server.workers,
         index=index,

@@ -1,8 +1,9 @@
 """ANN indexes of embedding spaces: built, rebuilt, cancelled and cleared up, while searches and writes go on. Imports
-`db`, `errors`, `index_needs`, `records` and `sql`.
+`db`, `errors`, `index_needs`, `index_target`, `records` and `sql`.
 
 A build makes `<table>_hnsw_new`; once that is valid, `<table>_hnsw` is dropped and the new one takes its name. Where
 that is cut off, what it left tells the next one how far it was. A server goes on building when the client is lost.
+An IVFFlat index is `<table>_ivfflat`; candidates (`app.choices`) have a table, and so indexes, of their own.
 """
 
 import logging
@@ -17,19 +18,14 @@ from psycopg import errors as pg
 from psycopg import sql as pgsql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
 
 from app import index_needs, sql
 from app.db import Connection, translated
-from app.errors import (
-    BuildRunningError,
-    ConfigurationError,
-    ConflictError,
-    InvalidInputError,
-    LookalikeError,
-    NotFoundError,
-)
+from app.errors import BuildRunningError, ConfigurationError, ConflictError, LookalikeError, NotFoundError
 from app.index_needs import Resources
-from app.records import Space
+from app.index_target import Target, changed, target
+from app.records import Json, Space
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +57,11 @@ class Index:
     building: bool
     bytes: int
     scans: int
-    m: int
-    ef_construction: int
+    table_name: str
+    serving: bool  # on the table that the space's searches go through
+    m: int | None
+    ef_construction: int | None
+    lists: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +112,39 @@ def builds(conn: Connection) -> list[Build]:
 def build(
     conn: Connection, space: Space, *, resources: Resources | None = None, progress: Progress | None = None
 ) -> bool:
-    """Build the space's HNSW index unless a valid one is there; return whether it was built.
+    """Build the space's index unless a valid one is there, or it is to have none; return whether it was built.
 
     The connection is in autocommit and busy until the end. Searches and writes go on meanwhile. What a build that was
     cut off left is finished or dropped first. False, too, where another session is at it. Errors as of `rebuild`.
     """
+    wanted = target(space)
+    if wanted.choice.method is None:
+        return False
     try:
-        with _alone(conn, space):
-            _settle(conn, space)
-            if any(index.valid for index in ls(conn, space)):
-                return False
-            _create(conn, space, *_options(space), resources or Resources(), progress, force=False)
-            return True
+        with alone(conn, space):
+            return ensure(conn, wanted, resources=resources, progress=progress)
     except BuildRunningError as error:
         log.info("%s", error)
         return False
+
+
+def ensure(
+    conn: Connection,
+    wanted: Target,
+    *,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+    same: bool = False,
+    force: bool = False,
+) -> bool:
+    """Build the index unless a valid one serves, or, where it must be the `same`, one with these options; by who is
+    `alone`. Return whether it was built."""
+    _settle(conn, wanted)
+    here = [one for one in ls(conn, wanted.space) if one.valid and one.table_name == wanted.table]
+    if any(not same or (one.name == wanted.name and _alike(one, wanted)) for one in here):
+        return False
+    _create(conn, wanted, resources or Resources(), progress, force=force)
+    return True
 
 
 def rebuild(
@@ -147,16 +164,17 @@ def rebuild(
     BuildRunningError where another session is at it; ConflictError when it is cancelled; ConfigurationError where
     disk or shared memory do not suffice (`force` passes over the estimate of the disk).
     """
-    wanted = _options(space, m, ef_construction)
+    wanted = changed(space, m, ef_construction)
     began = time.monotonic()
-    with _alone(conn, space):
-        before = sum(index.bytes for index in ls(conn, space) if index.valid)
-        resumed = _settle(conn, space)
-        now = _serving(conn, space)
-        if not (resumed and now and (now.m, now.ef_construction) == wanted):
+    with alone(conn, space):
+        before = sum(index.bytes for index in ls(conn, space) if index.valid and index.table_name == wanted.table)
+        resumed = _settle(conn, wanted)
+        now = _serving(conn, wanted)
+        if not (resumed and now and _alike(now, wanted)):
             resumed = False
-            _create(conn, space, *wanted, resources or Resources(), progress, force=force)
-            now = _serving(conn, space)
+            _create(conn, wanted, resources or Resources(), progress, force=force)
+            now = _serving(conn, wanted)
+        _record(conn, wanted)
     if now is None:
         raise ConflictError(f"the new index of space {space.name} was dropped by somebody; build it again")
     return Rebuilt(now, before, time.monotonic() - began, resumed)
@@ -194,19 +212,20 @@ def cancel(conn: Connection, space: Space, *, patience: float = 60) -> Build:
     if not asked:
         raise ConflictError(f"the build of space {space.name} ended by itself")
     try:
-        with _alone(conn, space):
-            _settle(conn, space)  # for a builder that could not do so itself
+        with alone(conn, space):
+            _settle(conn, target(space))  # for a builder that could not do so itself
     except BuildRunningError as error:
         log.info("%s", error)
     return found
 
 
-def _serving(conn: Connection, space: Space) -> Index | None:
-    return next((index for index in ls(conn, space) if index.name == _name(space) and index.valid), None)
+def _serving(conn: Connection, wanted: Target) -> Index | None:
+    return next((index for index in ls(conn, wanted.space) if index.name == wanted.name and index.valid), None)
 
 
-def _name(space: Space) -> str:
-    return f"{space.table_name}_hnsw"
+def _alike(index: Index, wanted: Target) -> bool:
+    choice = wanted.choice
+    return (index.m, index.ef_construction, index.lists or None) == (choice.m, choice.ef_construction, choice.lists)
 
 
 def _at_work(conn: Connection, space: Space) -> Build | None:
@@ -224,7 +243,7 @@ def _said(build: Build) -> str:
 
 
 @contextmanager
-def _alone(conn: Connection, space: Space) -> Iterator[None]:
+def alone(conn: Connection, space: Space) -> Iterator[None]:
     """Hold the lock of builds on this space, and keep time limits that are meant for queries from the build."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         # Not a lock that waits: a waiting session holds a snapshot, for which the build would wait in turn.
@@ -246,63 +265,54 @@ def _alone(conn: Connection, space: Space) -> Iterator[None]:
                 conn.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK_CLASS, space.id))
 
 
-def _settle(conn: Connection, space: Space) -> bool:
+def _settle(conn: Connection, wanted: Target) -> bool:
     """Drop what is invalid; where a new index is ready, put it in the old one's place and return True."""
-    _sweep(conn, space)
-    here = {index.name: index for index in ls(conn, space)}
-    new = here.get(f"{_name(space)}_new")
+    _sweep(conn, wanted)
+    here = {index.name: index for index in ls(conn, wanted.space)}
+    new = here.get(f"{wanted.name}_new")
     if new is None:
         return False
-    if _name(space) in here:
-        _drop(conn, _name(space))
+    if wanted.name in here:
+        drop(conn, wanted.name)
     with conn.transaction():
         conn.execute(
             pgsql.SQL("ALTER INDEX {} RENAME TO {}").format(
-                pgsql.Identifier("lookalike", new.name), pgsql.Identifier(_name(space))
+                pgsql.Identifier("lookalike", new.name), pgsql.Identifier(wanted.name)
             )
         )
-        values = {"space_id": space.id, "m": new.m, "ef_construction": new.ef_construction}
-        conn.execute(sql.query("record_index"), values)
+        if wanted.name == target(wanted.space).name:
+            options = {"m": new.m, "ef_construction": new.ef_construction, "lists": new.lists}
+            _store(conn, wanted.space, {name: value for name, value in options.items() if value is not None})
     return True
 
 
-def _sweep(conn: Connection, space: Space) -> None:
+def _record(conn: Connection, wanted: Target) -> None:
+    options = wanted.choice.options()
+    _store(conn, wanted.space, {name: options[name] for name in ("m", "ef_construction", "lists") if name in options})
+
+
+def _store(conn: Connection, space: Space, options: Json) -> None:
+    conn.execute(sql.query("record_index"), {"space_id": space.id, "options": Jsonb(options)})
+
+
+def _sweep(conn: Connection, wanted: Target) -> None:
     with conn.cursor(row_factory=scalar_row) as cursor:
-        left = cursor.execute(sql.query("index_leftovers"), {"table_name": space.table_name}).fetchall()
+        left = cursor.execute(sql.query("index_leftovers"), {"table_name": wanted.table}).fetchall()
     for name in left:
         log.warning("dropping %s, left invalid by a build that was cut off", name)
-        _drop(conn, name)
+        drop(conn, name)
 
 
-def _drop(conn: Connection, name: str) -> None:
+def drop(conn: Connection, name: str) -> None:
+    """Drop an index without keeping anybody out. In autocommit."""
     conn.execute(pgsql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(pgsql.Identifier("lookalike", name)))
 
 
-def _options(space: Space, m: int | None = None, ef_construction: int | None = None) -> tuple[int, int]:
-    options = space.index_options
-    if options.get("kind") != "hnsw":
-        raise InvalidInputError(f'space {space.name} asks for an index of kind "{options.get("kind")}"; known: hnsw')
-    m = int(options["m"] if m is None else m)
-    ef_construction = int(options["ef_construction"] if ef_construction is None else ef_construction)
-    if not (2 <= m <= 100 and 2 * m <= ef_construction <= 1000):
-        raise InvalidInputError(
-            f"m {m} and ef_construction {ef_construction}: m is 2 to 100, ef_construction at least twice m "
-            "and at most 1000"
-        )
-    return m, ef_construction
-
-
-def _create(
-    conn: Connection,
-    space: Space,
-    m: int,
-    ef_construction: int,
-    resources: Resources,
-    progress: Progress | None,
-    *,
-    force: bool,
-) -> None:
-    needs = index_needs.estimate(conn, space, m=m, resources=resources)
+def _create(conn: Connection, wanted: Target, resources: Resources, progress: Progress | None, *, force: bool) -> None:
+    space, choice = wanted.space, wanted.choice
+    needs = index_needs.estimate(
+        conn, space, m=choice.m, lists=choice.lists or 1, dimensions=wanted.halfvec_dimensions, resources=resources
+    )
     if not force:
         index_needs.check_disk(needs)
     if short := index_needs.shortage(needs):
@@ -313,13 +323,15 @@ def _create(
     }
     for setting, value in values.items():
         conn.execute("SELECT set_config(%s, %s, false)", (setting, value))
-    statement = pgsql.SQL(
-        "CREATE INDEX CONCURRENTLY {} ON {} USING hnsw (embedding halfvec_l2_ops) WITH (m = {}, ef_construction = {})"
-    ).format(
-        pgsql.Identifier(f"{_name(space)}_new"),
-        pgsql.Identifier("lookalike", space.table_name),
-        pgsql.Literal(m),
-        pgsql.Literal(ef_construction),
+    column, operators = wanted.column
+    lists = choice.lists_for(needs.rows)
+    options = f"lists = {lists}" if choice.m is None else f"m = {choice.m}, ef_construction = {choice.ef_construction}"
+    statement = pgsql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING {} ({} {}) WITH (" + options + ")").format(
+        pgsql.Identifier(f"{wanted.name}_new"),
+        pgsql.Identifier("lookalike", wanted.table),
+        pgsql.Identifier(str(choice.method)),
+        pgsql.Identifier(column),
+        pgsql.Identifier(operators),
     )
     try:
         with _notices_logged(conn), _watched(conn, progress):
@@ -327,7 +339,7 @@ def _create(
     except (psycopg.Error, KeyboardInterrupt) as error:
         # Of a server that is lost, and of a client that is killed, the next build clears up.
         if conn.info.transaction_status == TransactionStatus.IDLE:
-            _sweep(conn, space)
+            _sweep(conn, wanted)
         if isinstance(error, pg.QueryCanceled):
             raise ConflictError(
                 f"the build of space {space.name}'s index was cancelled; nothing of it is left, and searches use what "
@@ -339,7 +351,7 @@ def _create(
                 "the server more (docker: --shm-size), or less to the build (--memory)"
             ) from error
         raise
-    _settle(conn, space)
+    _settle(conn, wanted)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def create(
     their images show only when they commit. The first space of a database becomes the active one. ConflictError where
     the name is taken, a space of the same fingerprint exists, or a long transaction is in the way for `patience` s.
     """
-    _promptly(
+    promptly(
         conn,
         "create_space",
         {
@@ -152,12 +152,12 @@ def activate(conn: Connection, name: str, *, force: bool = False, patience: floa
     ConflictError where the space lacks images or an index (unless `force`), or where a long transaction has been in
     the way for `patience` seconds; searches that come meanwhile wait for fractions of a second. In autocommit.
     """
-    _promptly(conn, "activate_space", {"name": name, "force": force}, patience=patience)
+    promptly(conn, "activate_space", {"name": name, "force": force}, patience=patience)
 
 
 def rollback(conn: Connection, *, patience: float = 30) -> str:
     """Make the space active again that was it before the last switch; return its name. Waits as `activate` does."""
-    return str(_promptly(conn, "rollback_space", {}, patience=patience))
+    return str(promptly(conn, "rollback_space", {}, patience=patience))
 
 
 def drop(conn: Connection, name: str, *, patience: float = 30) -> None:
@@ -172,11 +172,14 @@ def drop(conn: Connection, name: str, *, patience: float = 30) -> None:
         with translated(), conn.cursor(row_factory=scalar_row) as cursor:
             while cursor.execute(sql.query("forget_jobs"), values).fetchone() == _BACKFILL_BATCH:
                 pass
-    _promptly(conn, "drop_space", {"name": name}, patience=patience)
+    promptly(conn, "drop_space", {"name": name}, patience=patience)
 
 
-def _promptly(conn: Connection, query: str, values: Mapping[str, object], *, patience: float) -> object:
-    """Run a statement that needs a lock which keeps others out: tried again and again, never waiting for long."""
+def promptly(conn: Connection, query: str, values: Mapping[str, object], *, patience: float) -> object:
+    """Run a statement that needs a lock which keeps others out: tried again and again, never waiting for long.
+
+    In autocommit. ConflictError, with who is in the way, after `patience` seconds.
+    """
     end = time.monotonic() + patience
     while True:
         try:

@@ -190,6 +190,37 @@ query_images = Table(
     comment="Query images on their way to a worker and back; a cache of a while, not a record.",
 )
 
+transforms = Table(
+    "transforms",
+    metadata,
+    Column("id", SmallInteger, Identity(always=True), primary_key=True),
+    Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), nullable=False),
+    Column("bits", Integer, comment="How many sign bits, along rotated axes"),
+    Column("dimensions", Integer, comment="How many principal components"),
+    Column("fingerprint", Text, nullable=False, comment="Of its axes and shifts together"),
+    Column("sample_size", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("explained_variance", Double, nullable=False, comment="Share of the sample's variance within the axes"),
+    _time("fitted_at"),
+    Column("filled_at", DateTime(timezone=True), comment="When all embeddings there had their candidates"),
+    CheckConstraint("bits IS NOT NULL OR dimensions IS NOT NULL", name="form"),
+    Index(None, "space_id"),
+    comment="Rotations fitted on embeddings of a space: what candidates_<id> holds of each. Never changed, only fitted "
+    "anew.",
+)
+
+transform_axes = Table(
+    "transform_axes",
+    metadata,
+    Column("transform_id", SmallInteger, ForeignKey("lookalike.transforms.id", ondelete="CASCADE"), primary_key=True),
+    Column("form", Text, primary_key=True),
+    Column("n", SmallInteger, primary_key=True, autoincrement=False),
+    Column("shift", Double, nullable=False, comment="The inner product of the axis with the mean of the sample"),
+    Column("axis", HALFVEC, nullable=False),
+    CheckConstraint("form IN ('bits', 'reduced')", name="form"),
+    comment="The rows of the rotations; see lookalike.transformed.",
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

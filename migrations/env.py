@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def _include_name(name: str | None, kind: str, parents: object) -> bool:
-    """Leave out what revisions do not own: other schemas, and the tables of embedding spaces."""
+    """Leave out what revisions do not own: other schemas, and the tables of embedding spaces and transforms."""
     if kind == "schema":
         return name == "lookalike"
-    return not (kind == "table" and name is not None and name.startswith("embeddings_"))
+    return not (kind == "table" and name is not None and name.startswith(("embeddings_", "candidates_")))
 
 
 @contextmanager

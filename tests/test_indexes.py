@@ -126,7 +126,7 @@ def test_a_rebuild_puts_a_new_index_in_the_old_ones_place_and_records_it(auto: d
     "options", [{"m": 1}, {"m": 40}, {"ef_construction": 1001}, {"m": 101, "ef_construction": 300}]
 )
 def test_options_out_of_bounds_are_refused(auto: db.Connection, space: Space, options: dict[str, int]) -> None:
-    with pytest.raises(InvalidInputError, match=r"m is 2 to 100"):
+    with pytest.raises(InvalidInputError, match=r"2 to 100|twice m|4 to 1000"):
         indexes.rebuild(auto, space, **options)
     assert states(auto) == {"embeddings_1_hnsw": True}
 
@@ -357,7 +357,7 @@ def test_the_commands(lookalike: Command, database_url: str, auto: db.Connection
     ("arguments", "said"),
     [
         (("rebuild", "--memory", "much"), '"much" is no size of memory; write it as 512MB or 4GB'),
-        (("rebuild", "--m", "50"), "ef_construction at least twice m"),
+        (("rebuild", "--m", "50"), "less than twice m"),
         (("rebuild", "nowhere"), 'there is no embedding space "nowhere"; there are: s'),
         (("cancel",), "no index of space s is being built"),
     ],

@@ -1,5 +1,5 @@
-"""`lookalike index`: the ANN indexes, watched, rebuilt and cancelled. Imports `indexes`, `index_needs`, `spaces` and
-`cli`."""
+"""`lookalike index`: the ANN indexes, chosen, watched, rebuilt and cancelled. Imports `choices`, `index_choice`,
+`indexes`, `index_needs`, `spaces` and `cli`."""
 
 import sys
 import time
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="The ANN indexes that searches use. Workers build the first; here they are watched, rebuilt and cancelled.",
+    help="The ANN indexes that searches use. Workers build the first; here they are chosen, watched, rebuilt and "
+    "cancelled.",
     epilog=examples(
         "lookalike index ls",
+        "lookalike index choose 'bits(512)+rerank(100)'     a fifteenth of the bytes; the old index serves meanwhile",
+        "lookalike index choose lite2 'hnsw(m=24,ef_construction=128)'",
         "lookalike index status                      builds that go on: phase, time left, what they wait for",
         "lookalike index rebuild --memory 4GB        the active space's; the old one serves until the new one is valid",
         "lookalike index rebuild lite2 --m 24 --ef-construction 128",
@@ -47,7 +50,7 @@ def ls(json: Json = False) -> None:
         output.say("no index yet: searches are exact; a worker builds the first, or lookalike index rebuild")
     else:
         output.table(
-            ["space", "", "index", "state", ">m", ">ef_construction", ">size", ">scans"],
+            ["space", "", "index", "state", ">m", ">ef_construction", ">lists", ">size", ">scans"],
             [
                 (
                     one.space,
@@ -56,12 +59,90 @@ def ls(json: Json = False) -> None:
                     _state(one),
                     one.m,
                     one.ef_construction,
+                    one.lists,
                     output.size(one.bytes),
                     f"{one.scans:,}",
                 )
                 for one in found
             ],
         )
+
+
+@app.command("choices", cls=Command)
+def show(json: Json = False) -> None:
+    """Show what each space is searched by: the choice, the transform it was fitted with, bytes."""
+    from app import choices, spaces
+
+    with session.connection() as conn:
+        found = [choices.state(conn, space) for space in spaces.ls(conn)]
+    if json:
+        output.as_json(found)
+        return
+    output.table(
+        ["space", "", "choice", ">transform", ">variance kept", "fitted", ">index", ">candidates"],
+        [
+            (
+                one.space,
+                "active" if one.active else "",
+                one.choice,
+                one.transform,
+                None if one.explained_variance is None else f"{one.explained_variance:.1%}",
+                None if one.fitted_at is None else f"{one.fitted_at.astimezone():%Y-%m-%d %H:%M}",
+                output.size(one.index_bytes) if one.index else "none yet",
+                output.size(one.candidates_bytes) if one.candidates_bytes else None,
+            )
+            for one in found
+        ],
+    )
+
+
+@app.command("choose", cls=Command)
+def choose(
+    first: Annotated[
+        str, typer.Argument(metavar="[SPACE] CHOICE", help="hnsw, ivfflat, exact, bits(512)+rerank(100) …")
+    ],
+    second: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit the transform anew, on embeddings of today.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample and the rotation.")] = 0,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="maintenance_work_mem of the build: 4GB. Else the server's.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=64, help="Parallel workers of the build. Else the server's number.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Although the disk seems too small.")] = False,
+    json: Json = False,
+) -> None:
+    """Give a space (the active one, if none is named) another kind of index, with no failed search in between.
+
+    exact; hnsw(m=16,ef_construction=64); ivfflat(lists=141,probes=12); or candidates that the embeddings rank again:
+    pca(128)+rerank(50), bits(512,m=8)+rerank(100), bits(512,lists=141)+rerank(100), bits(512)+pca(128)+rerank(50).
+    What a choice leaves open follows from k and recall of each search. Cut off, it is run again and goes on.
+    """
+    from app import choices, index_choice, index_needs
+
+    choice = index_choice.parse(first if second is None else second)
+    resources = index_needs.Resources(memory=None if memory is None else index_needs.memory_of(memory), workers=workers)
+    with session.connection() as conn:
+        space = _space(conn, None if second is None else first)
+        with _progress(f"index of {space.name}") as progress:
+            done = choices.apply(
+                conn,
+                space,
+                choice,
+                report=output.say,
+                progress=progress,
+                resources=resources,
+                seed=seed,
+                refit=refit,
+                force=force,
+            )
+    if json:
+        output.as_json(done)
+        return
+    size = f", index {output.size(done.state.index_bytes)}" if done.state.index else ""
+    beside = f", candidates {output.size(done.state.candidates_bytes)}" if done.state.candidates_bytes else ""
+    output.out(f"{space.name}: {done.state.choice}{size}{beside}")
 
 
 @app.command("status", cls=Command)
@@ -121,12 +202,20 @@ def rebuild(
     Ctrl-C stops the build. One whose terminal is lost goes on in the server; rebuild again finishes it.
     """
     from app import index_needs, indexes
+    from app.index_target import changed
 
     resources = index_needs.Resources(memory=None if memory is None else index_needs.memory_of(memory), workers=workers)
     with session.connection() as conn:
         space = _space(conn, name)
-        degree = int(m if m is not None else space.index_options.get("m", 16))
-        needs = index_needs.estimate(conn, space, m=degree, resources=resources)
+        wanted = changed(space, m, ef_construction)
+        needs = index_needs.estimate(
+            conn,
+            space,
+            m=wanted.choice.m,
+            lists=wanted.choice.lists or 1,
+            dimensions=wanted.halfvec_dimensions,
+            resources=resources,
+        )
         output.say(_told(needs))
         with _progress(f"index of {space.name}") as progress:
             done = indexes.rebuild(
@@ -144,7 +233,7 @@ def rebuild(
     index = done.index
     verb = "was ready, and is in its place" if done.resumed else f"built in {output.age(done.seconds)}"
     before = f", before {output.size(done.bytes_before)}" if done.bytes_before else ""
-    options = f"m {index.m}, ef_construction {index.ef_construction}"
+    options = f"{index.lists} lists" if index.m is None else f"m {index.m}, ef_construction {index.ef_construction}"
     output.out(f"{index.name}: {options}, {verb}, {output.size(index.bytes)}{before}")
 
 

@@ -13,6 +13,7 @@ from app.cli import output, session
 from app.cli.serve import check_worker_extra
 from app.cli.text import Command, Group, Json, examples
 from app.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError
+from app.index_choice import IndexChoice
 
 if TYPE_CHECKING:
     from app.db import Connection
@@ -56,7 +57,7 @@ def ls(json: Json = False) -> None:
                     "active" if one.active else "",
                     one.model,
                     one.dimensions,
-                    one.index_options.get("kind"),
+                    str(IndexChoice.of(one.index_options)),
                     f"{one.created_at.astimezone():%Y-%m-%d %H:%M}",
                     f"lookalike.{one.table_name}",
                 )

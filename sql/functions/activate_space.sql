@@ -30,11 +30,8 @@ BEGIN
                     '(lookalike index rebuild ' || space_name || '), or force the switch (lookalike space activate --force).';
         END IF;
     END IF;
-    EXECUTE format(
-        'CREATE OR REPLACE VIEW lookalike.active_embeddings AS '
-        'SELECT e.image_id, e.embedding::halfvec AS embedding FROM lookalike.%I e', chosen.table_name);
-    EXECUTE format('CREATE OR REPLACE FUNCTION lookalike.active_space_id() RETURNS smallint LANGUAGE sql STABLE '
-                   'AS $sql$ SELECT %s::smallint $sql$', chosen.id);
+    SELECT * INTO chosen FROM lookalike.embedding_spaces s WHERE s.id = chosen.id;
+    PERFORM lookalike.show_space(chosen, (chosen.index_options ->> 'transform')::smallint);
     UPDATE lookalike.embedding_spaces s SET active = false WHERE s.active AND s.id <> chosen.id;
     UPDATE lookalike.embedding_spaces s SET active = true WHERE s.id = chosen.id;
     IF before.id IS NOT NULL THEN

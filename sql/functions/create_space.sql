@@ -27,7 +27,8 @@ BEGIN
     INSERT INTO lookalike.embedding_spaces
         (name, model, weights, dimensions, preprocessing, fingerprint, index_options, table_name)
     VALUES (space_name, model, weights, dimensions, preprocessing, fingerprint,
-            '{"kind": "hnsw", "m": 16, "ef_construction": 64}'::jsonb || coalesce(index_options, '{}'), '')
+            CASE WHEN index_options ? 'kind' THEN index_options
+                 ELSE '{"kind": "hnsw", "m": 16, "ef_construction": 64}'::jsonb || coalesce(index_options, '{}') END, '')
     RETURNING id INTO new_id;
     UPDATE lookalike.embedding_spaces s SET table_name = 'embeddings_' || new_id WHERE s.id = new_id;
     EXECUTE format($ddl$

@@ -1,4 +1,4 @@
--- Drops a space: its row, jobs, failures and query images, its table and with it the index. Refuses the active space, and
+-- Drops a space: its row, jobs, failures and query images, its table and with it the index, its transforms and candidates. Refuses the active space, and
 -- a table that something of the user's own hangs on. Writers to images wait for it, and it for them, since their
 -- triggers must not meet half a space: set lock_timeout where a long one may be in its way. Jobs go in the same
 -- transaction; where there are millions, delete them before, in parts.
@@ -8,6 +8,7 @@ AS $$
 DECLARE
     gone lookalike.embedding_spaces := lookalike.space_named(space_name);
     detail text;
+    candidates text;
 BEGIN
     -- All that DROP TABLE will want of images, at once: a lock that is raised in two steps can meet a deadlock.
     LOCK TABLE lookalike.images IN ACCESS EXCLUSIVE MODE;
@@ -16,8 +17,11 @@ BEGIN
         RAISE EXCEPTION 'space % is the active one', space_name
             USING ERRCODE = 'LK004', HINT = 'Activate another before, or go back: lookalike space activate, rollback.';
     END IF;
-    DELETE FROM lookalike.embedding_spaces s WHERE s.id = gone.id;
     BEGIN
+        FOR candidates IN SELECT 'candidates_' || t.id FROM lookalike.transforms t WHERE t.space_id = gone.id LOOP
+            EXECUTE format('DROP TABLE IF EXISTS lookalike.%I RESTRICT', candidates);
+        END LOOP;
+        DELETE FROM lookalike.embedding_spaces s WHERE s.id = gone.id;
         EXECUTE format('DROP TABLE lookalike.%I RESTRICT', gone.table_name);
     EXCEPTION WHEN dependent_objects_still_exist THEN
         GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;

@@ -15,8 +15,10 @@ DECLARE
     spaces text;
     readable text;
 BEGIN
-    SELECT string_agg(format('lookalike.%I', s.table_name), ', ' ORDER BY s.id) INTO spaces
-    FROM lookalike.embedding_spaces s WHERE to_regclass(format('lookalike.%I', s.table_name)) IS NOT NULL;
+    -- Those that are there by now, and the candidates that triggers keep beside them.
+    SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.relname) INTO spaces
+    FROM pg_class c
+    WHERE c.relnamespace = 'lookalike'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^(embeddings|candidates)_[0-9]+$';
     SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.relname) INTO readable
     FROM pg_class c
     WHERE c.relnamespace = 'lookalike'::regnamespace AND c.relkind IN ('r', 'v', 'm', 'p')

@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION lookalike.search_run(
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_sort = off
 SET plan_cache_mode = force_generic_plan SET hnsw.iterative_scan = relaxed_order SET hnsw.ef_search = 100
 SET hnsw.max_scan_tuples = 1000000 SET hnsw.scan_mem_multiplier = 16
+SET ivfflat.probes = 30 SET ivfflat.iterative_scan = relaxed_order
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -25,12 +26,20 @@ DECLARE
     most_rows int;
     passing bigint[];
     scan_report jsonb;
+    options jsonb;
+    transform smallint;
+    fitted lookalike.transforms;
+    lists int;
+    probes int;
+    depth int;  -- candidates to rank by the embeddings; NULL where the embeddings themselves are indexed
+    middle int;
 BEGIN
     -- Few and large expressions, and no defaults above: PL/pgSQL prepares each expression anew in every transaction,
     -- and twenty small ones took a tenth of the time of an unfiltered search.
     SELECT clock_timestamp(), s.dimensions, s.name, coalesce(exclude, '{}'), strategy, 'asked for',
-           coalesce(ef_search, (s.index_options ->> 'ef_search')::int, lookalike.search_ef(k, recall))
-    INTO began, dimensions, space_name, exclude, chosen, reason, ef
+           coalesce(ef_search, (s.index_options ->> 'ef_search')::int, lookalike.search_ef(k, recall)),
+           s.index_options, lookalike.active_transform_id(), (s.index_options ->> 'lists')::int
+    INTO began, dimensions, space_name, exclude, chosen, reason, ef, options, transform, lists
     -- Not by s.active, which the caller's snapshot may show as of before a switch: see lookalike.active_space_id.
     FROM (SELECT FROM lookalike.active_embeddings WHERE false) held RIGHT JOIN lookalike.embedding_spaces s ON true
     WHERE s.id = lookalike.active_space_id();
@@ -64,11 +73,27 @@ BEGIN
     ELSIF cardinality(exclude) > 100 THEN
         condition := 'TRUE';
     END IF;
-    ef := least(greatest(ef, k + CASE WHEN condition IS NULL THEN cardinality(exclude) ELSE 0 END), 1000);
+    IF transform IS NULL THEN
+        ef := least(greatest(ef, k + CASE WHEN condition IS NULL THEN cardinality(exclude) ELSE 0 END), 1000);
+    ELSE
+        -- What a transform is never changes, whatever snapshot it is read in; where a search's is older, it has no row.
+        SELECT * INTO fitted FROM lookalike.transforms t WHERE t.id = transform;
+        depth := CASE WHEN ef_search IS NOT NULL THEN greatest(ef_search, k) ELSE lookalike.search_depth(
+            k, recall, fitted.dimensions IS NULL, (options ->> 'rerank')::int) END;
+        middle := CASE WHEN fitted.bits IS NULL OR fitted.dimensions IS NULL THEN depth
+                       WHEN ef_search IS NOT NULL THEN 4 * depth
+                       ELSE greatest(depth, lookalike.search_depth(k, recall, true, (options ->> 'rerank_reduced')::int)) END;
+        ef := greatest((options ->> 'ef_search')::int,
+                       middle + CASE WHEN condition IS NULL THEN cardinality(exclude) ELSE 0 END);
+    END IF;
+    IF lists IS NOT NULL THEN
+        probes := coalesce((options ->> 'probes')::int, lookalike.search_probes(lists, recall));
+    END IF;
 
-    IF recall = 1 AND chosen = 'auto' THEN
+    IF chosen = 'auto' AND (recall = 1 OR options ->> 'kind' = 'exact' OR (transform IS NOT NULL AND fitted.id IS NULL)) THEN
         chosen := 'exact';
-        reason := 'recall 1';
+        reason := CASE WHEN recall = 1 THEN 'recall 1' WHEN transform IS NULL THEN 'the space has no index'
+                       ELSE 'the transaction is older than the index' END;
     END IF;
     IF chosen = 'auto' AND condition IS NOT NULL THEN
         SELECT c.passing, CASE WHEN c.scanned THEN c.cost * 0.006 ELSE 0.2 + c.passing * 0.0022 END, c.scanned
@@ -89,15 +114,24 @@ BEGIN
     END IF;
 
     IF chosen <> 'exact' AND condition IS NULL THEN
-        -- An iterative scan keeps what it passed by, which costs a tenth; it is needed only where ef_search hardly suffices.
-        PERFORM set_config('hnsw.ef_search', ef::text, true),
-                set_config('hnsw.iterative_scan', CASE WHEN ef < 2 * k THEN 'relaxed_order' ELSE 'off' END, true);
-        SELECT array_agg(n.image_id ORDER BY n.distance, n.image_id),
-               array_agg(n.distance ORDER BY n.distance, n.image_id) INTO ids, distances
-        FROM (SELECT e.image_id, e.embedding <-> query AS distance
-              FROM lookalike.active_embeddings e
-              WHERE e.image_id <> ALL (exclude)
-              ORDER BY e.embedding <-> query LIMIT k) n;
+        IF depth IS NOT NULL THEN
+            SELECT c.ids, c.distances INTO ids, distances
+            FROM lookalike.search_candidates(query, k, exclude, fitted, depth, middle, ef, coalesce(probes, 1)) c;
+        ELSE
+            IF probes IS NOT NULL THEN
+                PERFORM set_config('ivfflat.probes', probes::text, true);
+            END IF;
+            -- An iterative scan keeps what it passed by, which costs a tenth; it is needed only where ef_search hardly
+            -- suffices.
+            PERFORM set_config('hnsw.ef_search', ef::text, true),
+                    set_config('hnsw.iterative_scan', CASE WHEN ef < 2 * k THEN 'relaxed_order' ELSE 'off' END, true);
+            SELECT array_agg(n.image_id ORDER BY n.distance, n.image_id),
+                   array_agg(n.distance ORDER BY n.distance, n.image_id) INTO ids, distances
+            FROM (SELECT e.image_id, e.embedding <-> query AS distance
+                  FROM lookalike.active_embeddings e
+                  WHERE e.image_id <> ALL (exclude)
+                  ORDER BY e.embedding <-> query LIMIT k) n;
+        END IF;
         IF chosen = 'auto' THEN
             chosen := 'index';
             reason := 'no filter';
@@ -109,7 +143,7 @@ BEGIN
     ELSIF chosen <> 'exact' THEN
         SELECT r.ids, r.distances, r.report INTO ids, distances, scan_report
         FROM lookalike.search_scan(query, k, condition, exclude, ef, max_distance, filter_ms, no_index,
-                                   chosen = 'auto') r;
+                                   chosen = 'auto', fitted, depth, probes) r;
         reason := scan_report ->> 'ended';
         chosen := 'index';
     END IF;
@@ -129,7 +163,13 @@ BEGIN
     IF explain THEN
         plan := jsonb_strip_nulls(jsonb_build_object(
             'space', space_name, 'strategy', chosen, 'reason', reason, 'proven', chosen <> 'index',
-            'ef_search', CASE WHEN chosen <> 'exact' THEN ef END, 'rows', coalesce(cardinality(ids), 0),
+            'ef_search', CASE WHEN chosen <> 'exact' AND lists IS NULL THEN ef END,
+            'probes', CASE WHEN chosen <> 'exact' THEN probes END,
+            'transform', CASE WHEN chosen <> 'exact' THEN transform END,
+            'bits', CASE WHEN chosen <> 'exact' THEN fitted.bits END,
+            'reduced', CASE WHEN chosen <> 'exact' THEN fitted.dimensions END,
+            'rerank_reduced', CASE WHEN chosen <> 'exact' AND middle > depth THEN middle END,
+            'rerank', CASE WHEN chosen <> 'exact' THEN depth END, 'rows', coalesce(cardinality(ids), 0),
             'truncated', coalesce(cardinality(ids), 0) = k, 'estimated_rows', estimated_rows,
             'passing', cardinality(passing), 'scan', scan_report,
             'ms', round(extract(epoch FROM clock_timestamp() - began) * 1000, 3)));

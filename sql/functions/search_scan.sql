@@ -2,6 +2,9 @@
 -- cheaper than the exact way. Private to lookalike.search_run.
 --   bounded   whether to give up when the exact way promises to be faster
 --   index_ms  milliseconds in which the planner expects to find the rows that pass by an index, unless `no_index`
+--   fitted    the transform of the candidates that the index is on, of which `depth` that pass are ranked by their
+--             embeddings; depth NULL where the embeddings themselves are indexed
+--   probes    of an IVFFlat index at a time
 --   ids       NULL where the scan was given up, or ended before k rows passed: the exact way must answer
 --   report    what was seen, for the plan
 -- The scan returns rows roughly nearest first (relaxed order), so the first k that pass are not yet the nearest k. It
@@ -11,11 +14,11 @@
 -- way. docs/decisions.md has the replays of recorded scans that these numbers come from.
 CREATE OR REPLACE FUNCTION lookalike.search_scan(
     query halfvec, k int, condition text, exclude bigint[], ef int, max_distance float8, index_ms float8, no_index boolean,
-    bounded boolean, OUT ids bigint[], OUT distances float8[], OUT report jsonb
+    bounded boolean, fitted lookalike.transforms, depth int, probes int, OUT ids bigint[], OUT distances float8[], OUT report jsonb
 )
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_sort = off
 SET hnsw.iterative_scan = relaxed_order SET hnsw.ef_search = 100 SET hnsw.max_scan_tuples = 1000000
-SET hnsw.scan_mem_multiplier = 16
+SET hnsw.scan_mem_multiplier = 16 SET ivfflat.iterative_scan = relaxed_order SET ivfflat.probes = 1
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -38,23 +41,42 @@ DECLARE
     filter_row_ms float8;
     passing float8;  -- rows of the whole table that pass, from the sample
     verdict text := 'the scan ended';
+    wanted int := coalesce(depth, k);  -- rows that pass before the scan may end
+    signs "bit";
+    near halfvec;
+    source text := 'SELECT e.image_id, e.embedding <-> $1 AS distance FROM lookalike.active_embeddings e '
+                   'ORDER BY e.embedding <-> $1 LIMIT 1000000';
+    distance text := 'e.distance';
 BEGIN
     -- A loop over a query fetches 10 rows, then 50 at a time, so looks lie at 10 + a multiple of 50: giving up has then
     -- not already paid for the next batch. The first batch is small: it is lost where the exact way must answer.
     step := greatest(ceil((ef - 60) / 50.0) * 50, 50);
     PERFORM set_config('hnsw.ef_search', next_look::text, true);
+    IF probes IS NOT NULL THEN
+        PERFORM set_config('ivfflat.probes', probes::text, true);
+    END IF;
+    IF fitted.bits IS NOT NULL THEN
+        signs := binary_quantize(lookalike.transformed(fitted.id, 'bits', query));
+        source := 'SELECT c.image_id FROM lookalike.active_candidates c ORDER BY c.bits <~> $3 LIMIT 1000000';
+    ELSIF depth IS NOT NULL THEN
+        near := lookalike.transformed(fitted.id, 'reduced', query)::halfvec;
+        source := 'SELECT c.image_id FROM lookalike.active_candidates c ORDER BY c.reduced <-> $4 LIMIT 1000000';
+    END IF;
+    IF depth IS NOT NULL THEN
+        -- Of those that pass alone. A candidate whose embedding is gone has none, and counts for nothing.
+        distance := '(SELECT a.embedding <-> $1 FROM lookalike.active_embeddings a WHERE a.image_id = e.image_id AND e.passes)';
+    END IF;
     FOR hit IN EXECUTE format($sql$
-        SELECT e.image_id, e.distance, (SELECT %s FROM lookalike.images i WHERE i.id = e.image_id) AS passes
-        FROM (SELECT e.image_id, e.embedding <-> $1 AS distance
-              FROM lookalike.active_embeddings e ORDER BY e.embedding <-> $1 LIMIT 1000000) e
-        WHERE e.image_id <> ALL ($2)
-        $sql$, condition) USING query, exclude
+        SELECT e.image_id, %s AS distance, e.passes
+        FROM (SELECT e.*, (SELECT %s FROM lookalike.images i WHERE i.id = e.image_id) AS passes
+              FROM (%s) e WHERE e.image_id <> ALL ($2) OFFSET 0) e
+        $sql$, distance, condition, source) USING query, exclude, signs, near
     LOOP
         scanned := scanned + 1;
         IF hit.distance < nearest THEN
             nearest := hit.distance;
         END IF;
-        IF hit.passes THEN
+        IF hit.passes AND hit.distance IS NOT NULL THEN
             found := found + 1;
             found_ids[found] := hit.image_id;
             found_distances[found] := hit.distance;
@@ -62,18 +84,19 @@ BEGIN
         END IF;
         CONTINUE WHEN scanned < next_look;
 
-        IF found >= k THEN
-            reach := CASE WHEN depths[greatest(k / 3, 1)] <= depths[k] / 2
+        IF found >= wanted THEN
+            -- Among candidates the order is rough in itself: how deep to look is in their number.
+            reach := CASE WHEN depth IS NOT NULL THEN depths[wanted] WHEN depths[greatest(k / 3, 1)] <= depths[k] / 2
                 THEN depths[k] * (1.2 + 1 / sqrt(k)) + 100 ELSE depths[k] * 3 END;
-            reach := greatest(reach, 60 + step);  -- what ef_search promises
+            reach := CASE WHEN depth IS NULL THEN greatest(reach, 60 + step) ELSE reach END;  -- what ef_search promises
             IF scanned >= reach THEN
                 verdict := 'enough rows passed';
                 EXIT;
             END IF;
         ELSE
-            reach := scanned + 1.25 * (k - found) * scanned / (found + 0.5);
+            reach := scanned + 1.25 * (wanted - found) * scanned / (found + 0.5);
         END IF;
-        IF nearest > max_distance THEN
+        IF depth IS NULL AND nearest > max_distance THEN
             verdict := 'max_distance reached';
             EXIT;
         END IF;
@@ -93,7 +116,7 @@ BEGIN
             -- Sixty rows are a small sample of the neighbourhood: only a clear case is decided on them. And a promise
             -- of being there soon is not believed for ever: where exactly k rows pass, it is made at every look.
             IF (reach - scanned) * row_ms > exact_ms * (CASE WHEN scanned <= 60 THEN 1.5 ELSE 1 END)
-               OR (found < k AND scanned * row_ms > 1.5 * exact_ms) THEN
+               OR (found < wanted AND scanned * row_ms > 1.5 * exact_ms) THEN
                 verdict := 'exact promised to be faster';
                 EXIT;
             END IF;

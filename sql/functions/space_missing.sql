@@ -17,7 +17,7 @@ BEGIN
         LEFT JOIN lookalike.failures f ON f.image_id = a.image_id AND f.space_id = $1
         WHERE NOT EXISTS (SELECT FROM lookalike.%I e WHERE e.image_id = a.image_id)
         $query$, space.table_name) INTO missing, queued, failed USING space.id;
-    index_missing := EXISTS (SELECT FROM lookalike.ann_indexes x WHERE x.space_id = active.id AND x.valid)
-        AND NOT EXISTS (SELECT FROM lookalike.ann_indexes x WHERE x.space_id = space.id AND x.valid);
+    index_missing := EXISTS (SELECT FROM lookalike.ann_indexes x WHERE x.space_id = active.id AND x.valid AND x.serving)
+        AND NOT EXISTS (SELECT FROM lookalike.ann_indexes x WHERE x.space_id = space.id AND x.valid AND x.serving);
 END
 $$;

@@ -1,5 +1,4 @@
--- Records what the index of a space is, once it serves.
+-- Records with what options the index of a space was built, once it serves.
 UPDATE lookalike.embedding_spaces s
-SET index_options = s.index_options || jsonb_build_object('m', :'m'::int, 'ef_construction', :'ef_construction'::int)
-WHERE s.id = :'space_id'::smallint
-  AND NOT s.index_options @> jsonb_build_object('m', :'m'::int, 'ef_construction', :'ef_construction'::int);
+SET index_options = s.index_options || :'options'::jsonb
+WHERE s.id = :'space_id'::smallint AND NOT s.index_options @> :'options'::jsonb;

@@ -1,0 +1,148 @@
+"""Changes what the index of a space is while searches and writes go on, and says what it is. Imports `candidates`,
+`db`, `errors`, `index_choice`, `index_needs`, `index_target`, `indexes`, `records`, `spaces`, `sql` and `transforms`.
+
+What is new is built beside what serves: the transform, its candidates, the index. Then one short transaction switches
+searches over, and what is needed no more is dropped. Cut off at any point, the old choice serves; the next `apply`
+goes on from there, or clears up.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from app import candidates, indexes, spaces, sql
+from app.db import Connection, translated
+from app.errors import ConflictError, InvalidInputError
+from app.index_choice import IndexChoice
+from app.index_needs import Resources
+from app.index_target import Target, target
+from app.indexes import Progress
+from app.records import Space
+
+log = logging.getLogger(__name__)
+
+# Called with what is being done now, in words.
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a space is searched by, and its price: bytes of the index, and of the candidates' table without it."""
+
+    space: str
+    active: bool
+    choice: str
+    transform: int | None
+    explained_variance: float | None
+    sample_size: int | None
+    fitted_at: datetime | None
+    index: str | None
+    index_bytes: int
+    candidates_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` did: seconds to fit, to fill candidates and to build the index, and what is there now."""
+
+    state: State
+    fit_seconds: float
+    fill_seconds: float
+    build_seconds: float
+
+
+def of(space: Space) -> IndexChoice:
+    """Return the index choice of a space."""
+    return IndexChoice.of(space.index_options)
+
+
+def state(conn: Connection, space: Space) -> State:
+    """Return what a space is searched by now."""
+    with translated(), conn.cursor(row_factory=class_row(State)) as cursor:
+        found = cursor.execute(
+            sql.query("choice_state"), {"name": space.name, "choice": str(of(spaces.get(conn, space.name)))}
+        ).fetchone()
+    if found is None:
+        raise ConflictError(f"the embedding space {space.name} was dropped meanwhile")
+    return found
+
+
+def apply(
+    conn: Connection,
+    space: Space,
+    choice: IndexChoice,
+    *,
+    report: Report | None = None,
+    progress: Progress | None = None,
+    resources: Resources | None = None,
+    seed: int = 0,
+    refit: bool = False,
+    force: bool = False,
+    patience: float = 60,
+) -> Applied:
+    """Give a space this index choice; searches go on by the old one until the new one is complete, and then by that.
+
+    The connection is in autocommit and busy until the end. A transform of the same form is used again unless `refit`.
+    Searches wait for the switch for fractions of a second. InvalidInputError where there are too few embeddings to fit
+    a transform, or none such; BuildRunningError where another session is at it; ConflictError where a long transaction
+    has been in the way of the switch for `patience` seconds; ConfigurationError where disk or memory do not suffice.
+    """
+    tell = report or log.info
+    times = {"fit": 0.0, "fill": 0.0, "build": 0.0}
+    with indexes.alone(conn, space):
+        space = spaces.get(conn, space.name)
+        if choice.method == "ivfflat" and choice.lists is None:
+            choice = replace(choice, lists=choice.lists_for(candidates.rows(conn, space)))
+        wanted = Target(space, choice)
+        if choice.fitted:
+            before = time.monotonic()
+            transform = None if refit else candidates.ready(conn, space, choice)
+            if transform is None:
+                tell(f"fitting {choice} on embeddings of {space.name}")
+                transform = candidates.create(conn, space, choice, seed=seed)
+            times["fit"] = time.monotonic() - before
+            before = time.monotonic()
+            candidates.fill(conn, space, transform, report=tell)
+            times["fill"] = time.monotonic() - before
+            wanted = Target(space, choice, transform)
+        if choice.method is not None:
+            tell(f"building {wanted.name}")
+            before = time.monotonic()
+            indexes.ensure(conn, wanted, resources=resources, progress=progress, same=True, force=force)
+            times["build"] = time.monotonic() - before
+        options = choice.options() | ({} if wanted.transform is None else {"transform": wanted.transform})
+        if options != space.index_options:
+            tell(f"switching {space.name} to {choice}")
+            spaces.promptly(conn, "choose_index", {"name": space.name, "options": Jsonb(options)}, patience=patience)
+        _clear(conn, spaces.get(conn, space.name), patience)
+    done = state(conn, space)
+    return Applied(done, times["fit"], times["fill"], times["build"])
+
+
+def remove(conn: Connection, space: Space, *, report: Report | None = None, patience: float = 60) -> State:
+    """Drop the index of a space with all that it stood on; searches are exact then. Errors as of `apply`."""
+    return apply(conn, space, IndexChoice(kind="exact"), report=report, patience=patience).state
+
+
+def _clear(conn: Connection, space: Space, patience: float) -> None:
+    """Drop indexes and transforms that the choice does not stand on."""
+    now = target(space)
+    for one in indexes.ls(conn, space):
+        ours = {f"{one.table_name}_{method}" for method in ("hnsw", "ivfflat")}
+        if one.name in ours and one.table_name in (space.table_name, now.table) and one.name != now.name:
+            indexes.drop(conn, one.name)
+    for transform in candidates.ls(conn, space):
+        if transform != now.transform:
+            spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)
+
+
+def check(choice: IndexChoice, space: Space) -> None:
+    """Raise InvalidInputError where a choice asks for more axes than the space has dimensions."""
+    most = max(choice.bits or 0, choice.dimensions or 0)
+    if most > space.dimensions:
+        raise InvalidInputError(f"{choice}: space {space.name} has {space.dimensions} dimensions only")

@@ -1,0 +1,60 @@
+"""What an index is built on, by the index choice of a space. Imports `errors`, `index_choice` and `records`."""
+
+from dataclasses import dataclass, replace
+
+from app.errors import ConflictError
+from app.index_choice import IndexChoice
+from app.records import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an index is built on: the embeddings of a space, or the candidates of one of its transforms."""
+
+    space: Space
+    choice: IndexChoice
+    transform: int | None = None
+
+    @property
+    def table(self) -> str:
+        """The table, in schema lookalike."""
+        return self.space.table_name if self.transform is None else f"candidates_{self.transform}"
+
+    @property
+    def column(self) -> tuple[str, str]:
+        """The column and its operator class."""
+        if self.transform is None:
+            return "embedding", "halfvec_l2_ops"
+        return ("reduced", "halfvec_l2_ops") if self.choice.kind == "pca" else ("bits", "bit_hamming_ops")
+
+    @property
+    def name(self) -> str:
+        """The name of the index that serves."""
+        return f"{self.table}_{self.choice.method}"
+
+    @property
+    def halfvec_dimensions(self) -> int:
+        """What is indexed, as dimensions of a halfvec of as many bytes."""
+        bits = self.choice.bits or 0
+        return (
+            self.space.dimensions if self.transform is None else self.choice.dimensions or 1 if not bits else bits // 16
+        )
+
+
+def target(space: Space) -> Target:
+    """Return what the space's choice of index says that the index is built on."""
+    choice = IndexChoice.of(space.index_options)
+    return Target(space, choice, space.index_options.get("transform") if choice.fitted else None)
+
+
+def changed(space: Space, m: int | None = None, ef_construction: int | None = None) -> Target:
+    """Return the space's target with other options of the graph; InvalidInputError where it has none, or none such."""
+    now = target(space)
+    if now.choice.method is None:
+        raise ConflictError(
+            f"space {space.name} is searched exactly, by choice; lookalike index choose gives it an index"
+        )
+    if m is None and ef_construction is None:
+        return now
+    m = now.choice.m if m is None else m
+    return replace(now, choice=replace(now.choice, m=m, ef_construction=ef_construction or now.choice.ef_construction))

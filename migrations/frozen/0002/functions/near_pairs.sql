@@ -1,0 +1,53 @@
+-- Pairs of images within `threshold` of each other in the active space, as parallel arrays; both of them among `members`
+-- where it is not NULL. By the HNSW index, each image's neighbours in turn, where there is one; else every pair.
+-- Private to lookalike.near_duplicates.
+CREATE OR REPLACE FUNCTION lookalike.near_pairs(
+    threshold float8, members bigint[], OUT lefts bigint[], OUT rights bigint[], OUT lengths float8[]
+)
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_sort = off
+SET plan_cache_mode = force_generic_plan SET hnsw.iterative_scan = strict_order SET hnsw.ef_search = 100
+AS $$
+#variable_conflict use_variable
+DECLARE
+    image record;
+    neighbor record;
+    pairs int := 0;
+    space_table text;
+BEGIN
+    SELECT s.table_name INTO space_table FROM lookalike.embedding_spaces s WHERE s.active;
+    IF NOT EXISTS (
+        SELECT FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am m ON m.oid = c.relam
+        WHERE x.indrelid = format('lookalike.%I', space_table)::regclass AND m.amname = 'hnsw' AND x.indisvalid
+    ) THEN
+        SELECT array_agg(a.image_id), array_agg(b.image_id), array_agg(a.embedding <-> b.embedding)
+        INTO lefts, rights, lengths
+        FROM lookalike.active_embeddings a JOIN lookalike.active_embeddings b ON a.image_id < b.image_id
+        WHERE (a.embedding <-> b.embedding) <= threshold
+          AND (members IS NULL OR a.image_id = ANY (members) AND b.image_id = ANY (members));
+        RETURN;
+    END IF;
+    lefts := '{}';
+    rights := '{}';
+    lengths := '{}';
+    FOR image IN
+        SELECT e.image_id, e.embedding FROM lookalike.active_embeddings e
+        WHERE members IS NULL OR e.image_id = ANY (members)
+    LOOP
+        FOR neighbor IN
+            SELECT e.image_id, e.embedding <-> image.embedding AS distance
+            FROM lookalike.active_embeddings e ORDER BY e.embedding <-> image.embedding LIMIT 1000
+        LOOP
+            EXIT WHEN neighbor.distance > threshold;
+            CONTINUE WHEN neighbor.image_id = image.image_id;
+            pairs := pairs + 1;
+            lefts[pairs] := image.image_id;
+            rights[pairs] := neighbor.image_id;
+            lengths[pairs] := neighbor.distance;
+        END LOOP;
+    END LOOP;
+    IF members IS NOT NULL THEN
+        SELECT array_agg(u.l), array_agg(u.r), array_agg(u.d) INTO lefts, rights, lengths
+        FROM unnest(lefts, rights, lengths) AS u (l, r, d) WHERE u.r = ANY (members);
+    END IF;
+END
+$$;

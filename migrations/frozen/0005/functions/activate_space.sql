@@ -1,0 +1,46 @@
+-- Makes this space the active one: the view active_embeddings, on which gallery, embedding_of, search and similar
+-- stand, shows its table from the commit on. A statement sees one space or the other, never both. It waits for the
+-- searches that run, and those that come wait for it: set lock_timeout (200 ms, say) where a long one may be in its way.
+-- Unless `force`, it refuses a space that lacks images which can be found now, or an index that the active one has
+-- (LK004). What it did is recorded in lookalike.space_switches.
+CREATE OR REPLACE FUNCTION lookalike.activate_space(space_name text, force boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    chosen lookalike.embedding_spaces := lookalike.space_named(space_name);
+    before lookalike.embedding_spaces;
+    lack record;
+BEGIN
+    -- Two switches at once come one after the other; and who may not write here is told so first.
+    PERFORM FROM lookalike.embedding_spaces s WHERE s.id = chosen.id FOR UPDATE;
+    SELECT * INTO before FROM lookalike.embedding_spaces s WHERE s.active;
+    IF before.id = chosen.id THEN
+        RETURN;
+    ELSIF before.id IS NOT NULL THEN
+        SELECT * INTO lack FROM lookalike.space_missing(space_name);
+        IF NOT force AND lack.missing > 0 THEN
+            RAISE EXCEPTION 'space % is not complete: % images that can be found now would be missing (% queued, % failed, '
+                '% neither)', space_name, lack.missing, lack.queued, lack.failed, lack.missing - lack.queued - lack.failed
+                USING ERRCODE = 'LK004', HINT = 'Let the workers finish (lookalike space backfill), mend the failures, or '
+                    'force it (lookalike space activate --force).';
+        ELSIF NOT force AND lack.index_missing THEN
+            RAISE EXCEPTION 'space % has no index yet, and space % has one: searches would become exact and slow',
+                space_name, before.name
+                USING ERRCODE = 'LK004', HINT = 'A worker that serves it builds one when its queue is drained; build it now '
+                    '(lookalike index rebuild ' || space_name || '), or force the switch (lookalike space activate --force).';
+        END IF;
+    END IF;
+    EXECUTE format(
+        'CREATE OR REPLACE VIEW lookalike.active_embeddings AS '
+        'SELECT e.image_id, e.embedding::halfvec AS embedding FROM lookalike.%I e', chosen.table_name);
+    EXECUTE format('CREATE OR REPLACE FUNCTION lookalike.active_space_id() RETURNS smallint LANGUAGE sql STABLE '
+                   'AS $sql$ SELECT %s::smallint $sql$', chosen.id);
+    UPDATE lookalike.embedding_spaces s SET active = false WHERE s.active AND s.id <> chosen.id;
+    UPDATE lookalike.embedding_spaces s SET active = true WHERE s.id = chosen.id;
+    IF before.id IS NOT NULL THEN
+        INSERT INTO lookalike.space_switches (from_space, to_space, missing, forced)
+        VALUES (before.name, chosen.name, lack.missing, force);
+    END IF;
+    PERFORM pg_notify('lookalike_spaces', '');
+END
+$$;

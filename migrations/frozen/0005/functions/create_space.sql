@@ -1,0 +1,47 @@
+-- Creates an embedding space and its table, lookalike.embeddings_<id>. Activates it where no space is active yet. Images
+-- already present are not queued here: that is lookalike.enqueue_missing, called once this transaction has committed and
+-- the writers that began before it have ended, since their triggers do not see the new space. Returns the space's id.
+CREATE OR REPLACE FUNCTION lookalike.create_space(
+    space_name text, model text, dimensions int, preprocessing jsonb, fingerprint text,
+    weights text DEFAULT NULL, index_options jsonb DEFAULT NULL
+) RETURNS smallint
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    new_id smallint;
+    twin text;
+BEGIN
+    IF space_name !~ '^[a-z][a-z0-9_-]{0,62}$' THEN
+        RAISE EXCEPTION 'embedding space name % is not usable', quote_literal(space_name)
+            USING ERRCODE = '22023', HINT = 'Use lower-case letters, digits, _ and -, beginning with a letter.';
+    END IF;
+    IF dimensions NOT BETWEEN 1 AND 4000 THEN
+        RAISE EXCEPTION 'an embedding space cannot have % dimensions', dimensions
+            USING ERRCODE = '22023', HINT = 'halfvec under HNSW takes 1 to 4000.';
+    END IF;
+    SELECT s.name INTO twin FROM lookalike.embedding_spaces s WHERE s.fingerprint = create_space.fingerprint;
+    IF FOUND THEN
+        RAISE EXCEPTION 'space % has the same model, preprocessing and weights already', quote_literal(twin)
+            USING ERRCODE = '23505', HINT = 'Two of the same would hold the same embeddings.';
+    END IF;
+    INSERT INTO lookalike.embedding_spaces
+        (name, model, weights, dimensions, preprocessing, fingerprint, index_options, table_name)
+    VALUES (space_name, model, weights, dimensions, preprocessing, fingerprint,
+            '{"kind": "hnsw", "m": 16, "ef_construction": 64}'::jsonb || coalesce(index_options, '{}'), '')
+    RETURNING id INTO new_id;
+    UPDATE lookalike.embedding_spaces s SET table_name = 'embeddings_' || new_id WHERE s.id = new_id;
+    EXECUTE format($ddl$
+        CREATE TABLE lookalike.%1$I (
+            image_id bigint PRIMARY KEY REFERENCES lookalike.images (id) ON DELETE CASCADE,
+            embedding halfvec(%2$s) STORAGE PLAIN NOT NULL
+        )
+        $ddl$, 'embeddings_' || new_id, dimensions);
+    EXECUTE format('COMMENT ON TABLE lookalike.%I IS %L', 'embeddings_' || new_id,
+                   format('Unit-length embeddings of space %s (%s)', space_name, model));
+    IF NOT EXISTS (SELECT FROM lookalike.embedding_spaces s WHERE s.active) THEN
+        PERFORM lookalike.activate_space(space_name);
+    END IF;
+    PERFORM pg_notify('lookalike_spaces', '');
+    RETURN new_id;
+END
+$$;

@@ -1,0 +1,29 @@
+-- Drops a space: its row, jobs, failures and query images, its table and with it the index. Refuses the active space, and
+-- a table that something of the user's own hangs on. Writers to images wait for it, and it for them, since their
+-- triggers must not meet half a space: set lock_timeout where a long one may be in its way. Jobs go in the same
+-- transaction; where there are millions, delete them before, in parts.
+CREATE OR REPLACE FUNCTION lookalike.drop_space(space_name text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    gone lookalike.embedding_spaces := lookalike.space_named(space_name);
+    detail text;
+BEGIN
+    -- All that DROP TABLE will want of images, at once: a lock that is raised in two steps can meet a deadlock.
+    LOCK TABLE lookalike.images IN ACCESS EXCLUSIVE MODE;
+    SELECT * INTO gone FROM lookalike.embedding_spaces s WHERE s.id = gone.id FOR UPDATE;
+    IF gone.active THEN
+        RAISE EXCEPTION 'space % is the active one', space_name
+            USING ERRCODE = 'LK004', HINT = 'Activate another before, or go back: lookalike space activate, rollback.';
+    END IF;
+    DELETE FROM lookalike.embedding_spaces s WHERE s.id = gone.id;
+    BEGIN
+        EXECUTE format('DROP TABLE lookalike.%I RESTRICT', gone.table_name);
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+        GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+        RAISE EXCEPTION 'space % is in use: %', space_name, replace(detail, E'\n', '; ')
+            USING ERRCODE = 'LK004', HINT = 'Drop those first, or let them stand on lookalike.gallery.';
+    END;
+    PERFORM pg_notify('lookalike_spaces', '');
+END
+$$;

@@ -1,0 +1,9 @@
+-- How many candidates are ranked again for k neighbours at a recall: by sign bits, or by a reduced form. `fixed` is the
+-- number that the index choice names, which is meant for k up to 10: the further neighbours lie deeper, by a power of k.
+-- By measurement (docs/decisions.md). Private to lookalike.search_run and search_candidates.
+CREATE OR REPLACE FUNCTION lookalike.search_depth(k int, recall float8, by_bits boolean, fixed int DEFAULT NULL) RETURNS int
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN least(10000, greatest(k, ceil(
+    coalesce(fixed, CASE WHEN by_bits THEN 100 ELSE 50 END
+                    * CASE WHEN recall > 0.99 THEN 4.0 WHEN recall > 0.95 THEN 1.0 WHEN recall > 0.90 THEN 0.6 ELSE 0.4 END)
+    * CASE WHEN k > 10 THEN (k / 10.0) ^ 0.7 ELSE 1 END)::int));
