@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import threading
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from app import db, jobs, queries, spaces, status
+from app.errors import ImageError
 from app.records import Space
 from tests import test_worker
 from tests.test_worker import PICTURES, Gated, add, cosine, drained, embedding, one, until
@@ -238,6 +240,12 @@ def test_nor_does_one_in_a_snapshot_that_saw_no_embedding(database_url, auto, st
         " SELECT image_id, space_id, 'x', 'fetch', 'gone', 1 FROM gone"
     )
     assert known(auto, served.space, PICTURES[1]) == [False]
+    # Where the new bytes cannot be embedded, it goes with the failure.
+    jobs.retry(auto)
+    lease = uuid4()
+    (job,) = jobs.claim(auto, served.space, lease=lease, most=1, lease_seconds=60)
+    jobs.fail(auto, served.space, lease=lease, errors=[(job.image_id, ImageError("decode", "it is none"))])
+    assert one(auto, "SELECT count(*) FROM lookalike.embeddings_1") == 0
 
 
 def test_bytes_that_change_are_embedded_though_the_old_ones_are_known(auto, start, served, counting, copies):

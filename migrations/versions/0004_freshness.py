@@ -45,6 +45,7 @@ CHANGED = (
     *RETYPED,
     "functions/enqueue_changed.sql",
     "functions/finish_jobs.sql",
+    "functions/fail_jobs.sql",
     "functions/answer_queries.sql",
     "functions/ask_embedding.sql",
 )

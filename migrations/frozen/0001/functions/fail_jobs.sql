@@ -1,0 +1,31 @@
+-- Parks these images as failures of the space, with the step and the reason, and removes their jobs, where the lease
+-- `claim` still holds them; an image that another transaction holds just now is passed over, and its job stays. The arrays
+-- run in parallel. Returns the ids parked.
+--
+-- Images are locked before jobs, and with SKIP LOCKED, for the reasons given at lookalike.finish_jobs.
+CREATE OR REPLACE FUNCTION lookalike.fail_jobs(
+    in_space smallint, claim uuid, image_ids bigint[], steps text[], reasons text[]
+) RETURNS SETOF bigint
+LANGUAGE sql SET search_path FROM CURRENT
+AS $$
+    WITH held AS MATERIALIZED (
+        SELECT i.id, i.uri FROM lookalike.images i WHERE i.id = ANY (image_ids) ORDER BY i.id
+        FOR KEY SHARE SKIP LOCKED
+    ), mine AS MATERIALIZED (
+        SELECT j.image_id, h.uri FROM lookalike.jobs j JOIN held h ON h.id = j.image_id
+        WHERE j.space_id = in_space AND j.lease = claim
+        FOR UPDATE OF j SKIP LOCKED
+    ), done AS (
+        DELETE FROM lookalike.jobs j USING mine m
+        WHERE j.image_id = m.image_id AND j.space_id = in_space
+        RETURNING j.image_id, m.uri, j.attempts
+    )
+    INSERT INTO lookalike.failures (space_id, image_id, uri, step, reason, attempts)
+    SELECT in_space, d.image_id, d.uri, n.step, n.reason, d.attempts
+    FROM done d
+    JOIN unnest(image_ids, steps, reasons) AS n (id, step, reason) ON n.id = d.image_id
+    ON CONFLICT (image_id, space_id) DO UPDATE
+    SET uri = excluded.uri, step = excluded.step, reason = excluded.reason, attempts = excluded.attempts,
+        failed_at = clock_timestamp()
+    RETURNING image_id;
+$$;
