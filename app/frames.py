@@ -38,6 +38,7 @@ _BUFFER = 8
 _LOOK_SECONDS = 0.05
 _SOUND_SECONDS = 30.0
 _FIRST_SECONDS, _MOST_SECONDS = 0.5, 15.0
+LIVE_LAG = 60.0  # of a source that goes on for ever, where nothing else is said
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class FrameIngest:
         self.arrivals = Arrivals()
         self.trouble: str | None = None
         self._fps, self._limits, self._place = fps, limits, place
-        self._skip_similar, self._max_lag = skip_similar, max_lag
+        self._skip_similar, self._given_lag = skip_similar, max_lag
         self._stopped = False
         self._changed = threading.Condition()
         self._buffer: deque[_Taken] = deque()
@@ -91,6 +92,13 @@ class FrameIngest:
     def live(self) -> bool:
         """Whether the source goes on for ever, as far as is known."""
         return self.source.live or self.counts.read.live
+
+    @property
+    def max_lag(self) -> float:
+        """Seconds that frames may wait before a file pauses and a live source drops some; 0: no bound."""
+        if self._given_lag is not None:
+            return self._given_lag
+        return LIVE_LAG if self.live else 0.0
 
     def stop(self) -> None:
         """Let `run` end after the frame in hand."""
@@ -189,7 +197,7 @@ class FrameIngest:
     def _step(self, conn: Connection) -> bool:
         """Write one frame, if there is one and the queue is not behind; False at the end."""
         self.arrivals.look(conn)
-        if self._max_lag and self.arrivals.age() > self._max_lag:
+        if self.max_lag and self.arrivals.age() > self.max_lag:
             time.sleep(_LOOK_SECONDS)
             return True
         taken = self._held or self._next()
@@ -212,7 +220,7 @@ class FrameIngest:
             while self._buffer:
                 taken = self._buffer.popleft()
                 self._changed.notify_all()
-                if self.live and self._max_lag and time.monotonic() - taken.at > self._max_lag:
+                if self.live and self.max_lag and time.monotonic() - taken.at > self.max_lag:
                     self.counts.dropped += 1
                 else:
                     return taken

@@ -19,7 +19,7 @@ from PIL import Image
 from app import db, storage, video
 from app.config import Settings
 from app.errors import ConfigurationError, ImageError, InvalidInputError, NoWorkerError, TransientImageError
-from app.frames import FrameIngest
+from app.frames import LIVE_LAG, FrameIngest
 from app.limits import Limits
 from tests import running, videos
 from tests.test_ingest import embed, make_space
@@ -324,7 +324,9 @@ def test_a_file_waits_for_the_worker_and_a_live_source_drops(
 
 def test_a_stream_that_breaks_is_opened_again(ingest: Callable[..., Running], tmp_path: Path) -> None:
     with videos.served(tmp_path, pictures_each=5) as site, ingest(f"{site}/camera") as task:
+        assert task.one.max_lag == 0  # an address that may be a file
         task.until(lambda: task.one.counts.reconnects >= 2 and task.one.counts.new > 8)
+        assert task.one.max_lag == LIVE_LAG  # it is a camera
 
 
 def test_a_camera_by_rtsp(ingest: Callable[..., Running], tmp_path: Path, conn: db.Connection) -> None:

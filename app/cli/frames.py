@@ -10,7 +10,6 @@ from app.errors import ImageError, InvalidInputError
 if TYPE_CHECKING:
     from app.frames import FrameIngest
 
-LIVE_LAG = 60.0
 _REFUSED = 3
 
 
@@ -53,7 +52,7 @@ def frames(
                 limits=limits,
                 place=place,
                 skip_similar=skip_similar,
-                max_lag=(LIVE_LAG if source.live else None) if max_lag is None else max_lag,
+                max_lag=max_lag,
             )
             done.append(one)
             try:
