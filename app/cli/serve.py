@@ -1,14 +1,21 @@
 """`lookalike worker` and `lookalike serve`. Imports `web.server` and `cli`; the worker is a process of its own."""
 
 import importlib.util
+import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from app.cli import session
 from app.cli.text import examples
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, DatabaseRefusedError, DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+log = logging.getLogger(__name__)
 
 EPILOG = examples(
     "lookalike serve",
@@ -32,13 +39,28 @@ def worker(context: typer.Context) -> None:
 
 
 def serve() -> None:
-    """Serve the HTTP API (and the page) until it is ended, at LOOKALIKE_HOST and LOOKALIKE_PORT."""
-    from app import db, schema
-    from app.web import access, server
+    """Serve the HTTP API (and the page) until it is ended, at LOOKALIKE_HOST and LOOKALIKE_PORT.
+
+    While the database is not there it answers 503, also from the start on.
+    """
+    from app.web import server
 
     settings = session.settings(log_format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with session.database() as url:
-        with db.translated(), db.connect(url, autocommit=True) as conn:
-            schema.check(conn)
-            access.check_start(conn, settings)
+        try:
+            _check(url, settings)
+        except DatabaseRefusedError:
+            raise  # waiting would not mend a wrong name or password
+        except DatabaseUnavailableError as error:
+            log.warning("answering 503 until the database is there: %s", error)
         server.serve(settings, url)
+
+
+def _check(url: str, settings: "Settings") -> None:
+    """See that the schema is there and that somebody may come in: else the service would start and help nobody."""
+    from app import db, schema
+    from app.web import access
+
+    with db.translated(), db.connect(url, autocommit=True) as conn:
+        schema.check(conn)
+        access.check_start(conn, settings)

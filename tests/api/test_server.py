@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,12 +44,14 @@ with around():
 
 
 @contextmanager
-def gunicorn(url: str, home: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+def gunicorn(
+    url: str, home: Path, command: Sequence[str] = ("-c", SCRIPT)
+) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Run the server on a free port; yield its address and process."""
     settings = {"DATABASE_URL": url, "PORT": "0", "API_WORKERS": "2", "API_THREADS": "2", "HOME": str(home)}
     environment = {**os.environ, **{f"LOOKALIKE_{name}": value for name, value in settings.items()}}
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, *command],
         env={**environment, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -131,12 +134,16 @@ def test_an_outage_of_the_database(make_client: Callable[..., FlaskClient]) -> N
             assert time.monotonic() - began < (6 if attempt == 0 else 2)
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").status_code == 503
-        with embedded.running(home, settings=FAST):
-            deadline = time.monotonic() + 10
-            while client.get("/v1/images/1").status_code != 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            assert client.get("/readyz").status_code == 200
-            assert client.post("/v1/search", json=body).json == before.json
+        with gunicorn(server.url, home, ("-m", "app.cli", "serve")) as (address, _):  # started while there is none
+            with pytest.raises(urllib.error.HTTPError, match="503"):
+                fetched(f"{address}/v1/search", body)
+            with embedded.running(home, settings=FAST):
+                deadline = time.monotonic() + 10
+                while client.get("/v1/images/1").status_code != 200:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+                assert client.get("/readyz").status_code == 200
+                assert client.post("/v1/search", json=body).json == before.json
+                assert fetched(f"{address}/v1/search", body) == (200, before.json)
     finally:
         shutil.rmtree(home, ignore_errors=True)
