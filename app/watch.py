@@ -1,6 +1,6 @@
 """Keeps the database in step with a folder: files become images as they land, change, move and go.
 
-Imports app.arrivals, app.db, app.folders, app.ingest, app.mirror, app.reconnect and app.sources.
+Imports app.arrivals, app.db, app.folders, app.hearing, app.ingest, app.mirror, app.reconnect and app.sources.
 
 Word of a change (inotify, or the difference to the scan before) only says where to look; what is done follows from
 what is there then, so that lost, doubled or late word does no harm. Nothing is remembered but in memory: a start scans,
@@ -9,7 +9,6 @@ and finds unchanged what the database has already.
 
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,18 +16,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app import folders, ingest, mirror
 from app.arrivals import Arrivals
 from app.db import Connection
 from app.errors import DatabaseUnavailableError, InvalidInputError
 from app.folders import Word
+from app.hearing import Hearing
 from app.reconnect import until_available
 from app.sources import Candidate, Refusal
-
-if TYPE_CHECKING:
-    from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +87,8 @@ class Watch:
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
         self._place = mirror.Place(self.folder, base_uri)
         self._delete, self._settle = delete, settle
-        self._poll = poll if poll is not None else self._poll_needed()
+        self._hearing = Hearing(self.folder, poll=poll)
         self._stopped = False
-        self._told = threading.Condition()
-        self._words: dict[str, bool] = {}
-        self._sweep_asked = False
         self._pending: dict[str, _Pending] = {}
         self._backlog: deque[str] = deque()
         self._known: dict[str, int] = {}
@@ -106,7 +99,6 @@ class Watch:
         self._passed = folders.Passed()
         self._sweep_began = 0.0
         self._sweep_due = 0.0
-        self._observer: BaseObserver | None = None
 
     @property
     def waiting(self) -> int:
@@ -116,15 +108,12 @@ class Watch:
     @property
     def polling(self) -> float | None:
         """The seconds between two looks at the whole folder, where changes are not told by the kernel."""
-        return self._poll
+        return self._hearing.poll
 
     def stop(self) -> None:
         """Let `run` end after the batch in hand."""
         self._stopped = True
-        # Not under the lock: a signal handler may have interrupted its holder. The loop looks every second anyway.
-        if self._told.acquire(blocking=False):
-            self._told.notify()
-            self._told.release()
+        self._hearing.wake()  # the loop looks every second anyway
 
     def run(
         self, connect: Callable[[], AbstractContextManager[Connection]], tell: Callable[[list[Refusal]], None]
@@ -133,7 +122,7 @@ class Watch:
 
         `tell` is called after every round with the files refused in it.
         """
-        self._listen()
+        self._hearing.listen()
         times = 0
 
         def session() -> None:
@@ -141,7 +130,7 @@ class Watch:
             with connect() as conn:
                 self.counts.reconnects += times > 0
                 times += 1
-                self._ask_sweep()
+                self._hearing.hear(Word(None))
                 while not self._stopped:
                     tell(self._round(conn))
 
@@ -149,17 +138,7 @@ class Watch:
             # Files are noticed while the database is away, too: what was told is kept, and then all is looked at.
             until_available(session, pause=self._pause)
         finally:
-            self._unlisten()
-
-    # What the listening thread calls
-
-    def _hear(self, word: Word) -> None:
-        with self._told:
-            if word.path is None:
-                self._sweep_asked = True
-            else:
-                self._words[word.path] = word.closed
-            self._told.notify()
+            self._hearing.unlisten()
 
     # The loop
 
@@ -187,17 +166,13 @@ class Watch:
         due = min((one.due for one in self._pending.values()), default=now + _IDLE_SECONDS)
         if (look := self.arrivals.seconds_to_look()) is not None:
             due = min(due, now + look)
-        seconds = min(due - now, self._sweep_due - now, _IDLE_SECONDS)
-        with self._told:
-            if seconds > 0 and not self._words and not self._sweep_asked:
-                self._told.wait(seconds)
+        self._hearing.wait(min(due - now, self._sweep_due - now, _IDLE_SECONDS))
 
     def _take_words(self) -> None:
-        with self._told:
-            words, self._words = self._words, {}
-            if self._sweep_asked:
-                self._sweep_due, self._sweep_asked = min(self._sweep_due, time.monotonic()), False
+        words, sweep_asked = self._hearing.take()
         now = time.monotonic()
+        if sweep_asked:
+            self._sweep_due = min(self._sweep_due, now)
         for path, closed in words.items():
             if path in self._refused:  # it may be readable now, with the same bytes
                 self._refused.discard(path)
@@ -285,7 +260,7 @@ class Watch:
                 told.append(one)
             else:  # written on meanwhile
                 ready.pop(one.origin, None)
-                self._hear(Word(one.origin))
+                self._hearing.hear(Word(one.origin))
         self._known.update(ready)
         self.counts.refused += len(told)
         return told
@@ -356,7 +331,7 @@ class Watch:
         now = time.monotonic()
         took = now - self._sweep_began
         self._sweep, self._seen = None, set()
-        self._sweep_due = now + max(self._poll or _SWEEP_SECONDS, _SWEEP_SHARE * took)
+        self._sweep_due = now + max(self._hearing.poll or _SWEEP_SECONDS, _SWEEP_SHARE * took)
 
     def _mirror(self, conn: Connection) -> None:
         """Delete the images of files that went while nobody watched."""
@@ -370,17 +345,7 @@ class Watch:
             return
         self.counts.deleted += mirror.delete(conn, gone)
 
-    def _ask_sweep(self) -> None:
-        with self._told:
-            self._sweep_asked = True
-
     # The folder itself
-
-    def _poll_needed(self) -> float | None:
-        kind = folders.remote_filesystem(self.folder)
-        if kind:
-            log.warning("%s is on %s, where changes are not told: looking every 2 s instead", self.folder, kind)
-        return 2.0 if kind else None
 
     def _root_identity(self) -> tuple[int, int] | None:
         try:
@@ -397,24 +362,5 @@ class Watch:
             self._root = now
             self.counts.kept += len(self._known)
             self._known.clear()
-            self._unlisten()
-            self._listen()
-
-    def _listen(self) -> None:
-        if self._poll is not None:
-            return
-        try:
-            self._observer = folders.listen(self.folder, self._hear)
-        except OSError as error:
-            self._poll = 2.0
-            log.warning(
-                "changes in %s are not told (%s; see sysctl fs.inotify.max_user_watches): looking every 2 s instead",
-                self.folder,
-                error.strerror or error,
-            )
-
-    def _unlisten(self) -> None:
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
-            self._observer = None
+            self._hearing.unlisten()
+            self._hearing.listen()
