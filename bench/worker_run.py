@@ -37,7 +37,7 @@ _THREADS = {
     "worker": "the queue",
     "look up": "the queue",
 }
-_CONNECTIONS = ("lookalike worker", "lookalike worker known")
+_CONNECTIONS = ("lookalike worker", "lookalike worker known", "lookalike worker answers")
 
 
 class Recorder(Timings):
@@ -115,11 +115,7 @@ def cpu_seconds(conn: db.Connection) -> dict[str, float]:
         name = names.get(task.name, "").rstrip("0123456789").partition("_")[0]
         spent[_THREADS.get(name, "the bench and else")] += _cpu(task)
     for pid, application in conn.execute("SELECT pid, application_name FROM pg_stat_activity").fetchall():
-        whose = (
-            "the queue, in the database"
-            if application in ("lookalike worker", "lookalike worker known")
-            else "the bench and else"
-        )
+        whose = "the queue, in the database" if application in _CONNECTIONS else "the bench and else"
         spent[whose] += _cpu(Path("/proc") / str(pid))
     return dict(spent)
 

@@ -8,7 +8,6 @@ from uuid import uuid4
 import pytest
 
 from app.errors import ImageError
-from app.queries import QueryImage
 from app.records import Job, Space
 from workers.outbox import Outbox
 from workers.tasks import Outcome, Task
@@ -19,10 +18,6 @@ SPACE = Space(1, "space", "model", None, {}, "f", 8, {}, "embeddings_1", True, N
 
 def job() -> Outcome:
     return Outcome(Task(SPACE, Job(1, "/a", 1, NOW, False), uuid4()), ImageError("decode", "it is none"))
-
-
-def answer() -> Outcome:
-    return Outcome(Task(SPACE, QueryImage(b"q" * 32, b"")), ImageError("decode", "it is none"))
 
 
 @pytest.fixture
@@ -54,17 +49,6 @@ def test_under_load_jobs_wait_for_others_and_not_for_long(outbox):
 def test_enough_jobs_wait_for_no_more(outbox):
     outbox.add([job() for _ in range(8)])
     assert len(outbox.due(in_work=20, backlog=True)) == 8
-
-
-def test_answers_wait_for_nothing_and_leave_jobs_waiting(outbox):
-    outbox.add([job(), answer(), job()])
-    (due,) = outbox.due(in_work=20, backlog=True)
-    assert due.task.is_query
-    before = outbox.due_at(in_work=20, backlog=True)
-    outbox.note_written([due])
-    assert outbox.due_at(in_work=20, backlog=True) == before
-    assert not any(one.task.is_query for one in outbox.waiting)
-    assert len(outbox.waiting) == 2
 
 
 def test_an_empty_outbox_is_never_due(outbox):

@@ -64,14 +64,17 @@ def picture(number: int) -> bytes:
 )
 def test_batches_take_turns_by_their_shares(database_url, served, small, shares: tuple[int, int], order: str):
     encoder, timings, decoded = Gated(small), Timings(), []
+    done: list[Outcome] = []
     pipeline = Pipeline(
         {served.space.id: encoder},
         limits=limits_of(Settings()),
         batch_size=1,
         threads=2,
         timings=timings,
-        wake=lambda: None,
+        wake=lambda: done.extend(pipeline.take_outcomes()),
+        answer=lambda outcomes: done.extend(outcomes),
         shares=shares,
+        express=False,
         known=Known(database_url),
     )
     try:
@@ -80,12 +83,13 @@ def test_batches_take_turns_by_their_shares(database_url, served, small, shares:
         asked = [Task(served.space, QueryImage(bytes([n]), Path(PICTURES[n]).read_bytes())) for n in range(6)]
         pipeline.submit(jobs[:1])
         assert encoder.reached.wait(20)  # the device is taken
-        pipeline.submit(jobs[1:] + asked)
+        pipeline.submit(jobs[1:])
+        until(lambda: decoded.extend(timings.take_counts()) or counted(decoded, "decode") == 7)
+        pipeline.submit(asked)
         until(lambda: decoded.extend(timings.take_counts()) or counted(decoded, "decode") == 13)
         time.sleep(0.1)  # from decoded to ready
         encoder.gate.set()
-        done: list[Outcome] = []
-        until(lambda: done.extend(pipeline.take_outcomes()) or len(done) == 13)
+        until(lambda: len(done) == 13)
     finally:
         encoder.gate.set()
         pipeline.stop()

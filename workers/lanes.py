@@ -27,7 +27,8 @@ class Lanes:
     def map(self, work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
         """Return work(part) of each part, in order; raises what the first of them raised, when all have ended.
 
-        May be called by several threads: what comes later goes to the next free lane.
+        May be called by several threads. A single part is done in the calling thread, beside whatever is in the lanes;
+        of several, what comes later goes to the next free lane.
         """
         if self._pool is None:
             return [work(part) for part in parts]
@@ -41,6 +42,12 @@ class Lanes:
             return work(part)
 
         try:
+            if len(parts) == 1:
+                before = torch.get_num_threads()
+                try:
+                    return [run(parts[0])]
+                finally:
+                    torch.set_num_threads(before)
             futures = [self._pool.submit(run, part) for part in parts]
             errors = [future.exception() for future in futures]
         finally:

@@ -84,7 +84,7 @@ class Loading:
         self._done = done
         self._broken = broken
         self._decoders = min(threads or cores(), cores())
-        self._stopping = False
+        self._stopping = self._held = False
         lock = threading.Lock()  # guards all below; a condition for each kind of thread, lest all wake for one
         self._may_fetch, self._may_look_up = threading.Condition(lock), threading.Condition(lock)
         self._may_decode, self._may_answer = threading.Condition(lock), threading.Condition(lock)
@@ -118,6 +118,15 @@ class Loading:
                 else:
                     self._tasks.append(task)
                     self._may_fetch.notify()
+
+    def hold(self, on: bool) -> None:
+        """Begin to decode no more jobs, until called again."""
+        if on == self._held:
+            return
+        with self._may_decode:
+            self._held = on
+            if not on:
+                self._may_decode.notify_all()
 
     def stop(self) -> None:
         """Load no more jobs: what a stopping worker hands back need not be loaded first. Query images go on."""
@@ -234,7 +243,7 @@ class Loading:
     def _decode_loop(self) -> None:
         while True:
             with self._may_decode:
-                self._may_decode.wait_for(lambda: self._stopping or self._unknown)
+                self._may_decode.wait_for(lambda: self._stopping or (self._unknown and not self._held))
                 if self._stopping:
                     return
                 file = self._unknown.popleft()

@@ -1,4 +1,4 @@
-"""Outcomes on their way to the database: answers go at once, jobs in company. Imports workers.tasks."""
+"""Outcomes of jobs on their way to the database: in company. Imports workers.tasks."""
 
 import math
 import time
@@ -25,22 +25,21 @@ class Outbox:
     def due_at(self, *, in_work: int, backlog: bool) -> float:
         """Return from when (monotonic) jobs should be written: now where they are all of the `in_work` claimed, or
         enough; else some time after the last were written. Without any: never."""
-        count = sum(not one.task.is_query for one in self.waiting)
-        if not count:
+        if not self.waiting:
             return math.inf
-        if count >= min(self._enough, in_work):
+        if len(self.waiting) >= min(self._enough, in_work):
             return -math.inf
         return self._written_at + (_BACKLOG_GATHER_SECONDS if backlog else _GATHER_SECONDS)
 
     def due(self, *, in_work: int, backlog: bool) -> list[Outcome]:
         """Return what should be written now; it stays here until `remove`."""
         later = self.due_at(in_work=in_work, backlog=backlog) > time.monotonic()
-        return [one for one in self.waiting if one.task.is_query or not later]
+        return [] if later else list(self.waiting)
 
     def note_written(self, outcomes: Iterable[Outcome]) -> None:
         """Take these out: they have been written."""
         written = {id(one) for one in outcomes}
-        if any(id(one) in written and not one.task.is_query for one in self.waiting):
+        if any(id(one) in written for one in self.waiting):
             self._written_at = time.monotonic()
         self.remove(lambda one: id(one) in written)
 

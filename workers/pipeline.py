@@ -1,8 +1,10 @@
 """The stages between claim and write, overlapped: load in threads, batch, encode. No database here.
 
-submit → loading: fetch, look up, decode, transform → [ready] → encode thread → [outcomes] → take_outcomes → forget
+submit → loading: fetch, look up, decode, transform → [ready] → encode threads → [outcomes] → take_outcomes → forget
 
-Whoever submits bounds what is on its way, so every queue here is bounded. Query images overtake jobs at each stage.
+Whoever submits bounds what is on its way, so every queue here is bounded. Query images overtake jobs at each stage, and
+one encode thread is theirs alone: beside the batches of jobs that are on the device it takes them within their share.
+While one is on its way, no job is decoded that the device does not want yet. Their outcomes go to `answer`.
 Imports workers.loading, encoder, encoding, tasks, timings, twins, and `app`.
 """
 
@@ -36,23 +38,29 @@ class Pipeline:
         threads: int,
         timings: Timings,
         wake: Callable[[], None],
+        answer: Callable[[Sequence[Outcome]], None],
         shares: tuple[int, int] = (4, 1),
         active_share: int = 9,
+        express: bool = True,
     ) -> None:
         """`encoders`: by the id of their space. `batch_size` 0: its chunk. `threads` fetch and as many decode,
         up to the number of cores; 0: one a core. `known` is closed when the pipeline stops.
 
         `shares`: while both kinds wait, so many batches of query images in a row, then so many of jobs. `active_share`:
         so many of the active space's jobs, then one of another space's; 0: these wait until the others are done.
+        `answer` is called with outcomes of query images, from any thread. `express`: with an encode thread for query
+        images alone.
         """
         self._encoders = encoders
         self._batch_size = batch_size
         self._timings = timings
         self._wake = wake
+        self._answer = answer
         self._twins = Twins()
         # Guards all below; notified when something is ready, or loading has ended.
         self._changed = threading.Condition()
         self._loading: Counter[tuple[bool, int]] = Counter()
+        self._asked = 0  # query images on their way
         self._ready: dict[tuple[bool, int], deque[Ready]] = {}
         self._outcomes: list[Outcome] = []
         self._query_share, self._job_share = shares
@@ -63,7 +71,11 @@ class Pipeline:
         self._stopping = False
         self._broken: BaseException | None = None
         count = max(encoder.threads for encoder in encoders.values())
-        self._encode_threads = [threading.Thread(target=self._encode_loop, name="encode") for _ in range(count)]
+        self._lanes = count
+        self._encode_threads = [
+            threading.Thread(target=self._encode_loop, args=(number == count,), name="encode")
+            for number in range(count + express)
+        ]
         self._loader = Loading(
             encoders,
             limits=limits,
@@ -82,6 +94,8 @@ class Pipeline:
         kept = list(tasks)
         with self._changed:
             self._loading.update(_key(task) for task in kept)
+            self._asked += sum(task.is_query for task in kept)
+            self._hold_decoding()
         self._loader.submit(kept)
 
     def take_outcomes(self) -> list[Outcome]:
@@ -106,19 +120,20 @@ class Pipeline:
             thread.join()
 
     def _loaded(self, task: Task, ready: Ready | None, outcomes: Sequence[Outcome]) -> None:
+        if outcomes:
+            self._put(outcomes)
         with self._changed:
             self._loading[_key(task)] -= 1
             if ready:
                 self._ready.setdefault(_key(task), deque()).append(ready)
+                self._hold_decoding()
             self._changed.notify_all()
-        if outcomes:
-            self._put(outcomes)
 
     # Encode
 
-    def _encode_loop(self) -> None:
+    def _encode_loop(self, express: bool) -> None:
         try:
-            while batch := self._next_batch():
+            while batch := self._next_batch(express):
                 space_id = batch[0].task.space.id
                 encoder = self._encoders[space_id]
                 with self._timings.measure("encode", space_id):
@@ -128,23 +143,26 @@ class Pipeline:
         except BaseException as error:  # noqa: BLE001 — take_outcomes raises it in the worker's thread
             self._break(error)
 
-    def _next_batch(self) -> list[Ready]:
-        """Wait for the next batch; empty when the pipeline stops."""
+    def _next_batch(self, express: bool) -> list[Ready]:
+        """Wait for the next batch, with `express` of query images only; empty when the pipeline stops."""
         with self._changed:
             while True:
-                key, patience = self._choose()
+                key, patience = self._choose(express)
                 if key:
                     waiting = self._ready[key]
-                    return [waiting.popleft() for _ in range(min(self._batch_size_of(key), len(waiting)))]
+                    batch = [waiting.popleft() for _ in range(min(self._batch_size_of(key), len(waiting)))]
+                    self._hold_decoding()
+                    self._changed.notify_all()  # whose turn it is may have changed
+                    return batch
                 if self._stopping and not any(self._loading[key] for key in self._loading if key[0]):
                     return []
                 began = time.perf_counter()
                 loading = self._loading.total() > 0
                 self._changed.wait(patience)
-                if loading:
+                if loading and not express:
                     self._timings.add("load wait", time.perf_counter() - began)
 
-    def _choose(self) -> tuple[tuple[bool, int] | None, float | None]:
+    def _choose(self, express: bool) -> tuple[tuple[bool, int] | None, float | None]:
         """Return whose batch goes next, or None and for how long to wait at most.
 
         A query goes at once. A job batch goes when it is full, when nothing more is being loaded for it, or when its
@@ -166,6 +184,8 @@ class Pipeline:
         if queries and not (due and self._query_batches >= self._query_share):
             self._query_batches, self._job_batches = self._query_batches + 1 if due else 0, 0
             return queries[0], None
+        if express:
+            return None, None
         if due:
             self._job_batches += 1
             if not queries or self._job_batches >= self._job_share:
@@ -178,15 +198,30 @@ class Pipeline:
     def _is_active(self, key: tuple[bool, int]) -> bool:
         return self._ready[key][0].task.space.active
 
+    def _hold_decoding(self) -> None:
+        """While a query image is on its way, the cores are its own, as far as the encoder has enough else to do."""
+        ready = [key for key, its in self._ready.items() if its and not key[0]]
+        enough = any(len(self._ready[key]) >= self._batch_size_of(key) * self._lanes for key in ready)
+        self._loader.hold(self._asked > 0 and enough)
+
     def _batch_size_of(self, key: tuple[bool, int]) -> int:
         return self._batch_size or self._encoders[key[1]].chunk
 
     # Out
 
     def _put(self, outcomes: Iterable[Outcome]) -> None:
+        jobs: list[Outcome] = []
+        answers: list[Outcome] = []
+        for one in outcomes:
+            (answers if one.task.is_query else jobs).append(one)
         with self._changed:
-            self._outcomes += outcomes
-        self._wake()
+            self._outcomes += jobs
+            self._asked -= len(answers)
+            self._hold_decoding()
+        if answers:
+            self._answer(answers)
+        if jobs:
+            self._wake()
 
     def _break(self, error: BaseException) -> None:
         with self._changed:

@@ -1,0 +1,173 @@
+"""Query images: claimed, handed to the pipeline and answered over a connection and in a thread of their own, so that
+they wait for no write and no claim of jobs. Imports workers.bell, heartbeat, pipeline, tasks, timings, writer, `app`.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from app import db, queries
+from app.reconnect import until_available
+from app.records import Space
+from workers import writer
+from workers.bell import Bell
+from workers.heartbeat import Progress
+from workers.pipeline import Pipeline
+from workers.tasks import Outcome, Task
+from workers.timings import Timings
+
+log = logging.getLogger(__name__)
+
+# Notifications wake the thread. This is for what sends none: claims that end without an answer.
+_LOOK_SECONDS = 5.0
+_LEASE_SECONDS = 10.0
+# What the thread is waited for at the end: longer than its last statement takes.
+_MOST_STOP_SECONDS = 5.0
+
+
+class Answering:
+    """Claims query images of the spaces served, and answers them; waits for a database that is away.
+
+    `check` sees that a connection is to the database that the worker knows; what it raises, and everything else that
+    waiting would not mend, is `error`, and `wake` is called.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        spaces: Sequence[Space],
+        *,
+        most: int,
+        look_seconds: float,
+        check: Callable[[db.Connection], None],
+        progress: Progress,
+        timings: Timings,
+        wake: Callable[[], None],
+    ) -> None:
+        """`spaces`: its content may change meanwhile. `most` are claimed at once, and twice as many in work."""
+        self._url = url
+        self._spaces = spaces
+        self._most = most
+        self._look_seconds = min(_LOOK_SECONDS, look_seconds)
+        self._check = check
+        self._progress = progress
+        self._timings = timings
+        self._wake = wake
+        self._bell = Bell()
+        self._pipeline: Pipeline | None = None
+        self._lock = threading.Lock()
+        self._outcomes: list[Outcome] = []  # not yet written; under the lock
+        self._in_work: set[Task] = set()  # claimed, not yet written
+        self._due = True
+        self._stopping = self._finishing = False
+        self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
+        self.error: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether query images are in work."""
+        return bool(self._in_work)
+
+    def start(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._thread.start()
+
+    def put(self, outcomes: Sequence[Outcome]) -> None:
+        """Take what came out of the pipeline; from any thread."""
+        with self._lock:
+            self._outcomes += outcomes
+        self._bell.ring()
+
+    def look(self) -> None:
+        """Look for questions now: the spaces have changed."""
+        self._due = True
+        self._bell.ring()
+
+    def stop(self) -> None:
+        """Claim no more; what is in work is still answered."""
+        self._stopping = True
+        self._bell.ring()
+
+    def finish(self) -> None:
+        """Answer what has come out of the pipeline, and end. Questions that a lost connection leaves come again."""
+        self._stopping = self._finishing = True
+        self._bell.ring()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=_MOST_STOP_SECONDS)
+        self._bell.close()
+
+    def _run(self) -> None:
+        try:
+            until_available(self._session, pause=self._pause)
+        except BaseException as error:  # noqa: BLE001 — raised again in the worker's thread
+            self.error = error
+            self._wake()
+
+    def _pause(self, seconds: float) -> bool:
+        """Sleep while the database is away; tell whether to go on."""
+        end = time.monotonic() + seconds
+        while not self._finishing and (left := end - time.monotonic()) > 0:
+            self._bell.wait(left)
+        return not self._finishing
+
+    def _session(self) -> None:
+        with (
+            closing(db.connect(self._url, autocommit=True, application="lookalike worker answers")) as conn,
+            db.translated(),
+        ):
+            self._check(conn)
+            conn.execute("LISTEN lookalike_queries")
+            self._due = True
+            while True:
+                finishing = self._finishing
+                self._answer(conn)
+                if finishing:
+                    return
+                self._claim(conn)
+                self._wait(conn)
+
+    def _wait(self, conn: db.Connection) -> None:
+        """Wait for a notification, an outcome, the end, or the time to look by oneself."""
+        asked = self._notified(conn)
+        if not (asked or (self._due and self._may_claim())):
+            rung = self._bell.wait(self._look_seconds, descriptor=conn.fileno())
+            asked = self._notified(conn) or not rung
+        self._due |= asked
+
+    def _notified(self, conn: db.Connection) -> bool:
+        return len(list(conn.notifies(timeout=0))) > 0
+
+    def _may_claim(self) -> bool:
+        return not self._stopping and len(self._in_work) <= self._most
+
+    def _claim(self, conn: db.Connection) -> None:
+        while self._due and self._may_claim() and self._pipeline:
+            self._due = False
+            for space in list(self._spaces):  # the active one first
+                with self._timings.measure("claim", space.id):
+                    claimed = queries.claim(conn, space, most=self._most, lease_seconds=_LEASE_SECONDS)
+                tasks = [Task(space, query) for query in claimed]
+                self._in_work.update(tasks)
+                self._pipeline.submit(tasks)
+                self._due |= len(claimed) == self._most
+
+    def _answer(self, conn: db.Connection) -> None:
+        """Write the answers there are; those that could not be written stay for the next connection."""
+        with self._lock:
+            waiting = list(self._outcomes)
+        if not waiting:
+            return
+        began = time.perf_counter()
+        self._progress.answered += writer.answer_queries(conn, waiting)
+        seconds = time.perf_counter() - began
+        served = {one.task.space.id for one in waiting}
+        for space_id in served:
+            self._timings.add("write", seconds / len(served), space_id)
+        for one in waiting:
+            self._timings.note("query", one.task.space.id, [one.task.age])
+        with self._lock:
+            del self._outcomes[: len(waiting)]
+        self._in_work.difference_update(one.task for one in waiting)
+        self._wake()
