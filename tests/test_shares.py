@@ -23,6 +23,7 @@ from tests.test_worker import PICTURES, add, drained, one, until
 from workers.encoder import Encoder
 from workers.known import Known
 from workers.pipeline import Pipeline
+from workers.serving import Served
 from workers.tasks import Outcome, Task
 from workers.timings import Count, Timings
 
@@ -44,6 +45,13 @@ class Gated(Encoder):
         self.reached.set()
         assert self.gate.wait(30)
         return super().encode(batch)
+
+
+class FirstGated(Gated):
+    """Only the first batch waits at the gate."""
+
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        return Encoder.encode(self, batch) if self.reached.is_set() else super().encode(batch)
 
 
 def picture(number: int) -> bytes:
@@ -94,6 +102,74 @@ def test_batches_take_turns_by_their_shares(database_url, served, small, shares:
         encoder.gate.set()
         pipeline.stop()
     assert "".join("q" if one.task.is_query else "j" for one in done[1:]) == order
+
+
+@pytest.fixture
+def piped(database_url, served):
+    """Make a pipeline of one lane and one thread for query images, batches of one; and what comes out of it."""
+    made: list[tuple[Pipeline, Gated]] = []
+
+    def make(encoder: Gated, timings: Timings) -> tuple[Pipeline, list[Outcome]]:
+        done: list[Outcome] = []
+        pipeline = Pipeline(
+            {served.space.id: encoder},
+            limits=limits_of(Settings()),
+            batch_size=1,
+            threads=2,
+            timings=timings,
+            wake=lambda: done.extend(pipeline.take_outcomes()),
+            answer=done.extend,
+            shares=(2, 1),
+            known=Known(database_url),
+        )
+        made.append((pipeline, encoder))
+        return pipeline, done
+
+    yield make
+    for pipeline, encoder in made:
+        encoder.gate.set()
+        pipeline.stop()
+
+
+def tasks_of(served: Served, jobs: range, asked: range = range(0)) -> list[Task]:
+    lease, now = uuid4(), datetime.now(UTC)
+    return [Task(served.space, Job(n, PICTURES[n], 1, now, False), lease) for n in jobs] + [
+        Task(served.space, QueryImage(bytes([n]), Path(PICTURES[n]).read_bytes())) for n in asked
+    ]
+
+
+def test_query_images_pass_a_batch_that_is_on_the_device_within_their_share(piped, served, small):
+    encoder, timings = FirstGated(small), Timings()
+    pipeline, done = piped(encoder, timings)
+    pipeline.submit(tasks_of(served, range(1)))
+    assert encoder.reached.wait(20)
+    decoded: list[Count] = []
+    pipeline.submit(tasks_of(served, range(1, 3)))
+    until(lambda: decoded.extend(timings.take_counts()) or counted(decoded, "decode") == 3)
+    pipeline.submit(tasks_of(served, range(0), range(4)))
+    until(lambda: len(done) == 2)
+    time.sleep(0.1)  # the others' turn comes after that of a batch of jobs, and the lane is taken
+    assert "".join("q" if one.task.is_query else "j" for one in done) == "qq"
+    encoder.gate.set()
+    until(lambda: len(done) == 7)
+
+
+def test_while_a_query_image_is_on_its_way_nothing_is_decoded_that_the_device_does_not_want(piped, served, small):
+    encoder, timings = Gated(small), Timings()
+    pipeline, done = piped(encoder, timings)
+    decoded: list[Count] = []
+    pipeline.submit(tasks_of(served, range(1)))
+    assert encoder.reached.wait(20)
+    pipeline.submit(tasks_of(served, range(1, 2)))
+    until(lambda: decoded.extend(timings.take_counts()) or counted(decoded, "decode") == 2)
+    pipeline.submit(tasks_of(served, range(0), range(1)))
+    pipeline.submit(tasks_of(served, range(2, 6)))
+    until(lambda: decoded.extend(timings.take_counts()) or counted(decoded, "lookup") >= 3)
+    time.sleep(0.1)
+    decoded += timings.take_counts()
+    assert counted(decoded, "decode") == 3
+    encoder.gate.set()
+    until(lambda: len(done) == 7)
 
 
 def test_two_sessions_that_never_stop_asking_starve_no_backlog(auto, database_url, start, served):

@@ -448,6 +448,18 @@ def test_query_images_go_before_a_backlog(auto, start, served):
     assert one(auto, "SELECT count(*) FROM lookalike.jobs") > 100
 
 
+def test_query_images_wait_for_no_statement_on_jobs(database_url, auto, start, served):
+    start()
+    until(lambda: one(auto, "SELECT lookalike.live_workers(%s)", served.space.id))
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE lookalike.jobs IN SHARE ROW EXCLUSIVE MODE")
+        auto.execute("NOTIFY lookalike_jobs")
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'lookalike.jobs'::regclass"
+        until(lambda: one(auto, waiting))
+        queries.embed(auto, Path(PICTURES[7]).read_bytes(), timeout=10)
+        assert one(auto, waiting)
+
+
 def test_a_flood_of_query_images_does_not_starve_the_backlog(database_url, auto, start, served):
     start()
     until(lambda: one(auto, "SELECT lookalike.live_workers(%s)", served.space.id))
