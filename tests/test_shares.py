@@ -236,6 +236,7 @@ def test_another_space_gets_its_turn_beside_a_busy_active_one(
         threads=2,
         timings=timings,
         wake=lambda: None,
+        answer=lambda _: None,
         active_share=share,
         known=_Nothing(),
     )
