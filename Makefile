@@ -55,7 +55,7 @@ soak: $(STAMP)  ## Searches without pause while index, model, schema, workers an
 	$(BIN)/python -m bench.soak --duration $(DURATION) --results bench/results/soak
 
 soak-short: $(STAMP)  ## The same once, on a small gallery, without results
-	$(BIN)/python -m bench.soak --duration 1 --images 240 --calm 1
+	$(BIN)/python -m bench.soak --duration 1 --images 200 --calm 1
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \

@@ -40,7 +40,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         made = pool.make(
             options.pictures or Path(scratch),
-            pictures=options.images + max(200, options.images // 5),
+            pictures=options.images + max(100, options.images // 5),
             seed=options.seed,
             second=options.second,
         )
