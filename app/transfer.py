@@ -178,20 +178,19 @@ def create_space(conn: Connection, origin: Origin, name: str | None) -> Space:
 
 def check(reader: Reader, dimensions: int, *, normalize: bool = False, progress: Progress | None = None) -> int:
     """Look through a file without a database; return its rows. InvalidInputError names the first bad row and column."""
-    digests: list[bytes] = []
+    digests = bytearray()  # 16 bytes a row, so that a uri that comes twice is found in any file
     for batch in reader.batches(BATCH):
         _check_texts(reader.path, batch)
         _check_embeddings(reader.path, batch, dimensions, normalize=normalize)
-        digests += [hashlib.blake2b(uri.encode(), digest_size=16).digest() for uri in batch.uris]
+        digests += b"".join(hashlib.blake2b(uri.encode(), digest_size=16).digest() for uri in batch.uris)
         if progress:
-            progress(len(digests))
-    # 16 bytes a row, so that a uri that comes twice is found in any file.
-    kept = np.array(digests, dtype="S16")
+            progress(len(digests) // 16)
+    kept = np.frombuffer(digests, dtype="S16")
     order = np.argsort(kept, kind="stable")
     if len(twice := np.flatnonzero(kept[order][1:] == kept[order][:-1])):
         one, other = sorted((int(order[twice[0]]) + 1, int(order[twice[0] + 1]) + 1))
         raise InvalidInputError(f'{reader.path}, row {other}, column "uri": the same as that of row {one}')
-    return len(digests)
+    return len(kept)
 
 
 def load(
