@@ -38,7 +38,12 @@ _CLAIM = 64
 _GROUP = 20  # queries asked in one snapshot
 _SPAWN = multiprocessing.get_context("spawn")
 _ENOUGH = "SELECT count(*) = 10 FROM (SELECT FROM lookalike.active_embeddings LIMIT 10) few"
-_INSERT = "INSERT INTO lookalike.images (uri) SELECT 'bench:' || n FROM generate_series(%s::int, %s::int - 1) n"
+# As lookalike ingest and uploads do, with what the bytes tell of themselves.
+_INSERT = """
+INSERT INTO lookalike.images (uri, sha256, media_type, width, height)
+SELECT 'bench:' || n, decode(lpad(to_hex(n), 64, '0'), 'hex'), 'image/jpeg', 224, 224
+FROM generate_series(%s::int, %s::int - 1) n
+"""
 
 
 @dataclass(frozen=True)
