@@ -256,7 +256,9 @@ def main() -> None:
     with suppress(FileNotFoundError):
         result = json.loads(name.with_suffix(".json").read_text())
     with server(options.url) as url, tempfile.TemporaryDirectory() as folder:
-        with psycopg.connect(url) as conn:
+        probe = _fresh(url, "streaming_probe")
+        schema.upgrade(probe)
+        with psycopg.connect(probe) as conn:
             about = {
                 **data.conditions(conn, seed=options.seed),
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
