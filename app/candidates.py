@@ -50,15 +50,26 @@ def create(conn: Connection, space: Space, choice: IndexChoice, *, seed: int = 0
     Returns its id. In autocommit. Errors as of `transforms.fit`; ConflictError where a writer of embeddings has been in
     the way for `patience` seconds.
     """
-    sample = _sample(conn, space, seed)
-    fitted = transforms.fit(sample, bits=choice.bits, dimensions=choice.dimensions, seed=seed)
+    fitted = transforms.fit(sample(conn, space, seed), bits=choice.bits, dimensions=choice.dimensions, seed=seed)
+    transform = store(conn, space, fitted)
+    # Apart, since it wants a lock that keeps writers out, and is tried again and again.
+    try:
+        spaces.promptly(conn, "create_candidates", {"transform": transform}, patience=patience)
+    except ConflictError:
+        spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)
+        raise
+    return transform
+
+
+def store(conn: Connection, space: Space, fitted: Transform) -> int:
+    """Store a transform for a space, in one transaction; return its id."""
     values = {
         "space_id": space.id,
-        "bits": choice.bits,
-        "dimensions": choice.dimensions,
+        "bits": None if fitted.bits is None else len(fitted.bits.axes),
+        "dimensions": None if fitted.reduced is None else len(fitted.reduced.axes),
         "fingerprint": fitted.fingerprint,
         "sample_size": fitted.sample_size,
-        "seed": seed,
+        "seed": fitted.seed,
         "explained_variance": fitted.explained_variance,
     }
     with translated(), conn.transaction(), conn.cursor(row_factory=scalar_row) as cursor:
@@ -70,30 +81,25 @@ def create(conn: Connection, space: Space, choice: IndexChoice, *, seed: int = 0
                     for n, (axis, shift) in enumerate(zip(projection.axes, projection.shifts, strict=True))
                 ]
                 cursor.executemany(sql.query("add_axis"), [dict(zip(_AXIS, one, strict=True)) for one in axes])
-    # Apart, since it wants a lock that keeps writers out, and is tried again and again.
-    try:
-        spaces.promptly(conn, "create_candidates", {"transform": transform}, patience=patience)
-    except ConflictError:
-        spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)
-        raise
     return transform
 
 
 _AXIS = ("transform", "form", "n", "shift", "axis")
 
 
-def _sample(conn: Connection, space: Space, seed: int) -> Matrix:
+def sample(conn: Connection, space: Space, seed: int) -> Matrix:
+    """Return up to `transforms.SAMPLE` random embeddings of a space; the same rows and seed give the same."""
     share = min(100.0, 150.0 * transforms.SAMPLE / max(rows(conn, space), 1))
     statement = pgsql.SQL(
         "SELECT e.image_id, e.embedding FROM {} e TABLESAMPLE SYSTEM ({}) REPEATABLE ({}) ORDER BY 1"
     ).format(pgsql.Identifier("lookalike", space.table_name), pgsql.Literal(share), pgsql.Literal(seed))
-    found = [vectors for _, vectors in _read(conn, statement, space.dimensions)]
+    found = [vectors for _, vectors in read(conn, statement, space.dimensions)]
     if not found:
         raise InvalidInputError(f"space {space.name} holds no embeddings yet: there is nothing to fit a transform on")
     everything = np.concatenate(found)
     chosen = np.random.default_rng(seed).permutation(len(everything))[: transforms.SAMPLE]
-    sample: Matrix = everything[np.sort(chosen)].astype(np.float32)
-    return sample
+    taken: Matrix = everything[np.sort(chosen)].astype(np.float32)
+    return taken
 
 
 def load(conn: Connection, transform: int) -> Transform:
@@ -136,10 +142,10 @@ def fill(conn: Connection, space: Space, transform: int, *, report: Callable[[st
                     "SELECT e.image_id, e.embedding FROM {} e WHERE e.image_id > {} AND NOT EXISTS "
                     "(SELECT FROM {} c WHERE c.image_id = e.image_id) ORDER BY e.image_id LIMIT {}"
                 ).format(embeddings, pgsql.Literal(after), table, pgsql.Literal(_BATCH))
-                read = next(_read(conn, statement, space.dimensions), None)
-                if read is None:
+                part = next(read(conn, statement, space.dimensions), None)
+                if part is None:
                     break
-                ids, vectors = read
+                ids, vectors = part
                 after = int(ids[-1])
                 with conn.transaction(), conn.cursor() as cursor:
                     with cursor.copy(
@@ -167,7 +173,7 @@ def fill(conn: Connection, space: Space, transform: int, *, report: Callable[[st
     return written
 
 
-def _read(
+def read(
     conn: Connection, statement: pgsql.Composed, dimensions: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
     """Yield ids and embeddings, in one part, of a statement that selects both; by COPY, which is much faster."""

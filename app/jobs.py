@@ -83,7 +83,7 @@ def check_embedding(embedding: Embedding, space: Space) -> None:
 
 
 def _trouble(embedding: Embedding, space: Space) -> str | None:
-    if embedding.shape != (space.dimensions,):
+    if embedding.shape not in ((space.dimensions,), (space.encoded_dimensions,)):
         return (
             f"an embedding of shape {embedding.shape} is not one of space {space.name}: {space.dimensions} dimensions"
         )

@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A row of `lookalike.embedding_spaces`."""
+    """A row of `lookalike.embedding_spaces`; `encoded_dimensions`: the model's, where it is reduced."""
 
     id: int
     name: str
@@ -62,6 +62,7 @@ class Space:
     table_name: str
     active: bool
     created_at: datetime
+    encoded_dimensions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def create(
         patience=patience,
     )
     with translated():
-        _wait_for_older_writers(conn)
+        wait_for_older_writers(conn)
     space = get(conn, name)
     backfill(conn, space)
     return space
@@ -208,7 +208,8 @@ def _holders(conn: Connection) -> str:
     return ", ".join(map(str, found)) or "many short transactions"
 
 
-def _wait_for_older_writers(conn: Connection) -> None:
+def wait_for_older_writers(conn: Connection) -> None:
+    """Wait for the transactions that wrote before now, and do not know of a space made since."""
     row = conn.execute(sql.query("snapshot")).fetchone()
     while row and (left := conn.execute(sql.query("writers_before"), {"snapshot": row[0]}).fetchone()) and left[0]:
         time.sleep(0.05)

@@ -90,6 +90,13 @@ embedding_spaces = Table(
     Column("table_name", Text, nullable=False),
     Column("active", Boolean, nullable=False, server_default=text("false")),
     _time("created_at"),
+    Column(
+        "transform_id",
+        SmallInteger,
+        ForeignKey("lookalike.transforms.id", use_alter=True),
+        comment="Reduces what the model encodes to what is stored; NULL: it is stored as encoded",
+    ),
+    Column("encoded_dimensions", Integer, comment="Of what the model encodes, where it is reduced"),
     Index("embedding_spaces_one_active", "active", unique=True, postgresql_where=text("active")),
     comment="A model with its preprocessing and index; the embeddings are in a table of its own.",
 )

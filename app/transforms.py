@@ -62,6 +62,21 @@ class Transform:
         return None if self.reduced is None else self.reduced.of(embeddings)
 
 
+def fit_reduced(sample: Matrix, *, dimensions: int, seed: int) -> Transform:
+    """Fit the axes that keep most of the inner products of a sample, so of its cosines: nothing is subtracted."""
+    rows, width = sample.shape
+    _check(rows, dimensions, width)
+    moments = sample.astype(np.float64)
+    values, axes = _axes(moments.T @ moments / rows)
+    return Transform(
+        bits=None,
+        reduced=_projection(axes[:, :dimensions], np.zeros(width)),
+        sample_size=rows,
+        seed=seed,
+        explained_variance=float(values[:dimensions].sum() / max(values.sum(), 1e-30)),
+    )
+
+
 def fit(sample: Matrix, *, bits: int | None, dimensions: int | None, seed: int) -> Transform:
     """Fit a transform to a sample of embeddings, shape (n, dimensions). The same sample and seed give the same.
 
@@ -70,17 +85,10 @@ def fit(sample: Matrix, *, bits: int | None, dimensions: int | None, seed: int) 
     """
     rows, width = sample.shape
     most = max(bits or 0, dimensions or 0)
-    if rows < LEAST_SAMPLE:
-        raise InvalidInputError(
-            f"{rows} embeddings are too few to fit a transform on: {LEAST_SAMPLE} are the least; choose hnsw or exact"
-        )
-    if most > width:
-        raise InvalidInputError(f"{most} axes of embeddings that have {width} dimensions: choose {width} or fewer")
+    _check(rows, most, width)
     mean = sample.mean(axis=0, dtype=np.float64)
     centred = sample.astype(np.float64) - mean
-    variances, vectors = np.linalg.eigh(centred.T @ centred / rows)
-    variances, vectors = variances[::-1], vectors[:, ::-1]
-    vectors *= np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(width)] < 0, -1, 1)
+    variances, vectors = _axes(centred.T @ centred / rows)
     rotated = None
     if bits is not None:
         components = vectors[:, :bits]
@@ -93,6 +101,22 @@ def fit(sample: Matrix, *, bits: int | None, dimensions: int | None, seed: int) 
         seed=seed,
         explained_variance=float(variances[:most].sum() / max(variances.sum(), 1e-30)),
     )
+
+
+def _check(rows: int, outputs: int, width: int) -> None:
+    if rows < LEAST_SAMPLE:
+        raise InvalidInputError(
+            f"{rows} embeddings are too few to fit a transform on: {LEAST_SAMPLE} are the least; choose hnsw or exact"
+        )
+    if outputs > width:
+        raise InvalidInputError(f"{outputs} axes of embeddings that have {width} dimensions: choose {width} or fewer")
+
+
+def _axes(moments: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return eigenvalues, the greatest first, and eigenvectors as columns, each with its largest part positive."""
+    values, vectors = np.linalg.eigh(moments)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    return values, vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))] < 0, -1, 1)
 
 
 def _projection(axes: NDArray[np.float64], mean: NDArray[np.float64]) -> Projection:

@@ -56,7 +56,8 @@ def ready(model: EmbeddingModel, settings: Settings) -> Encoder:
 
 def check_fingerprint(space: Space, encoder: Encoder | EmbeddingModel) -> None:
     """Raise ConfigurationError unless `encoder` is the one whose embeddings `space` holds."""
-    if encoder.fingerprint != space.fingerprint:
+    # What follows a slash is the transform's, which the database applies.
+    if encoder.fingerprint != space.fingerprint.partition("/")[0]:
         raise ConfigurationError(
             f"the model {space.model} on this machine is not the one of embedding space {space.name}: its fingerprint "
             f"is {encoder.fingerprint[:12]}…, the space's {space.fingerprint[:12]}…; give the worker the same "

@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Embedding spaces: a model, its preprocessing and its index. Another model is another space beside the first.",
     epilog=examples(
         "lookalike space create lite2 --model tf_efficientnet_lite2",
+        "lookalike space create small --from lite2 --transform pca:128",
         "lookalike space backfill lite2                 watch the workers fill it",
         "lookalike space compare lite2 --label category",
         "lookalike space compare lite2 queries/*.jpg    by images that users searched with",
@@ -101,7 +102,7 @@ def show(name: Name, json: Json = False) -> None:
 @app.command("create", cls=Command)
 def create(
     name: Annotated[str, typer.Argument(help="Name of the new space: lower-case letters, digits, _ and -.")],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="timm model.")],
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="timm model.")] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="FILE", help="Local weight file, where workers find it too.")
     ] = None,
@@ -110,10 +111,23 @@ def create(
     ] = "{}",
     m: Annotated[int, typer.Option("--m", min=2, max=100, help="Of its HNSW index.")] = 16,
     ef_construction: Annotated[int, typer.Option(min=4, max=1000, help="Of its HNSW index; 2 m or more.")] = 64,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="SPACE", help="With --transform: reduce its embeddings instead.")
+    ] = None,
+    transform: Annotated[str | None, typer.Option(metavar="pca:N", help="How --from is reduced.")] = None,
 ) -> None:
-    """Create a space beside those there are, and queue all images for it. Run it where a worker could run."""
+    """Create a space beside those there are, and queue all images for it. Run it where a worker could run.
+
+    With --from and --transform the space holds the reduced form of another one's embeddings: filled from there, nothing
+    is embedded again, and the other one may be dropped once this one is active.
+    """
     from app import spaces
 
+    if source is not None or transform is not None:
+        _derive(name, source, transform, model)
+        return
+    if model is None:
+        raise InvalidInputError("name a --model, or a space and how to reduce it: --from SPACE --transform pca:128")
     if ef_construction < 2 * m:
         raise InvalidInputError(f"--ef-construction {ef_construction} is less than twice --m {m}")
     with session.connection() as conn:
@@ -133,6 +147,19 @@ def create(
         queued = spaces.counts(conn, space).queued
     output.out(f"{name}: {model}, {space.dimensions} dimensions, weights from {found['source']}")
     output.say(f"{output.count(queued, 'image')} queued; lookalike space backfill {name} shows how far it is")
+
+
+def _derive(name: str, source: str | None, transform: str | None, model: str | None) -> None:
+    from app import derived, spaces
+
+    if source is None or transform is None or model is not None:
+        raise InvalidInputError("--from SPACE and --transform pca:N go together, and without --model")
+    dimensions = derived.dimensions_of(transform)
+    with session.connection() as conn:
+        space = derived.derive(conn, spaces.get(conn, source), name=name, dimensions=dimensions, report=output.say)
+        counts = spaces.counts(conn, space)
+    output.out(f"{name}: {space.model}, {space.dimensions} of {space.encoded_dimensions} dimensions")
+    output.say(f"{counts.embedded:,} of {counts.images:,} embedded, {counts.queued:,} queued")
 
 
 def _describe(model: str, weights: str | None, preprocessing: str) -> dict[str, Any]:

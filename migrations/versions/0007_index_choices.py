@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from alembic import op
 from sqlalchemy import text
 
+from app.errors import SchemaError
 from migrations.sources import drop, load, refuse_loss, use_schema_path
 
 revision: str = "0007"
@@ -45,6 +46,13 @@ CREATE TABLE lookalike.transform_axes (
     axis halfvec STORAGE PLAIN NOT NULL,
     CONSTRAINT transform_axes_pkey PRIMARY KEY (transform_id, form, n)
 );
+ALTER TABLE lookalike.embedding_spaces
+    ADD COLUMN transform_id smallint CONSTRAINT embedding_spaces_transform_id_fkey REFERENCES lookalike.transforms,
+    ADD COLUMN encoded_dimensions integer;
+COMMENT ON COLUMN lookalike.embedding_spaces.transform_id IS
+    'Reduces what the model encodes to what is stored; NULL: it is stored as encoded';
+COMMENT ON COLUMN lookalike.embedding_spaces.encoded_dimensions IS 'Of what the model encodes, where it is reduced';
+
 COMMENT ON TABLE lookalike.transform_axes IS 'The rows of the rotations; see lookalike.transformed.';
 COMMENT ON COLUMN lookalike.transform_axes.shift IS 'The inner product of the axis with the mean of the sample';
 """
@@ -63,6 +71,9 @@ NEW: tuple[str, ...] = (
     "functions/write_candidates.sql",
     "functions/sweep_candidates.sql",
     "functions/drop_transform.sql",
+    "functions/as_stored.sql",
+    "functions/derive_space.sql",
+    "functions/adopt_embeddings.sql",
 )
 # Replaced by something of another type, so dropped first, both ways.
 RETYPED = ("functions/search_scan.sql",)
@@ -77,6 +88,9 @@ CHANGED: tuple[str, ...] = (
     "functions/create_space.sql",
     "functions/drop_space.sql",
     "functions/space_missing.sql",
+    "functions/finish_jobs.sql",
+    "functions/answer_queries.sql",
+    "functions/query_unit.sql",
 )
 SOURCES = NEW + CHANGED
 
@@ -92,6 +106,16 @@ def upgrade() -> None:
 def downgrade() -> None:
     use_schema_path()
     refuse_loss(transforms="transforms with their candidates")
+    reduced = (
+        op.get_bind()
+        .scalars(text("SELECT name FROM lookalike.embedding_spaces WHERE transform_id IS NOT NULL ORDER BY id"))
+        .all()
+    )
+    if reduced:
+        raise SchemaError(
+            f"the spaces {', '.join(reduced)} hold reduced embeddings, which the earlier revision cannot search; "
+            "activate another space and drop these: lookalike space drop"
+        )
     # Searches look at the embeddings again, and a worker builds the index of a space that had another kind.
     candidates = op.get_bind().scalars(text("SELECT 'candidates_' || id FROM lookalike.transforms ORDER BY id")).all()
     op.execute(
@@ -105,6 +129,7 @@ def downgrade() -> None:
         op.execute(f"DROP TABLE IF EXISTS lookalike.{table}")
     load(down_revision, *CHANGED)
     drop(*(path for path in reversed(NEW) if path.startswith("functions/")))
+    op.execute("ALTER TABLE lookalike.embedding_spaces DROP COLUMN transform_id, DROP COLUMN encoded_dimensions")
     op.execute("DROP TABLE lookalike.transform_axes, lookalike.transforms")
     op.execute("SELECT lookalike.grant_privileges()")
 

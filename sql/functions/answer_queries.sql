@@ -12,9 +12,10 @@ AS $$
         FOR UPDATE SKIP LOCKED
     ), answered AS (
         UPDATE lookalike.query_images q
-        SET embedding = n.embedding, reason = n.reason, image = NULL, answered_at = clock_timestamp()
+        SET embedding = lookalike.as_stored(s, n.embedding), reason = n.reason, image = NULL, answered_at = clock_timestamp()
         FROM unnest(sha256s, embeddings, reasons) AS n (sha256, embedding, reason)
         JOIN mine USING (sha256)
+        CROSS JOIN (SELECT s FROM lookalike.embedding_spaces s WHERE s.id = in_space) AS space (s)
         WHERE q.sha256 = n.sha256 AND q.space_id = in_space
         RETURNING q.sha256
     )

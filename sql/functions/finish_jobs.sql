@@ -13,11 +13,11 @@ CREATE OR REPLACE FUNCTION lookalike.finish_jobs(
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 DECLARE
-    space_table text;
+    space lookalike.embedding_spaces;
     held bigint[];
     mine bigint[];
 BEGIN
-    SELECT s.table_name INTO STRICT space_table FROM lookalike.embedding_spaces s WHERE s.id = in_space;
+    SELECT * INTO STRICT space FROM lookalike.embedding_spaces s WHERE s.id = in_space;
     SELECT array_agg(l.id) INTO held
     FROM (SELECT i.id FROM lookalike.images i WHERE i.id = ANY (image_ids) ORDER BY i.id
           FOR NO KEY UPDATE SKIP LOCKED) l;
@@ -49,9 +49,11 @@ BEGIN
     PERFORM set_config('lookalike.learning', '', true);
     EXECUTE format($query$
         INSERT INTO lookalike.%I (image_id, embedding)
-        SELECT n.id, n.embedding FROM unnest($1, $2) AS n (id, embedding) WHERE n.id = ANY ($3)
+        SELECT n.id, %s FROM unnest($1, $2) AS n (id, embedding) WHERE n.id = ANY ($3)
         ON CONFLICT (image_id) DO UPDATE SET embedding = excluded.embedding
-        $query$, space_table) USING image_ids, embeddings, mine;
+        $query$, space.table_name,
+        CASE WHEN space.transform_id IS NULL THEN 'n.embedding' ELSE 'lookalike.as_stored($4, n.embedding)' END)
+    USING image_ids, embeddings, mine, space;
     RETURN QUERY SELECT unnest(mine);
 END
 $$;

@@ -1,4 +1,5 @@
--- A query embedding scaled to unit length, as the stored ones are. Raises invalid_parameter_value for one of another
+-- A query embedding scaled to unit length, as the stored ones are, and reduced as they are where it has the dimension of the
+-- model and the space another (lookalike.as_stored). Raises invalid_parameter_value for one of another
 -- dimension than the active space's, or of no direction, as lookalike.search does.
 CREATE OR REPLACE FUNCTION lookalike.query_unit(query halfvec) RETURNS halfvec
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
@@ -9,12 +10,15 @@ DECLARE
 BEGIN
     IF query IS NULL THEN
         RAISE EXCEPTION 'the query embedding is NULL' USING ERRCODE = '22004';
-    ELSIF vector_dims(query) <> space.dimensions THEN
+    ELSIF vector_dims(query) <> space.dimensions AND vector_dims(query) IS DISTINCT FROM space.encoded_dimensions THEN
         RAISE EXCEPTION 'the query has % dimensions, but embedding space % has %',
             vector_dims(query), space.name, space.dimensions
             USING ERRCODE = '22023', HINT = 'Embed the query with the model of the active space.';
     ELSIF norm = 0 THEN
         RAISE EXCEPTION 'the query embedding is a zero vector, which has no direction' USING ERRCODE = '22023';
+    END IF;
+    IF vector_dims(query) <> space.dimensions THEN
+        RETURN lookalike.as_stored(space, query);
     END IF;
     -- Stored embeddings are off by halfvec's rounding too; scaling those again would move them, and ties with them.
     RETURN CASE WHEN abs(norm - 1) > 1e-3 THEN l2_normalize(query) ELSE query END;

@@ -50,7 +50,7 @@ BEGIN
         AND (max_distance IS NULL OR max_distance BETWEEN 0 AND 'infinity')
         AND (ef_search IS NULL OR ef_search BETWEEN 1 AND 1000)
         AND strategy IN ('auto', 'exact', 'index')) IS NOT TRUE THEN
-        PERFORM lookalike.query_unit(query);
+        query := lookalike.query_unit(query);  -- also one of the model's dimension, of a space that reduces it
         IF k IS NULL OR k NOT BETWEEN 1 AND 10000 THEN
             RAISE EXCEPTION 'k is %, but must be 1 to 10000', coalesce(k::text, 'NULL') USING ERRCODE = '22023';
         ELSIF max_distance < 0 OR max_distance = 'NaN' THEN

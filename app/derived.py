@@ -1,0 +1,98 @@
+"""Spaces that hold the reduced form of another one's embeddings, and nothing else. Imports `candidates`, `db`,
+`errors`, `indexes`, `records`, `spaces`, `sql`, `transforms` and `vectors`."""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+from psycopg import sql as pgsql
+from psycopg.rows import scalar_row
+
+from app import candidates, indexes, spaces, sql, transforms
+from app.db import Connection, translated
+from app.errors import InvalidInputError
+from app.records import Space
+from app.vectors import halfvecs
+
+_BATCH = 2_000
+
+
+def dimensions_of(text: str) -> int:
+    """Return the dimensions of a transform as text, `pca:128`; InvalidInputError where it is none."""
+    found = re.fullmatch(r"pca:(\d{1,4})", text.strip())
+    if not found or not int(found[1]):
+        raise InvalidInputError(f'"{text}" is no transform; write pca and how many dimensions to keep: pca:128')
+    return int(found[1])
+
+
+def derive(
+    conn: Connection,
+    source: Space,
+    *,
+    name: str,
+    dimensions: int,
+    seed: int = 0,
+    report: Callable[[str], None] | None = None,
+    patience: float = 60,
+) -> Space:
+    """Create a space of the reduced form of another one's embeddings, and fill it from there. In autocommit.
+
+    Images are embedded by the same model as before, and reduced by the database, which does so with queries of the
+    model's dimension too. Nothing is embedded again; what the source lacks, or others hold just now, is queued. The
+    source can be dropped afterwards. InvalidInputError where the source has too few embeddings or dimensions;
+    ConflictError where the name is taken or a long transaction is in the way.
+    """
+    if source.encoded_dimensions is not None:
+        raise InvalidInputError(f"space {source.name} holds a reduced form itself; derive from one of whole embeddings")
+    if dimensions >= source.dimensions:
+        raise InvalidInputError(f"{dimensions} dimensions are no fewer than the {source.dimensions} of {source.name}")
+    with indexes.alone(conn, source):  # whose transforms nobody else must clear up meanwhile
+        fitted = transforms.fit_reduced(candidates.sample(conn, source, seed), dimensions=dimensions, seed=seed)
+        transform = candidates.store(conn, source, fitted)
+        try:
+            values = {"name": name, "source": source.name, "transform": transform, "index_options": None}
+            spaces.promptly(conn, "derive_space", values, patience=patience)
+        except BaseException:
+            if not conn.broken:
+                spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)
+            raise
+    made = spaces.get(conn, name)
+    spaces.wait_for_older_writers(conn)
+    fill(conn, made, source, report=report)
+    spaces.backfill(conn, made)
+    return made
+
+
+def fill(conn: Connection, space: Space, source: Space, *, report: Callable[[str], None] | None = None) -> int:
+    """Write what a derived space lacks and its source has, in short transactions; return how many. In autocommit."""
+    with translated(), conn.cursor(row_factory=scalar_row) as cursor:
+        transform = cursor.execute(
+            "SELECT s.transform_id FROM lookalike.embedding_spaces s WHERE s.id = %s", (space.id,)
+        ).fetchone()
+    projection = candidates.load(conn, int(str(transform))).reduced
+    if projection is None:
+        raise InvalidInputError(f"space {space.name} has no transform that reduces embeddings")
+    total, after, written = candidates.rows(conn, source), 0, 0
+    while True:
+        statement = pgsql.SQL(
+            "SELECT e.image_id, e.embedding FROM {} e WHERE e.image_id > {} AND NOT EXISTS "
+            "(SELECT FROM {} d WHERE d.image_id = e.image_id) ORDER BY e.image_id LIMIT {}"
+        ).format(
+            pgsql.Identifier("lookalike", source.table_name),
+            pgsql.Literal(after),
+            pgsql.Identifier("lookalike", space.table_name),
+            pgsql.Literal(_BATCH),
+        )
+        with translated():
+            part = next(candidates.read(conn, statement, source.dimensions), None)
+        if part is None:
+            return written
+        ids, vectors = part
+        after = int(ids[-1])
+        reduced = projection.of(vectors.astype(np.float32))
+        reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-12)
+        values = {"space_id": space.id, "source_id": source.id, "ids": ids.tolist(), "embeddings": halfvecs(reduced)}
+        with translated(), conn.cursor(row_factory=scalar_row) as cursor:
+            written += int(cursor.execute(sql.query("adopt_embeddings"), values).fetchone() or 0)
+        if report:
+            report(f"{written:,} of about {total:,} embeddings reduced")
