@@ -9,7 +9,7 @@ goes on from there, or clears up.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from psycopg.rows import class_row
@@ -25,6 +25,8 @@ from app.indexes import Progress
 from app.records import Space
 
 log = logging.getLogger(__name__)
+
+_OWN = {"transform", "search_depth", *(one.name for one in fields(IndexChoice))}
 
 # Called with what is being done now, in words.
 Report = Callable[[str], None]
@@ -115,7 +117,9 @@ def apply(
             before = time.monotonic()
             indexes.ensure(conn, wanted, resources=resources, progress=progress, same=True, force=force)
             times["build"] = time.monotonic() - before
-        options = choice.options() | ({} if wanted.transform is None else {"transform": wanted.transform})
+        # What others keep there stays, but for a depth that was raised for the choice of before.
+        kept = {name: value for name, value in space.index_options.items() if name not in _OWN}
+        options = kept | choice.options() | ({} if wanted.transform is None else {"transform": wanted.transform})
         if options != space.index_options:
             tell(f"switching {space.name} to {choice}")
             spaces.promptly(conn, "choose_index", {"name": space.name, "options": Jsonb(options)}, patience=patience)

@@ -17,7 +17,7 @@ from tests.gallery_data import Vectors, as_stored, distances, fill, half
 from tests.test_cli import runner
 
 DIMENSIONS = 48
-COUNT = 2500
+COUNT = 1500
 TEXTS = [
     "exact",
     "hnsw(m=8)",
@@ -45,6 +45,8 @@ class Gallery:
         self.vectors = clustered(COUNT)
         self.ids = fill(conn, self.vectors, [{"n": n % 10, "rare": n % 500 == 0} for n in range(COUNT)])
         self.queries = clustered(25, seed=1)
+        likeness = self.vectors @ self.vectors.T - 2 * np.eye(COUNT)
+        self.duplicates = int((likeness.max(axis=1) >= 1 - 0.12**2 / 2).sum())  # images with another within 0.12
 
     @property
     def space(self) -> Space:
@@ -110,7 +112,7 @@ def test_search_is_as_good_and_as_complete_by_every_choice(gallery: Gallery, tex
     assert candidates.ls(gallery.conn, gallery.space) == ([state.transform] if choice.fitted else [])
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("text", [TEXTS[2], TEXTS[3], TEXTS[6]])
 def test_every_way_of_searching_works_by_every_choice(gallery: Gallery, text: str) -> None:
     choices.apply(gallery.conn, gallery.space, parse(text))
     query, conn = half(gallery.queries[0]), gallery.conn
@@ -129,8 +131,7 @@ def test_every_way_of_searching_works_by_every_choice(gallery: Gallery, text: st
     ).fetchall()
     assert len(examples) == 30
     pairs = conn.execute("SELECT image_id FROM lookalike.near_duplicates(0.12)").fetchall()
-    exact = sum(np.sort(distances(gallery.vectors, one))[1] <= 0.12 for one in gallery.vectors)
-    assert len(pairs) == pytest.approx(exact, rel=0.03)
+    assert len(pairs) == pytest.approx(gallery.duplicates, rel=0.03)
     with db.connect(conn.info.dsn) as analyst:
         plain = analyst.execute(
             "SELECT id FROM lookalike.gallery ORDER BY embedding <-> %s::halfvec LIMIT 10", (query,)
@@ -151,6 +152,8 @@ def test_the_plan_names_the_stages(gallery: Gallery) -> None:
     choices.apply(gallery.conn, gallery.space, parse("bits(48)"))
     depth = [gallery.conn.execute(explain, (query, None, r)).fetchone()[0]["rerank"] for r in (0.9, 0.95, 0.99, 0.999)]
     assert depth == sorted(set(depth))
+    gallery.conn.execute("SELECT lookalike.set_search_depth(%s::smallint, 2)", (gallery.space.id,))
+    assert gallery.conn.execute(explain, (query, None, 0.99)).fetchone()[0]["rerank"] == 2 * depth[2]
     choices.apply(gallery.conn, gallery.space, parse("ivfflat(lists=20,probes=7)"))
     assert gallery.conn.execute(explain, (query, None, 0.99)).fetchone()[0]["probes"] == 7
 

@@ -33,13 +33,16 @@ DECLARE
     probes int;
     depth int;  -- candidates to rank by the embeddings; NULL where the embeddings themselves are indexed
     middle int;
+    deeper float8;  -- see lookalike.set_search_depth
 BEGIN
     -- Few and large expressions, and no defaults above: PL/pgSQL prepares each expression anew in every transaction,
     -- and twenty small ones took a tenth of the time of an unfiltered search.
     SELECT clock_timestamp(), s.dimensions, s.name, coalesce(exclude, '{}'), strategy, 'asked for',
-           coalesce(ef_search, (s.index_options ->> 'ef_search')::int, lookalike.search_ef(k, recall)),
-           s.index_options, lookalike.active_transform_id(), (s.index_options ->> 'lists')::int
-    INTO began, dimensions, space_name, exclude, chosen, reason, ef, options, transform, lists
+           coalesce(ef_search, (coalesce((s.index_options ->> 'ef_search')::int, lookalike.search_ef(k, recall))
+                                * coalesce((s.index_options ->> 'search_depth')::float8, 1))::int),
+           s.index_options, lookalike.active_transform_id(), (s.index_options ->> 'lists')::int,
+           coalesce((s.index_options ->> 'search_depth')::float8, 1)
+    INTO began, dimensions, space_name, exclude, chosen, reason, ef, options, transform, lists, deeper
     -- Not by s.active, which the caller's snapshot may show as of before a switch: see lookalike.active_space_id.
     FROM (SELECT FROM lookalike.active_embeddings WHERE false) held RIGHT JOIN lookalike.embedding_spaces s ON true
     WHERE s.id = lookalike.active_space_id();
@@ -78,16 +81,18 @@ BEGIN
     ELSE
         -- What a transform is never changes, whatever snapshot it is read in; where a search's is older, it has no row.
         SELECT * INTO fitted FROM lookalike.transforms t WHERE t.id = transform;
-        depth := CASE WHEN ef_search IS NOT NULL THEN greatest(ef_search, k) ELSE lookalike.search_depth(
-            k, recall, fitted.dimensions IS NULL, (options ->> 'rerank')::int) END;
+        depth := CASE WHEN ef_search IS NOT NULL THEN greatest(ef_search, k) ELSE least(10000, deeper *
+            lookalike.search_depth(k, recall, CASE WHEN fitted.dimensions IS NULL THEN fitted.bits END,
+                                   fitted.dimensions, (options ->> 'rerank')::int))::int END;
         middle := CASE WHEN fitted.bits IS NULL OR fitted.dimensions IS NULL THEN depth
                        WHEN ef_search IS NOT NULL THEN 4 * depth
-                       ELSE greatest(depth, lookalike.search_depth(k, recall, true, (options ->> 'rerank_reduced')::int)) END;
+                       ELSE greatest(depth, least(10000, deeper * lookalike.search_depth(
+                           k, recall, fitted.bits, NULL, (options ->> 'rerank_reduced')::int)))::int END;
         ef := greatest((options ->> 'ef_search')::int,
                        middle + CASE WHEN condition IS NULL THEN cardinality(exclude) ELSE 0 END);
     END IF;
     IF lists IS NOT NULL THEN
-        probes := coalesce((options ->> 'probes')::int, lookalike.search_probes(lists, recall));
+        probes := least(lists, deeper * coalesce((options ->> 'probes')::int, lookalike.search_probes(lists, recall)))::int;
     END IF;
 
     IF chosen = 'auto' AND (recall = 1 OR options ->> 'kind' = 'exact' OR (transform IS NOT NULL AND fitted.id IS NULL)) THEN
