@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from app import candidates, indexes, spaces, sql
 from app.db import Connection, translated
-from app.errors import ConflictError, InvalidInputError
+from app.errors import ConflictError
 from app.index_choice import IndexChoice
 from app.index_needs import Resources
 from app.index_target import Target, target
@@ -143,10 +143,3 @@ def _clear(conn: Connection, space: Space, patience: float) -> None:
     for transform in candidates.ls(conn, space):
         if transform != now.transform:
             spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)
-
-
-def check(choice: IndexChoice, space: Space) -> None:
-    """Raise InvalidInputError where a choice asks for more axes than the space has dimensions."""
-    most = max(choice.bits or 0, choice.dimensions or 0)
-    if most > space.dimensions:
-        raise InvalidInputError(f"{choice}: space {space.name} has {space.dimensions} dimensions only")

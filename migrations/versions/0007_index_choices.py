@@ -82,6 +82,7 @@ GROWN = ("views/ann_indexes.sql",)
 CHANGED: tuple[str, ...] = (
     *RETYPED,
     *GROWN,
+    "views/space_status.sql",
     "functions/search_run.sql",
     "functions/near_pairs.sql",
     "functions/activate_space.sql",

@@ -1,0 +1,27 @@
+-- One row a space: how much is embedded, queued and failed, how old the oldest job is, who works on it, its index.
+-- Counts stop at 100,000 (`queued` = 100000 means that many or more), so that the view stays cheap; `queued_about` goes on
+-- beyond, with the planner's estimate.
+CREATE OR REPLACE VIEW lookalike.space_status AS
+SELECT s.id, s.name, s.model, s.dimensions, s.active,
+       lookalike.count_up_to(s.table_name, 100000) AS embedded,
+       least(q.about, 100000) AS queued,
+       lookalike.count_up_to('failures', 100000, format('space_id = %s', s.id)) AS failed,
+       (SELECT extract(epoch FROM clock_timestamp() - j.enqueued_at)::float8
+        FROM lookalike.jobs j WHERE j.space_id = s.id ORDER BY j.available_at LIMIT 1) AS oldest_job_seconds,
+       lookalike.live_workers(s.id) AS live_workers,
+       x.index_name, x.index_valid,
+       pg_total_relation_size(format('lookalike.%I', s.table_name)::regclass) AS bytes,
+       q.about AS queued_about
+FROM lookalike.embedding_spaces s
+CROSS JOIN LATERAL (
+    SELECT lookalike.count_about('jobs', 100000, format('space_id = %s', s.id)) AS about OFFSET 0
+) q
+LEFT JOIN LATERAL (
+    SELECT c.relname AS index_name, i.indisvalid AS index_valid
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_am a ON a.oid = c.relam
+    WHERE i.indrelid = format('lookalike.%I', s.table_name)::regclass AND a.amname IN ('hnsw', 'ivfflat')
+    ORDER BY i.indisvalid DESC, c.relname
+    LIMIT 1
+) x ON true;
