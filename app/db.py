@@ -10,7 +10,9 @@ from contextlib import contextmanager
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import errors as pg
+from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool
+from pydantic_core import from_json
 
 from app import embedded
 from app.config import Settings
@@ -123,6 +125,8 @@ def _prepare(connection: Connection) -> None:
             " WHERE e.extname = 'vector' AND NOT n.nspname = ANY (current_schemas(true))"
         )
         register_vector(connection)
+        # Twice as fast as the standard library's; jsonb holds nothing that the two read differently.
+        set_json_loads(from_json, connection)
     except psycopg.ProgrammingError as error:
         raise SchemaError('the database has no pgvector types; run "lookalike migrate" first') from error
 

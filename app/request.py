@@ -30,8 +30,12 @@ _MOST_SWITCHES = 3
 
 # Each by a SQL function of its own.
 _MODES = ("text", "diverse", "distinct", "group_by", "cursor")
+# These and examples decide the kind of search.
+_DECIDING = (*_MODES, "query", "image_id", "max_distance", "recall", "strategy")
 # What gives a search its embedding; an uploaded or read image is `query`, as a vector is.
 _SUBJECTS = frozenset({"query", "image_id", "like"})
+# With no more than these, lookalike.search answers.
+_PLAIN = frozenset({"query", "image_id", "recall", "strategy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +144,13 @@ def run(conn: Connection, request: Request) -> Found:
 
     The errors are those of the SQL functions. SpaceChangedError where the embeddings given are of another space by now.
     """
-    problem = contradiction(_given(request))
+    given = _given(request)
+    problem = contradiction(given)
     if problem:
         raise InvalidInputError(problem)
-    if not _SUBJECTS.intersection(_given(request)):
+    if not _SUBJECTS.intersection(given):
         return _by_words(conn, request)
-    if not _given(request) - {"image_id", "query", "recall", "strategy"}:
+    if given <= _PLAIN:
         return _plain(conn, request)
     with conn.transaction():
         return _beyond(conn, request, spaces.hold(conn, expected=request.in_space))
@@ -192,8 +197,7 @@ def _beyond(conn: Connection, request: Request, space: Held) -> Found:
 
 def _given(request: Request) -> set[str]:
     """The names of what decides the kind of search."""
-    names = (*_MODES, "query", "image_id", "max_distance", "recall", "strategy")
-    given = {name for name in names if getattr(request, name) is not None}
+    given = {name for name in _DECIDING if getattr(request, name) is not None}
     given |= {"like"} if request.like or request.like_embeddings else set()
     return given | ({"unlike"} if request.unlike or request.unlike_embeddings else set())
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 from pgvector import HalfVector
-from psycopg.rows import dict_row
+from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
 from app import sql
@@ -56,15 +56,11 @@ def _run(conn: Connection, subject: dict[str, Any], options: Options) -> Answer:
         "filter": None if filter_ is None else Jsonb(filter_),
         "exclude": list(options.get("exclude", ())),
     }
-    with translated(), conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(sql.query("search"), parameters).fetchall()
+    with translated(), conn.cursor(row_factory=tuple_row) as cursor:
+        rows: list[Any] = cursor.execute(sql.query("search"), parameters).fetchall()
     if not rows:
         raise SchemaError('no embedding space is active; the first "lookalike worker" creates one')
-    space, plan = rows[0]["space"], rows[0]["plan"] or {}
-    neighbors = []
-    for row in rows:
-        distance = row.pop("distance")
-        del row["space"], row["plan"]
-        if distance is not None:
-            neighbors.append(Neighbor(distance=distance, image=Image(**row)))
-    return Answer(neighbors=neighbors, space=space, plan=plan)
+    space, plan = rows[0][:2]
+    # The statement's columns after these are an image's fields in their order; a test compares the names.
+    neighbors = [Neighbor(distance, Image(*image)) for _, _, distance, *image in rows if distance is not None]
+    return Answer(neighbors=neighbors, space=space, plan=plan or {})

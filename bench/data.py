@@ -95,15 +95,19 @@ def far_query_indexes(queries: int) -> list[int]:
 
 def load(conn: psycopg.Connection[Any], data: Dataset, *, table: str) -> None:
     """Copy images with their attributes, and their embeddings into `table`; the caller owns the transaction."""
-    with conn.cursor() as cur:
-        with cur.copy("COPY lookalike.images (id, uri, attributes) FROM STDIN") as copy:
-            for i in range(len(data.vectors)):
-                copy.write_row((i + 1, f"bench:{i + 1}", json.dumps(attributes(data, i))))
-        with cur.copy(f"COPY {table} (image_id, embedding) FROM STDIN (FORMAT binary)") as copy:
-            copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
-            for start in range(0, len(data.vectors), 10_000):
-                copy.write(binary_rows(data.vectors[start : start + 10_000], first_id=start + 1))
-            copy.write(b"\xff\xff")
+    with conn.cursor().copy("COPY lookalike.images (id, uri, attributes) FROM STDIN") as copy:
+        for i in range(len(data.vectors)):
+            copy.write_row((i + 1, f"bench:{i + 1}", json.dumps(attributes(data, i))))
+    load_vectors(conn, data.vectors, table=table)
+
+
+def load_vectors(conn: psycopg.Connection[Any], vectors: Vectors, *, table: str) -> None:
+    """Copy the embeddings of images 1, 2, ... into `table`; the caller owns the transaction."""
+    with conn.cursor().copy(f"COPY {table} (image_id, embedding) FROM STDIN (FORMAT binary)") as copy:
+        copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+        for start in range(0, len(vectors), 10_000):
+            copy.write(binary_rows(vectors[start : start + 10_000], first_id=start + 1))
+        copy.write(b"\xff\xff")
 
 
 def binary_rows(vectors: Vectors, *, first_id: int) -> bytes:

@@ -1,6 +1,7 @@
 """POST /v1/search against the same SQL through psycopg: latency, throughput at concurrency 1, 8, 32, errors.
 
 python -m bench.http                      makes a gallery of 20,000 vectors, runs all, writes bench/results/http.json
+python -m bench.http --home DIR           keeps that gallery in DIR, and finds it there the next time
 python -m bench.http --database URL       on a database that is there already
 """
 
@@ -9,6 +10,7 @@ import datetime
 import http.client
 import json
 import multiprocessing
+import multiprocessing.context
 import os
 import platform
 import re
@@ -25,10 +27,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import psycopg
-from pgvector import HalfVector
 
 from app import db, embedded, indexes, schema, spaces, sql
-from bench.data import made_vectors
+from bench.data import load_vectors, make
 
 RESULTS = Path(__file__).parent / "results"
 CONCURRENCIES = (1, 8, 32)
@@ -49,22 +50,27 @@ ARGUMENTS: dict[str, object] = {
 
 
 @contextmanager
-def gallery(vectors: Path | None, rows: int) -> Iterator[str]:
-    """A database of an embedded server with so many embedded images, indexed, gone afterwards."""
-    home = Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
+def gallery(vectors: Path | None, rows: int, kept: Path | None = None) -> Iterator[str]:
+    """A database of an embedded server with so many embedded images, indexed; gone afterwards unless `kept`."""
+    home = kept or Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
+    home.mkdir(exist_ok=True)
     home.chmod(0o755)
+    filled = home / "filled"
     try:
         with embedded.running(home) as server:
-            schema.upgrade(server.url)
-            fill(server.url, vectors, rows)
+            if not filled.exists():
+                schema.upgrade(server.url)
+                fill(server.url, vectors, rows)
+                filled.touch()
             yield server.url
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def fill(url: str, vectors: Path | None, rows: int) -> None:
-    """Register images and copy their embeddings: the file's first rows, else made ones of 1280 dimensions."""
-    data = made_vectors(rows, 1280, np.random.default_rng(7)) if vectors is None else np.load(vectors)[:rows]
+    """Register images and copy their embeddings: of the file (repeated with noise beyond its end), else made ones."""
+    data = make(rows=rows, queries=1, file=vectors, dimensions=1280, seed=7).vectors
     with db.connect(url) as conn:
         conn.execute("SELECT lookalike.create_space('bench', 'none', %s, '{}', 'f')", (data.shape[1],))
         conn.execute(
@@ -74,9 +80,7 @@ def fill(url: str, vectors: Path | None, rows: int) -> None:
             (len(data),),
         )
         conn.execute("TRUNCATE lookalike.jobs")
-        with conn.cursor().copy("COPY lookalike.embeddings_1 (image_id, embedding) FROM STDIN") as copy:
-            for number, vector in enumerate(data, start=1):
-                copy.write_row((number, HalfVector(vector)))
+        load_vectors(conn, data, table="lookalike.embeddings_1")
     with db.connect(url, autocommit=True) as conn:
         indexes.build(conn, spaces.active(conn))
         conn.execute("VACUUM ANALYZE lookalike.images")
@@ -165,11 +169,18 @@ def _client(kind: type[Http] | type[Sql], address: str, url: str, seed: int, row
     out.put((done, errors))
 
 
+def _processes() -> multiprocessing.context.ForkServerContext:
+    """Processes forked from one that has these modules loaded, and neither threads nor connections."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.http"])
+    return context
+
+
 def throughput(
     kind: type[Http] | type[Sql], address: str, url: str, concurrency: int, rows: int, seconds: float
 ) -> dict[str, float]:
     """Searches a second by so many clients, each a process of its own."""
-    context = multiprocessing.get_context("spawn")
+    context = _processes()
     start, out = context.Barrier(concurrency), context.SimpleQueue()
     clients = [
         context.Process(target=_client, args=(kind, address, url, seed, rows, start, seconds, out))
@@ -192,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", help="URL of a database with embedded images 1 to --rows")
     parser.add_argument("--vectors", type=Path, help=".npy of unit vectors; default: made ones")
+    parser.add_argument("--home", type=Path, help="folder that keeps the gallery made, for the next run")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--searches", type=int, default=550, help="for the latency, the first 50 left out")
     parser.add_argument("--seconds", type=float, default=8)
@@ -203,7 +215,7 @@ def main() -> None:
     if given.database:
         result = run(given.database, given)
     else:
-        with gallery(given.vectors, given.rows) as url:
+        with gallery(given.vectors, given.rows, given.home) as url:
             result = run(url, given)
     given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
@@ -222,15 +234,19 @@ def run(url: str, given: argparse.Namespace) -> dict[str, object]:
             for _ in range(given.rounds)
             for name, kind in (("http", Http), ("sql", Sql))
         ]
-        began = time.perf_counter()
-        with multiprocessing.get_context("spawn").Pool(32) as pool:
+        with _processes().Pool(32) as pool:
+            began = time.perf_counter()
             failed = sum(pool.starmap(_one, [(address, one) for one in (ids * 2)[:1000]], chunksize=1))
     return {
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()[0]},
         "postgresql": str(version[0]) if version else "",
         "python": platform.python_version(),
-        "settings": {name: str(value) for name, value in vars(given).items() if name not in ("out", "database")},
+        "settings": {
+            name: value.name if isinstance(value, Path) else value
+            for name, value in vars(given).items()
+            if name not in ("out", "database", "home")
+        },
         "latency_ms": taken,
         "throughput": rounds,
         "thousand_at_32": {"errors": failed, "seconds": time.perf_counter() - began},

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from flask import Flask, g, request
@@ -163,11 +164,10 @@ def challenge(error: LookalikeError) -> str | None:
 
 def _check_host() -> None:
     # A foreign page can have its own host name resolve to 127.0.0.1, and then read what is answered.
-    host = urlsplit(f"//{request.host}").hostname or ""
-    if not _is_loopback(host):
+    if not _names_this_machine(request.host):
         raise ForbiddenError(
-            f"the host {host[:100]!r} is no name of this machine; call http://127.0.0.1, or have callers use keys with"
-            " LOOKALIKE_API_AUTH=keys"
+            f"the host {request.host[:100]!r} is no name of this machine; call http://127.0.0.1, or have callers use"
+            " keys with LOOKALIKE_API_AUTH=keys"
         )
 
 
@@ -180,6 +180,11 @@ def _check_origin() -> None:
     foreign = site not in ("same-origin", "none") if site else bool(origin) and urlsplit(origin).netloc != request.host
     if foreign:
         raise ForbiddenError(f"a page of {(origin or 'another site')[:100]} may not write here")
+
+
+@lru_cache(maxsize=256)
+def _names_this_machine(netloc: str) -> bool:
+    return _is_loopback(urlsplit(f"//{netloc}").hostname or "")
 
 
 def _is_loopback(host: str) -> bool:

@@ -75,7 +75,7 @@ def _parsed(data: bytes) -> object:
     Of such a key most parsers silently keep the last, so a filter would lose a condition.
     """
     found = from_json(data, allow_inf_nan=False)
-    json.loads(data, object_pairs_hook=_no_key_twice)
+    _ONCE.decode(data.decode())
     return found
 
 
@@ -84,6 +84,9 @@ def _no_key_twice(pairs: list[tuple[str, object]]) -> None:
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise _field_error(twice[:80], "comes twice in one object; in a filter, join both conditions with $and")
+
+
+_ONCE = json.JSONDecoder(object_pairs_hook=_no_key_twice)
 
 
 def read_upload(model: type[Model], *, max_bytes: int, text_fields: Collection[str] = ()) -> tuple[bytes, Model]:

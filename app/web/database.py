@@ -63,9 +63,9 @@ class Database:
                 ) from error
             self._failed_at = float("-inf")
             try:
-                with connection:
-                    self._set_timeout(connection, timeout or self._timeout)
-                    yield connection
+                # In autocommit there is nothing to commit here; what a transaction left open, the pool rolls back.
+                self._set_timeout(connection, timeout or self._timeout)
+                yield connection
             finally:
                 pool.putconn(connection)
 

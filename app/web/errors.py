@@ -5,8 +5,8 @@ is 422 (the request was understood, the value cannot be used); 400 is for what i
 """
 
 import logging
+import os
 import re
-import uuid
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -104,7 +104,7 @@ def request_id() -> str:
     """Return the id of this request: the client's X-Request-ID where it is harmless, else a new one."""
     if "request_id" not in g:
         given = request.headers.get("X-Request-ID", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
     return str(g.request_id)
 
 
