@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Rebuilt when what it is made from changes; a half-made one has no stamp and is made anew.
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test16 reference lint types check bench browser chaos chaos-short soak soak-short clean
+.PHONY: demo test test16 reference audit lint types check bench browser chaos chaos-short soak soak-short clean
 
 demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 	$(BIN)/python -m app.demo
@@ -27,6 +27,9 @@ browser: $(STAMP)  ## The page in headless Chromium, axe-core included; screensh
 		apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 		{ echo "the browser tests need Chromium: apt-get install chromium (as root, this target does it)"; exit 1; }
 	$(BIN)/python -m pytest tests/browser
+
+audit: $(STAMP)  ## Known vulnerabilities of the pinned dependencies; AUDIT=required fails where that cannot be told
+	$(BIN)/python .ci/audit
 
 reference: $(STAMP)  ## The demo's embeddings against timm's own transform and forward
 	$(BIN)/python -m bench.reference --against embedded

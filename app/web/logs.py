@@ -1,5 +1,5 @@
-"""What a request leaves in the log: a line for a slow or failed one, as text or JSON, with its id. Imports `config` and
-`web.errors`. No header, body or query string is logged, so no key, vector or picture is."""
+"""What a request leaves in the log: a line for a slow or failed one, as text or JSON, with its id. Imports `config`,
+`web.errors` and `web.telemetry`. No header, body or query string is logged, so no key, vector or picture is."""
 
 import json
 import logging
@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from flask import Flask, Response, g, has_request_context, request
 
 from app.config import Settings
+from app.web import telemetry
 from app.web.errors import request_id
 
 logger = logging.getLogger(__name__)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, request_id inside a request, error where there is one."""
+    """One JSON object a line: time, level, logger, message; inside a request its id and trace; error, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
@@ -28,6 +29,7 @@ class JsonFormatter(logging.Formatter):
         }
         if has_request_context():
             told["request_id"] = request_id()
+            told.update(telemetry.trace())
         told.update(getattr(record, "request", {}))
         if record.exc_info:
             told["error"] = self.formatException(record.exc_info)

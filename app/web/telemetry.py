@@ -1,0 +1,71 @@
+"""W3C trace context: a request continues the caller's trace, and its log lines name it. With the extra `telemetry`,
+requests and their SQL statements are OpenTelemetry spans. Imports `config`, `errors` and, on demand, OpenTelemetry.
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+from flask import Flask, has_request_context, request
+
+from app.config import Settings
+from app.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+# Version, trace id, parent id, flags; of a later version there may be more.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
+_UNTRACED = "/healthz,/readyz,/metrics,/static/"
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Send spans, where the settings say so, to where OpenTelemetry's own OTEL_ variables say.
+
+    ConfigurationError where the packages are missing.
+    """
+    if not settings.telemetry:
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise ConfigurationError(
+            "LOOKALIKE_TELEMETRY needs OpenTelemetry: pip install 'lookalike[telemetry]'"
+        ) from error
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before.
+    provider = TracerProvider(resource=Resource({"service.name": "lookalike-api"}).merge(Resource.create()))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    instrument(app, provider)
+
+
+def instrument(app: Flask, provider: "TracerProvider") -> None:
+    """Make a span of every request but probes and files, and one below it of every statement, without its values.
+
+    Statements are traced in the whole process, on connections that are opened from now on.
+    """
+    from opentelemetry.instrumentation.flask import FlaskInstrumentor
+    from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
+
+    FlaskInstrumentor().instrument_app(app, tracer_provider=provider, excluded_urls=_UNTRACED)  # type: ignore[no-untyped-call]
+    statements = PsycopgInstrumentor()
+    if not statements.is_instrumented_by_opentelemetry:
+        statements.instrument(tracer_provider=provider)
+    app.extensions["lookalike telemetry"] = provider
+
+
+def trace() -> dict[str, str]:
+    """Return trace_id, and span_id, of this request for the log: its own span's, else the caller's; empty without."""
+    if not has_request_context():
+        return {}
+    from flask import current_app
+
+    if "lookalike telemetry" in current_app.extensions:
+        from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+        context = get_current_span().get_span_context()
+        if context.is_valid:
+            return {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}
+    found = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    return {} if found is None else {"trace_id": found[1], "span_id": found[2]}
