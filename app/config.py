@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     )
     max_image_bytes: int = Field(64 * 2**20, gt=0, description="Largest image file that is read, in bytes.")
     max_image_pixels: int = Field(100_000_000, gt=0, description="Largest image that is decoded, in pixels.")
+    max_image_frames: int = Field(
+        1000, ge=1, description="Most frames of an uploaded image; only the first is ever decoded."
+    )
     image_roots: str | None = Field(
         None,
         description="Folders, separated by colons, that local images must lie in; uploads always may. "
@@ -116,10 +119,20 @@ class Settings(BaseSettings):
         "memory://",
         description="Where requests are counted: each process for itself, or redis://host for all together.",
     )
+    concurrency_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Requests of one key (or address, where no key is needed) at a time in each API process. "
+        "Unset: no limit.",
+    )
     search_timeout: float = Field(10, gt=0, description="Seconds that a search's statement may take.")
     write_timeout: float = Field(30, gt=0, description="Seconds that any other statement of the API may take.")
     slow_ms: float | None = Field(
         None, ge=0, description="Requests that take as many milliseconds are logged with their timings. Unset: none."
+    )
+    telemetry: bool = Field(
+        False,
+        description="Have the API send traces by OpenTelemetry, to where its OTEL_ variables say (extra telemetry).",
     )
     log_format: Literal["text", "json"] = Field("text", description="Lines of the API's log: text or json.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")

@@ -92,11 +92,11 @@ _OTHERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
 )
 
 
-def read(data: bytes, *, max_pixels: int) -> Header:
+def read(data: bytes, *, max_pixels: int, max_frames: int | None = None) -> Header:
     """Return what the header of an image file says; `data` is the whole file, of which no pixel is decoded.
 
-    ImageError, step "decode", where it is empty, no supported image, damaged, or of more than `max_pixels`. A file cut
-    off behind its header passes: that shows only when it is decoded.
+    ImageError, step "decode", where it is empty, no supported image, damaged, of more than `max_pixels`, or of more
+    frames or pages than `max_frames`. A file cut off behind its header passes: that shows only when it is decoded.
     """
     form = format_of(data)
     try:
@@ -105,9 +105,14 @@ def read(data: bytes, *, max_pixels: int) -> Header:
         # Pillow's TIFF reader turns the size by itself.
         if form.name != "TIFF" and orientation_of(image) in SIDEWAYS:
             width, height = height, width
+        many = max_frames is not None and _has_more_frames(image, data, max_frames)
     except Exception as error:
         raise ImageError("decode", damage(form, len(data), error)) from error
     check_pixels(width, height, max_pixels)
+    if many:
+        raise ImageError(
+            "decode", f"the {form.name} file has more than {max_frames:,} frames (LOOKALIKE_MAX_IMAGE_FRAMES)"
+        )
     return Header(form.media_type, width, height)
 
 
@@ -139,6 +144,42 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
             f"the image has {width:,} × {height:,} = {width * height:,} pixels; the limit is {max_pixels:,} "
             "(LOOKALIKE_MAX_IMAGE_PIXELS)",
         )
+
+
+def _has_more_frames(image: ImageFile.ImageFile, data: bytes, most: int) -> bool:
+    """Tell whether an image has more than `most` frames, at a cost that a file of many frames cannot drive up."""
+    if isinstance(image, GifImagePlugin.GifImageFile):
+        return _gif_frames(data, most) > most
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        try:
+            image.seek(most)
+        except EOFError:
+            return False
+        return True
+    # The others say it in their headers.
+    return int(getattr(image, "n_frames", 1)) > most
+
+
+def _gif_frames(data: bytes, most: int) -> int:
+    """Count a GIF's image blocks, to one above `most`; Pillow would decode each frame to find the next."""
+
+    def behind_table(at: int, flags: int) -> int:
+        return at + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
+
+    frames = 0
+    at = behind_table(13, data[10])
+    while frames <= most and at + 10 < len(data):
+        if data[at] == 0x2C:
+            frames += 1
+            at = behind_table(at + 10, data[at + 9]) + 1
+        elif data[at] == 0x21:
+            at += 2
+        else:
+            break
+        while at < len(data) and data[at]:
+            at += data[at] + 1
+        at += 1
+    return frames
 
 
 def damage(form: Format, size: int, error: Exception) -> str:

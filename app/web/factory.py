@@ -24,6 +24,7 @@ from app.web import (
     operate_api,
     pages,
     search_api,
+    telemetry,
     thumbnail_api,
 )
 from app.web.database import Database
@@ -66,6 +67,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     errors.register(app)
     access.register(app, settings, keyring)
     limiting.register(app, settings)
+    telemetry.register(app, settings)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]

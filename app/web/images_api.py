@@ -60,7 +60,7 @@ def add_image() -> Response:
 def _add_upload() -> records.Image:
     settings, place = services().settings, services().storage
     data, fields = bodies.read_upload(ImageUpload, max_bytes=settings.max_image_bytes, text_fields=("caption",))
-    header = image_header.read(data, max_pixels=settings.max_image_pixels)
+    header = image_header.read(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
     sha256 = hashlib.sha256(data).hexdigest()
     storage.put(place, data, sha256=sha256, media_type=header.media_type)
     with writing() as conn:

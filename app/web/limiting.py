@@ -1,14 +1,16 @@
-"""How much callers may ask for: requests by time (Flask-Limiter), pictures at once. Imports `config`, `errors` and
-`web.access`.
+"""How much callers may ask for: requests by time (Flask-Limiter), requests and pictures at once. Imports `config`,
+`errors` and `web.access`.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask import Flask, g, request
 from flask_limiter import Limiter
 from limits import parse_many
+from werkzeug.exceptions import TooManyRequests
 
 from app.config import Settings
 from app.errors import ConfigurationError, OverloadedError
@@ -17,6 +19,8 @@ from app.web.access import wanted_scope
 
 def register(app: Flask, settings: Settings) -> None:
     """Limit each key's requests, or each address's where no key is sent; ConfigurationError for a malformed limit."""
+    if settings.concurrency_limit is not None:
+        _limit_at_once(app, settings.concurrency_limit)
     if not settings.rate_limit:
         return
     try:
@@ -36,6 +40,35 @@ def register(app: Flask, settings: Settings) -> None:
         in_memory_fallback=[settings.rate_limit],
         in_memory_fallback_enabled=not settings.rate_limit_storage.startswith("memory:"),
     )
+
+
+def _limit_at_once(app: Flask, most: int) -> None:
+    running: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def enter() -> None:
+        if _free():
+            return
+        caller = _caller()
+        with lock:
+            if running[caller] < most:
+                running[caller] += 1
+                g.runs_as = caller
+                return
+        refused = TooManyRequests(f"{most} of your requests run already (LOOKALIKE_CONCURRENCY_LIMIT)")
+        refused.retry_after = 1
+        raise refused
+
+    def leave(_error: BaseException | None) -> None:
+        caller = g.pop("runs_as", None)
+        if caller is not None:
+            with lock:
+                running[caller] -= 1
+                if not running[caller]:
+                    del running[caller]
+
+    app.before_request(enter)
+    app.teardown_request(leave)
 
 
 def _caller() -> str:

@@ -141,7 +141,7 @@ class SearchOptions(Body):
 
     def given(self) -> set[str]:
         """The names of the options that were given a value, as app.request calls them."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values = {name: getattr(self, name) for name in self.model_fields_set}
         return {name for name, value in values.items() if value is not None and (value or name not in _EXAMPLES)}
 
 
@@ -164,10 +164,20 @@ class SearchBody(SearchOptions):
     vector: Vector | None = Field(
         None, description="An embedding in the active space: numbers, or base64 of little-endian floats."
     )
+    space: str | None = Field(
+        None,
+        max_length=1000,
+        description="The embedding space that the vectors of this request were made in; 409 where another is active.",
+        examples=["tf_efficientnet_lite0"],
+    )
 
     @model_validator(mode="after")
     def _one_search(self) -> Self:
-        return _checked(self, {"query" if name == "vector" else name for name in self.given()})
+        given = self.given()
+        examples = (*self.like, *self.unlike)
+        if "space" in given and "vector" not in given and not any(isinstance(one, list | str) for one in examples):
+            raise ValueError("space says whose the vectors are, and no vector is given")
+        return _checked(self, {"query" if name == "vector" else name for name in given})
 
 
 Options = TypeVar("Options", bound=SearchOptions)

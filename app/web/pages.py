@@ -1,4 +1,4 @@
-"""The page: / to search and /operate. Imports the standard library and Flask alone; its data comes from the API.
+"""The page: /, /operate and /tradeoffs. Imports the standard library and Flask alone; its data comes from the API.
 
 No inline script or style, and nothing from another host, so that the policy can forbid all of that.
 """
@@ -33,6 +33,7 @@ def register(app: Flask) -> None:
     pages = Blueprint("pages", __name__)
     pages.add_url_rule("/", "search", lambda: _page("search.html"))
     pages.add_url_rule("/operate", "operate", lambda: _page("operate.html"))
+    pages.add_url_rule("/tradeoffs", "tradeoffs", lambda: _page("tradeoffs.html"))
     app.register_blueprint(pages)
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask.testing import FlaskClient
@@ -29,6 +30,30 @@ def test_a_key_has_its_own_rate(make_client: Callable[..., FlaskClient], gallery
     for _ in range(5):
         assert client.get("/healthz").status_code == 200
         refused(client.get("/v1/images/1"), 401, "unauthorized")
+
+
+def test_a_key_runs_so_many_at_once(make_client: Callable[..., FlaskClient], gallery_url: str) -> None:
+    client = make_client(gallery_url, api_auth="keys", concurrency_limit=1)
+    with db.connect(gallery_url, autocommit=True) as conn:
+        one, other = (keys.create(conn, name, scope="write")[0] for name in ("one", "other"))
+    with db.connect(gallery_url) as conn, ThreadPoolExecutor(1) as threads:
+        conn.execute("SELECT FROM lookalike.images WHERE id = 1 FOR UPDATE")
+        # Waits for the lock, and so runs for as long as this test wants.
+        waiting = threads.submit(
+            client.application.test_client().patch, "/v1/images/1", json={"caption": "x"}, headers=bearer(one)
+        )
+        while conn.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+            assert not waiting.done()
+        response = client.get("/v1/images/2", headers=bearer(one))
+        refused(response, 429, "too_many_requests", "LOOKALIKE_CONCURRENCY_LIMIT")
+        assert response.headers["Retry-After"] == "1"
+        assert client.get("/v1/images/2", headers=bearer(other)).status_code == 200
+        assert client.get("/healthz").status_code == 200
+        conn.rollback()
+        assert waiting.result().status_code == 200
+    for _ in range(3):
+        assert client.get("/v1/images/2", headers=bearer(one)).status_code == 200
+        assert client.get("/v1/images/777", headers=bearer(one)).status_code == 404
 
 
 def test_a_malformed_rate_is_refused_at_the_start() -> None:

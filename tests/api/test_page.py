@@ -113,7 +113,7 @@ def test_however_many_watch_it_is_read_once() -> None:
     assert len(reads) == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/operate"])
+@pytest.mark.parametrize("path", ["/", "/operate", "/tradeoffs"])
 def test_pages_have_no_inline_code_and_a_strict_policy(reader: FlaskClient, path: str) -> None:
     page = reader.get(path)
     assert page.status_code == 200

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
+from app import db
+from app.web.models import SearchAnswer
 from tests.api.conftest import IMAGES, vectors
 
 QUERY = vectors()[29]  # of the one image without an embedding
@@ -60,6 +62,35 @@ def test_by_base64(reader: FlaskClient, dtype: str) -> None:
     if dtype != "float32":
         body["vector_dtype"] = dtype
     assert ids(reader.post("/v1/search", json=body)) == nearest(QUERY)[:5]
+
+
+def test_a_vector_says_of_which_space_it_is(client: FlaskClient, gallery_url: str) -> None:
+    with db.connect(gallery_url, autocommit=True) as conn:
+        conn.execute("SELECT lookalike.create_space('other', 'none', 8, '{}', 'g')")
+    plain = client.post("/v1/search", json={"vector": QUERY.tolist()}).json
+    for more in ({}, {"like": [QUERY.tolist()]}, {"max_distance": 2.0}):
+        body = {"vector": QUERY.tolist(), **more}
+        assert client.post("/v1/search", json={**body, "space": "tiny"}).json["results"] == plain["results"]
+        response = client.post("/v1/search", json={**body, "space": "other"})
+        refused(response, 409, "space_changed", "embedded in space other, but the active one is tiny")
+    response = client.post("/v1/search", json={"vector": QUERY.tolist(), "space": "nowhere"})
+    refused(response, 404, "not_found", 'no embedding space "nowhere"; there are: tiny, other')
+    response = client.post("/v1/search", json={"image_id": 1, "space": "tiny"})
+    refused(response, 422, "invalid_input", "space says whose the vectors are")
+
+
+def test_an_answer_is_as_its_model_says(reader: FlaskClient) -> None:
+    for query, body in (
+        ("", {"image_id": 4}),
+        ("?explain=1", {"image_id": 4, "max_distance": 1.0}),
+        ("", {"image_id": 4, "text": "image"}),
+        ("", {"image_id": 4, "group_by": "color"}),
+        ("", {"image_id": 4, "cursor": "start", "k": 3}),
+    ):
+        told = reader.post(f"/v1/search{query}", json=body).text
+        assert json.loads(SearchAnswer.model_validate_json(told).model_dump_json(exclude_unset=True)) == json.loads(
+            told
+        )
 
 
 def test_by_image_id_leaves_itself_out(reader: FlaskClient) -> None:

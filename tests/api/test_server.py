@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -104,6 +106,35 @@ def test_gunicorn(gallery_url: str, tmp_path: Path) -> None:
         assert "Traceback" not in err
 
 
+def test_a_reload_loses_no_request(gallery_url: str, tmp_path: Path) -> None:
+    """SIGHUP replaces the processes while requests come: each is answered, by the old ones or by the new."""
+    with gunicorn(gallery_url, tmp_path) as (address, process):
+        stop = threading.Event()
+
+        def search(_: int) -> set[int]:
+            statuses = set()
+            while not stop.is_set():
+                statuses.add(fetched(f"{address}/v1/search", {"image_id": 1, "k": 5})[0])
+            return statuses
+
+        def children() -> set[str]:
+            return set(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split())
+
+        with ThreadPoolExecutor(4) as threads:
+            running = threads.map(search, range(4))
+            try:
+                for _ in range(2):
+                    before = children()
+                    process.send_signal(signal.SIGHUP)
+                    deadline = time.monotonic() + 60
+                    while children() & before or len(children()) != 2:
+                        assert time.monotonic() < deadline
+                        time.sleep(0.05)
+            finally:
+                stop.set()
+            assert set.union(*running) == {200}
+
+
 def test_connections_cut_by_the_server_are_replaced(client: FlaskClient, gallery_url: str) -> None:
     assert client.get("/v1/images/1").status_code == 200
     with psycopg.connect(gallery_url, autocommit=True) as conn:
@@ -115,35 +146,50 @@ def test_connections_cut_by_the_server_are_replaced(client: FlaskClient, gallery
 
 
 def test_an_outage_of_the_database(make_client: Callable[..., FlaskClient]) -> None:
+    """Requests go on all the while: each is answered, or told when to come again, and the service mends itself."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-outage-"))
     home.chmod(0o755)
     body = {"image_id": 1, "k": 3}
-    try:
-        with embedded.running(home, settings=FAST) as server:
-            schema.upgrade(server.url)
-            fill(server.url)
-            client = make_client(server.url)
-            before = client.post("/v1/search", json=body)
-            assert before.status_code == 200
-        for attempt in range(3):
-            began = time.monotonic()
+    answers: set[tuple[int, str | None, bool]] = set()
+    stop = threading.Event()
+
+    def keep_asking(client: FlaskClient) -> None:
+        while not stop.is_set():
             response = client.post("/v1/search", json=body)
-            assert response.status_code == 503
-            assert response.json["error"]["code"] == "database_unavailable"
-            assert "Retry-After" in response.headers
-            assert time.monotonic() - began < (6 if attempt == 0 else 2)
-        assert client.get("/healthz").status_code == 200
-        assert client.get("/readyz").status_code == 503
-        with gunicorn(server.url, home, ("-m", "app.cli", "serve")) as (address, _):  # started while there is none
-            with pytest.raises(urllib.error.HTTPError, match="503"):
-                fetched(f"{address}/v1/search", body)
-            with embedded.running(home, settings=FAST):
-                deadline = time.monotonic() + 10
-                while client.get("/v1/images/1").status_code != 200:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
-                assert client.get("/readyz").status_code == 200
-                assert client.post("/v1/search", json=body).json == before.json
-                assert fetched(f"{address}/v1/search", body) == (200, before.json)
+            code = response.json.get("error", {}).get("code")
+            answers.add((response.status_code, code, "Retry-After" in response.headers))
+
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            with embedded.running(home, settings=FAST) as server:
+                schema.upgrade(server.url)
+                fill(server.url)
+                client = make_client(server.url)
+                before = client.post("/v1/search", json=body)
+                assert before.status_code == 200
+                asking = [threads.submit(keep_asking, client.application.test_client()) for _ in range(3)]
+            for attempt in range(3):
+                began = time.monotonic()
+                response = client.post("/v1/search", json=body)
+                assert response.status_code == 503
+                assert time.monotonic() - began < (6 if attempt == 0 else 2)
+            assert client.get("/healthz").status_code == 200
+            assert client.get("/readyz").status_code == 503
+            with gunicorn(server.url, home, ("-m", "app.cli", "serve")) as (address, _):  # started while there is none
+                with pytest.raises(urllib.error.HTTPError, match="503"):
+                    fetched(f"{address}/v1/search", body)
+                with embedded.running(home, settings=FAST):
+                    deadline = time.monotonic() + 10
+                    while client.get("/v1/images/1").status_code != 200:
+                        assert time.monotonic() < deadline
+                        time.sleep(0.1)
+                    assert client.get("/readyz").status_code == 200
+                    assert client.post("/v1/search", json=body).json == before.json
+                    stop.set()
+                    for one in asking:
+                        one.result()
+                    assert fetched(f"{address}/v1/search", body) == (200, before.json)
+        assert answers == {(200, None, False), (503, "database_unavailable", True)}
     finally:
+        stop.set()
         shutil.rmtree(home, ignore_errors=True)

@@ -1,8 +1,9 @@
 // The operator's page: what waits, who works, what failed.
-import { post } from "./api.js";
+import { get, post } from "./api.js";
 import { byId, bytes, duration, h, number, problem, toast } from "./dom.js";
 import { follow } from "./live.js";
 import { thumbnail } from "./results.js";
+import { trend } from "./trend.js";
 
 const CAP = 100000;
 const capped = (count) => (count >= CAP ? `${number(CAP)}+` : number(count));
@@ -14,6 +15,7 @@ function tell({ at, status, builds, failures: failed }) {
   const rate = speed(at, status.workers);
   tiles(status, rate);
   byId("spaces").replaceChildren(...(status.spaces.length ? status.spaces.map((space) => spaceCard(space, status, builds, rate)) : [calm("There is no embedding space yet. The first “lookalike worker” creates one.")]));
+  fresh(status);
   workers(status.workers, at);
   show(failed, status);
 }
@@ -62,6 +64,45 @@ function index(space) {
 
 const bar = (name, value, most, text) =>
   h("div", { class: "progress" }, h("span", {}, name), h("progress", { value, max: most, ariaLabel: `${name}: ${text}` }), h("span", {}, text));
+
+const periods = { 60: "Last minute", 300: "Last 5 minutes", 3600: "Last hour", 86400: "Last day", 604800: "Last 7 days" };
+const period = (seconds) => periods[seconds] ?? `Last ${duration(seconds)}`;
+
+// How soon what was inserted is found, and a picture that is searched by is embedded.
+function fresh(status) {
+  const active = status.spaces.find((one) => one.active);
+  const rows = status.freshness.filter((one) => one.space === active?.name).sort((a, b) => a.period_seconds - b.period_seconds);
+  if (!rows.some((one) => one.images || one.queries)) return byId("freshness").replaceChildren(calm("No image has been embedded in the last hour, and none searched by."));
+  const time = (value) => (value === null ? "–" : duration(value));
+  const cells = (one) => [number(one.images), time(one.searchable_p50), time(one.searchable_p95), number(one.queries), time(one.query_p50), time(one.query_p95)];
+  byId("freshness").replaceChildren(
+    h("div", { class: "scroll", tabIndex: 0, role: "region", ariaLabel: "Table of freshness" },
+      h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, `In ${active.name}`), ...["Images", "Searchable after, p50", "p95", "Query pictures", "Embedded after, p50", "p95"].map((one) => h("th", { class: "number" }, one)))),
+        h("tbody", {}, ...rows.map((one) => h("tr", {}, h("td", {}, period(one.period_seconds)), ...cells(one).map((value) => h("td", { class: "number" }, value))))))),
+  );
+}
+
+function recalled({ waiting, estimates, hours, days, adjustments }) {
+  const all = estimates.filter((one) => one.plan === null && one.selectivity === null && one.recall !== null).sort((a, b) => a.period_seconds - b.period_seconds);
+  const points = hours.length > 1 ? hours : days;
+  if (!all.length) return byId("recall").replaceChildren(calm(`No live search has been checked yet${waiting ? `; ${number(waiting)} wait for a worker with time` : ""}. A share of them is (LOOKALIKE_RECALL_SHARE).`));
+  const told = (value) => value.toFixed(4);
+  const drawn = h("div", {});
+  byId("recall").replaceChildren(h("article", { class: "card" },
+    h("div", { class: "tiles" }, ...all.map((one) => h("div", { class: `figure ${one.below ? "bad" : ""}` }, h("b", {}, told(one.recall)), h("span", {}, `${period(one.period_seconds).toLowerCase()}: ${told(one.low)} to ${told(one.high)}, ${number(one.searches)} checked`)))),
+    all.some((one) => one.below) && h("p", { class: "bad" }, `Below the goal of ${all.find((one) => one.below).goal}; “lookalike doctor” tells why.`),
+    points.length > 0 && drawn,
+    ...adjustments.slice(0, 3).map((one) => h("p", { class: "note" }, `${new Date(one.adjusted_at).toLocaleString()}: searches of ${one.space} go ${number(one.to_depth)} times as deep as set up, ${number(one.from_depth)} before. ${one.reason}`))));
+  if (points.length) drawn.append(trend([...points].sort((a, b) => Date.parse(a.began_at) - Date.parse(b.began_at)), Math.max(280, drawn.clientWidth)));
+}
+
+async function readRecall() {
+  try {
+    recalled(await get("/v1/recall"));
+  } catch (error) {
+    byId("recall").replaceChildren(problem(error, readRecall));
+  }
+}
 
 function workers(all, at) {
   if (!all.length) return byId("workers").replaceChildren(calm("No worker has run yet. Start one with “lookalike worker”; “lookalike up” runs one by itself."));
@@ -128,3 +169,6 @@ function say(how, error) {
 }
 
 follow(tell, say);
+// Checks are made in idle time: every minute is often enough.
+readRecall();
+setInterval(() => document.hidden || readRecall(), 60_000);
