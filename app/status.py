@@ -32,6 +32,12 @@ def latency_totals(conn: Connection) -> list[LatencyTotal]:
         return _rows(conn, "latency_totals", LatencyTotal)
 
 
+def api_connections(conn: Connection) -> dict[str, int]:
+    """Count the connections of all API processes to this database by state: active, idle, ..."""
+    with translated():
+        return {str(state): int(str(count)) for state, count in conn.execute(sql.query("api_connections"))}
+
+
 def _rows(conn: Connection, query: str, kind: type[T]) -> list[T]:
     with conn.cursor(row_factory=class_row(kind)) as cursor:
         return cursor.execute(sql.query(query)).fetchall()

@@ -72,6 +72,7 @@ def test_what_the_database_knows_is_told_by_every_process(database_url, tmp_path
         assert value(found, "lookalike_queue_jobs", space="tiny") == 2
         assert value(found, "lookalike_space_workers", space="tiny") == 1
         assert value(found, "lookalike_searchable_seconds_count", space="tiny") == 3
+        assert value(found, "lookalike_api_connections", state="active") >= 1
         assert value(found, "lookalike_searchable_seconds_sum", space="tiny") == pytest.approx(0.21)
         assert value(found, "lookalike_searchable_seconds_bucket", le="0.016") == 1
         assert value(found, "lookalike_searchable_seconds_bucket", le="0.128") == 3

@@ -71,21 +71,22 @@ def get_metrics() -> Response:
     return response
 
 
-def _read() -> tuple[Status | None, list[LatencyTotal]]:
+def _read() -> tuple[Status | None, list[LatencyTotal], dict[str, int]]:
     try:
         with services().database.connection() as conn:
-            return status.read(conn), status.latency_totals(conn)
+            return status.read(conn), status.latency_totals(conn), status.api_connections(conn)
     except LookalikeError as error:
         log.warning("no metrics but lookalike_up 0: %s", error)
-        return None, []
+        return None, [], {}
 
 
 class _Collector(Collector):
     """One reading of the database as metric families."""
 
-    def __init__(self, found: Status | None, totals: list[LatencyTotal]) -> None:
+    def __init__(self, found: Status | None, totals: list[LatencyTotal], connections: dict[str, int]) -> None:
         self._found = found
         self._totals = totals
+        self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("lookalike_up", "1 where the database answers.", 0 if self._found is None else 1)
@@ -94,6 +95,10 @@ class _Collector(Collector):
             yield from _failures(self._found)
             yield from _workers(self._found)
             yield from _latencies(self._totals)
+            pool = GaugeMetricFamily("lookalike_api_connections", "Connections of all API processes.", labels=["state"])
+            for state, count in self._connections.items():
+                pool.add_metric([state], count)
+            yield pool
 
 
 def _state(found: Status) -> Iterator[Metric]:
