@@ -106,10 +106,12 @@ def embed(url: str, vectors_file: str, over: Event, found: Any) -> None:  # noqa
             lease = uuid4()
             claimed = jobs.claim(conn, space, lease=lease, most=_CLAIM, lease_seconds=60)
             if claimed:
-                jobs.finish(
-                    conn, space, lease=lease, embedded=[_embedded(job.image_id, job.uri, vectors) for job in claimed]
-                )
-                commits.append((time.monotonic(), len(claimed)))
+                embedded = [_embedded(job.image_id, job.uri, vectors) for job in claimed]
+                done = jobs.finish(conn, space, lease=lease, embedded=embedded)
+                commits.append((time.monotonic(), len(done)))
+                # Another session's claim may hold a job's row for a moment: handed back at once, as the worker does it.
+                if over_again := sorted({job.image_id for job in claimed} - done):
+                    jobs.release(conn, space, lease=lease, image_ids=over_again, delay=_TICK, unattempted=True)
             elif over.is_set():
                 break
             else:
