@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of one measurement of the bare forward")
     parser.add_argument("--small", type=int, default=769, help="gallery images (at most 769)")
-    parser.add_argument("--large", type=int, default=96, help="12-megapixel JPEGs to make; 0: none")
+    parser.add_argument("--large", type=int, default=192, help="12-megapixel JPEGs to make; 0: none")
     parser.add_argument("--memory", action="store_true", help="watch the memory instead")
     parser.add_argument("--images", type=int, default=100_000, help="with --memory: so many")
     parser.add_argument("--seed", type=int, default=1)
