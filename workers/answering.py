@@ -160,7 +160,8 @@ class Answering:
         if not waiting:
             return
         began = time.perf_counter()
-        self._progress.answered += writer.answer_queries(conn, waiting)
+        answered = writer.answer_queries(conn, waiting)
+        self._progress.answered += answered
         seconds = time.perf_counter() - began
         served = {one.task.space.id for one in waiting}
         for space_id in served:
@@ -170,4 +171,5 @@ class Answering:
         with self._lock:
             del self._outcomes[: len(waiting)]
         self._in_work.difference_update(one.task for one in waiting)
+        log.debug("answered %d query images", answered)
         self._wake()

@@ -216,10 +216,10 @@ def _sample(world: World, over: threading.Event) -> None:
 def _count_logs(world: World) -> None:
     """Add up what the workers said that they did."""
     patterns = {
-        r"wrote (\d+), failed (\d+), released (\d+), passed over (\d+), answered (\d+)": (
+        r"wrote (\d+), failed (\d+), released (\d+), passed over (\d+)": (
             *("embeddings written", "images parked", "jobs released for another try", "stale results refused"),
-            "query images answered",
         ),
+        r"answered (\d+) query images": ("query images answered",),
         r"(\d+) images of space \S+ were lost with a worker": ("images lost with a worker and tried apart",),
         r"handed back (\d+) jobs": ("jobs handed back at SIGTERM",),
     }
