@@ -36,7 +36,7 @@ SELECT (SELECT count(*) FROM lookalike.jobs),
        (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - j.available_at)), 0)::float8
         FROM lookalike.jobs j WHERE j.lease IS NOT NULL),
        (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - a.xact_start)), 0)::float8
-        FROM pg_stat_activity a WHERE a.application_name = 'lookalike worker')
+        FROM pg_stat_activity a WHERE a.application_name IN ('lookalike worker', 'lookalike worker answers'))
 """
 
 
