@@ -26,7 +26,7 @@ from PIL import Image
 from app.config import Settings
 from app.limits import limits_of
 from bench.worker_memory import memory
-from bench.worker_run import RESULTS, STAGES, Run, conditions, cpu_seconds, drain, running
+from bench.worker_run import NOT_WORK, RESULTS, STAGES, Run, conditions, cpu_seconds, drain, running
 from workers.device import cores
 from workers.encoder import PRECISIONS, Encoder
 from workers.models import load_model
@@ -58,22 +58,21 @@ def forward_rate(encoder: Encoder, pixels: Batch, *, threads: int, seconds: floa
     return forwards(encoder, pixels, threads=threads, seconds=seconds) / (time.perf_counter() - began)
 
 
-def lanes_rate(encoder: Encoder, pixels: Batch, *, seconds: float) -> float:
-    """Return images/s of the same forwards side by side, one core each, as the worker does it."""
-    began = time.perf_counter()
+def in_lanes(encoder: Encoder, pixels: Batch, *, seconds: float) -> int:
+    """Run the same forwards side by side, one core each, as the worker does it; return how many images they took."""
     with ThreadPoolExecutor(encoder.lanes) as pool:
         runs = [
             pool.submit(forwards, encoder, pixels[: encoder.chunk], threads=1, seconds=seconds)
             for _ in range(encoder.lanes)
         ]
-        return sum(run.result() for run in runs) / (time.perf_counter() - began)
+        return sum(run.result() for run in runs)
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds of `work`."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def timed(work: Callable[[], int]) -> tuple[float, float]:
+    """Return images/s of `work`, which returns how many it took, and this process's CPU seconds an image."""
+    began, spent = time.perf_counter(), time.process_time()
+    count = work()
+    return count / (time.perf_counter() - began), (time.process_time() - spent) / count
 
 
 def large_jpegs(folder: Path, count: int, seed: int) -> list[str]:
@@ -123,6 +122,7 @@ def compare(run: Run, encoder: Encoder, uris: list[str], rounds: int, seconds: f
         return pixels_of(Path(uri).read_bytes(), encoder, limits)[1]
 
     rates: dict[str, list[float]] = {name: [] for name in ("forward", "lanes", "decode", "worker")}
+    each_cpu: dict[str, list[float]] = {name: [] for name in rates}
     stages: list[tuple[str, float]] = []
     spent: Counter[str] = Counter()
     with ThreadPoolExecutor(cores()) as pool:
@@ -131,21 +131,28 @@ def compare(run: Run, encoder: Encoder, uris: list[str], rounds: int, seconds: f
         threads = best_threads(encoder, pixels, seconds=seconds / 3)
         drain(run, uris)  # warm
         for number in range(rounds):
-            works: list[tuple[str, Callable[[], float]]] = [
-                ("forward", lambda: forward_rate(encoder, pixels, threads=threads, seconds=seconds)),
-                ("lanes", lambda: lanes_rate(encoder, pixels, seconds=seconds)),
-                ("decode", lambda: len(uris) / timed(lambda: list(pool.map(decode, uris)))),
+            works: list[tuple[str, Callable[[], int]]] = [
+                ("forward", lambda: forwards(encoder, pixels, threads=threads, seconds=seconds)),
+                ("lanes", lambda: in_lanes(encoder, pixels, seconds=seconds)),
+                ("decode", lambda: len(list(pool.map(decode, uris)))),
             ]
             for name, work in works[:: 1 if number % 2 else -1]:
-                rates[name].append(work())
+                rate, cpu = timed(work)
+                rates[name].append(rate)
+                each_cpu[name].append(cpu)
             before = cpu_seconds(run.conn)
             rates["worker"].append(len(uris) / drain(run, uris))
             stages += run.recorder.taken
-            for name, value in cpu_seconds(run.conn).items():
-                spent[name] += value - before.get(name, 0.0)
+            taken = {name: value - before.get(name, 0.0) for name, value in cpu_seconds(run.conn).items()}
+            spent.update(taken)
+            each_cpu["worker"].append(sum(taken[name] for name in taken if name not in NOT_WORK) / len(uris))
     worked = sum(len(uris) / rate for rate in rates["worker"])
     each = {stage: [value for name, value in stages if name == stage] for stage in STAGES}
     machine = {name: value / worked / cores() for name, value in spent.items()}
+    cpu_ratios = [
+        (min(forward, lanes) + decoded) / worker
+        for forward, lanes, decoded, worker in zip(*each_cpu.values(), strict=True)
+    ]
     return {
         "images": len(uris),
         "torch_threads": threads,
@@ -154,6 +161,8 @@ def compare(run: Run, encoder: Encoder, uris: list[str], rounds: int, seconds: f
             worker / allowed(encoder, max(forward, lanes), decoded)
             for forward, lanes, decoded, worker in zip(*rates.values(), strict=True)
         ],
+        "cpu_seconds_an_image": each_cpu,
+        "ratio_of_cpu": cpu_ratios if encoder.device.type == "cpu" else [],
         "bookkeeping_share_of_time": sum(sum(each[name]) for name in ("claim", "lookup", "write")) / worked,
         "bookkeeping_share_of_cpu": sum(machine.get(name, 0.0) for name in _QUEUE),
         "share_of_cpu": machine,
@@ -175,11 +184,14 @@ def show(name: str, found: dict[str, Any]) -> None:
     print(f"{middle['decode']:.1f}")
     print(f"  ratio to the combined rate: median {statistics.median(ratios):.3f}", end=" ")
     print(f"({min(ratios):.3f} to {max(ratios):.3f})")
+    if ratios := found["ratio_of_cpu"]:
+        print(f"  by CPU seconds: median {statistics.median(ratios):.3f}", end=" ")
+        print(f"({min(ratios):.3f} to {max(ratios):.3f})")
     print(f"  bookkeeping: {found['bookkeeping_share_of_time']:.1%} of the time,", end=" ")
     print(f"{found['bookkeeping_share_of_cpu']:.1%} of the CPU")
     shares = sorted(found["share_of_cpu"].items(), key=lambda item: -item[1])
     print("  CPU:", ", ".join(f"{whose} {share:.1%}" for whose, share in shares), end=", ")
-    print(f"idle or others' {1 - sum(found['share_of_cpu'].values()):.1%}")
+    print(f"others' {1 - sum(found['share_of_cpu'].values()):.1%}")
     for stage, one in found["stages"].items():
         each = sorted(one["each"])
         p50, p95 = each[len(each) // 2], each[int(len(each) * 0.95)]

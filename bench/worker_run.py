@@ -37,6 +37,8 @@ _THREADS = {
     "worker": "the queue",
     "look up": "the queue",
 }
+IDLE = "idle"
+NOT_WORK = frozenset({IDLE, "the bench and else"})
 _CONNECTIONS = ("lookalike worker", "lookalike worker known", "lookalike worker answers")
 
 
@@ -108,7 +110,7 @@ def drain(run: Run, uris: list[str]) -> float:
 
 
 def cpu_seconds(conn: db.Connection) -> dict[str, float]:
-    """Return the CPU time so far by whose it is: this process's threads, and the server's processes; Linux only."""
+    """Return the CPU time so far by whose it is: this process's threads, the server's, nobody's; Linux only."""
     spent: defaultdict[str, float] = defaultdict(float)
     names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
     for task in Path("/proc/self/task").iterdir() if Path("/proc/self/task").exists() else ():
@@ -117,6 +119,9 @@ def cpu_seconds(conn: db.Connection) -> dict[str, float]:
     for pid, application in conn.execute("SELECT pid, application_name FROM pg_stat_activity").fetchall():
         whose = "the queue, in the database" if application in _CONNECTIONS else "the bench and else"
         spent[whose] += _cpu(Path("/proc") / str(pid))
+    if Path("/proc/stat").exists():
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+        spent[IDLE] = (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
     return dict(spent)
 
 
