@@ -37,6 +37,7 @@ _TILE = 8
 _DEVICE = "/dev/video"
 _MULTIPART = "multipart/x-mixed-replace"
 _BACKWARDS_SECONDS = 1.0
+_LATE_MOMENTS = 2
 # Nothing is opened by FFmpeg itself, and connections are not kept, which it could only do with its own.
 _OURS = {"protocol_whitelist": "none", "http_persistent": "0", "http_multiple": "0"}
 _RTSP = {"protocol_whitelist": "rtsp,rtp,tcp,tls", "rtsp_transport": "tcp"}
@@ -68,6 +69,32 @@ class Counts:
     decoded: int = 0
     corrupt: int = 0
     live: bool = False
+
+
+class Grid:
+    """Moments at a rate: which frames of a video to take."""
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._due = self._last = 0.0
+
+    def takes(self, seconds: float, *, jitter: bool = False) -> bool:
+        """Tell whether the frame at `seconds`, which is later than the one before, is the first of its moment.
+
+        `jitter`: times are those of arrival. A frame may be early then, by up to half of what lies between two, or late
+        by one moment: else a camera would lose frames at its own rate.
+        """
+        step = max(0.0, seconds - self._last)
+        if seconds < self._last - _BACKWARDS_SECONDS:  # the stream's clock began anew
+            self._due = seconds
+        self._last = seconds
+        slack = min(step, 1 / self._fps) / 2 if jitter else 1e-6
+        if seconds + slack < self._due:
+            return False
+        # On the grid of the rate, so that it does not drift; after a gap no burst.
+        behind = int((seconds - self._due) * self._fps + 1e-6)
+        self._due += (1 if jitter and behind < _LATE_MOMENTS else behind + 1) / self._fps
+        return True
 
 
 def is_video(given: str) -> bool:
@@ -179,20 +206,14 @@ def _sampled(
 ) -> Iterator[Frame]:
     began = _began(container)
     first: float | None = None
-    due = last = 0.0
+    grid = Grid(fps)
     for time, picture in _decoded(container, limits, counts):
         if stop():
             return
         first = time if first is None else first
         seconds = time - first
-        if seconds < last - _BACKWARDS_SECONDS:  # the stream's clock began anew
-            due = seconds
-        last = seconds
-        if seconds + 1e-6 < due:
-            continue
-        # On the grid of the rate, so that it does not drift; after a gap no burst.
-        due += (int((seconds - due) * fps + 1e-6) + 1) / fps
-        yield Frame(seconds, began + timedelta(seconds=seconds) if began else None, picture)
+        if grid.takes(seconds, jitter=counts.live):
+            yield Frame(seconds, began + timedelta(seconds=seconds) if began else None, picture)
 
 
 def _decoded(container: "InputContainer", limits: Limits, counts: Counts) -> Iterator[tuple[float, "av.VideoFrame"]]:

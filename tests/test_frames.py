@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -170,6 +171,22 @@ def test_a_local_playlist_reads_nothing_else(tmp_path: Path, name: str, text: st
 def test_addresses_that_are_not_opened(given: str, told: str) -> None:
     with pytest.raises(InvalidInputError, match=told.replace(".", r"\.")):
         video.source_of(given, replace(LIMITS, allowed_hosts=frozenset({"*"})))
+
+
+def test_a_camera_loses_no_frame_at_its_own_rate_however_they_arrive() -> None:
+    rng = random.Random(1)
+    for late in (0.0, 0.03, 0.09):  # the first of all; then the next seem early
+        arrivals = [0.0] + [number / 10 - late + rng.uniform(-0.01, 0.01) for number in range(1, 100)]
+        grid, half, strict = video.Grid(10), video.Grid(5), video.Grid(10)
+        assert sum(grid.takes(seconds, jitter=True) for seconds in arrivals) >= 99
+        assert 49 <= sum(half.takes(seconds, jitter=True) for seconds in arrivals) <= 51
+        if not late:
+            assert sum(strict.takes(seconds) for seconds in arrivals) < 90  # what this is for
+
+
+def test_after_a_gap_there_is_no_burst() -> None:
+    grid = video.Grid(2)
+    assert [grid.takes(seconds, jitter=True) for seconds in (0, 0.5, 9, 9.01, 9.02, 9.5)] == [1, 1, 1, 0, 0, 1]
 
 
 # Similar frames
