@@ -16,16 +16,11 @@ from app.reconnect import until_available
 
 log = logging.getLogger(__name__)
 
-# Threads that decode hold the interpreter's lock for as long as this while others ask for it; the default of 5 ms is a
-# good part of what a query image takes in all.
-_SWITCH_SECONDS = 0.001
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker; return the exit status: 0 stopped or drained, 1 an error that waiting would not mend."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=settings().log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sys.setswitchinterval(_SWITCH_SECONDS)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _quit)
     try:
