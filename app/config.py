@@ -127,6 +127,26 @@ class Settings(BaseSettings):
     )
     search_timeout: float = Field(10, gt=0, description="Seconds that a search's statement may take.")
     write_timeout: float = Field(30, gt=0, description="Seconds that any other statement of the API may take.")
+    recall_sample: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of searches that the API and the CLI keep, so that their recall is checked when there is "
+        "time. 0: none.",
+    )
+    recall_budget: float = Field(
+        0.01, ge=0, le=0.5, description="Share of the time that idle workers, all together, spend on those checks."
+    )
+    recall_adjust: float = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How many times deeper than set up workers may make searches while their recall is below its "
+        "goal. 1: they only warn.",
+    )
+    recall_query_days: float = Field(
+        7, gt=0, description="Days after which a kept search that was never checked is forgotten."
+    )
     slow_ms: float | None = Field(
         None, ge=0, description="Requests that take as many milliseconds are logged with their timings. Unset: none."
     )

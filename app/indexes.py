@@ -6,12 +6,14 @@ that is cut off, what it left tells the next one how far it was. A server goes o
 An IVFFlat index is `<table>_ivfflat`; candidates (`app.choices`) have a table, and so indexes, of their own.
 """
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psycopg
 from psycopg import errors as pg
@@ -278,6 +280,14 @@ def _settle(conn: Connection, wanted: Target) -> bool:
         conn.execute(
             pgsql.SQL("ALTER INDEX {} RENAME TO {}").format(
                 pgsql.Identifier("lookalike", new.name), pgsql.Identifier(wanted.name)
+            )
+        )
+        rows = pgsql.SQL("SELECT lookalike.count_about({}, 100000)").format(pgsql.Literal(wanted.table))
+        built = {"built": {"at": datetime.now(UTC).isoformat(), "rows": (conn.execute(rows).fetchone() or (0,))[0]}}
+        # It stays with the index: lookalike.index_built reads it.
+        conn.execute(
+            pgsql.SQL("COMMENT ON INDEX {} IS {}").format(
+                pgsql.Identifier("lookalike", wanted.name), pgsql.Literal(json.dumps(built))
             )
         )
         if wanted.name == target(wanted.space).name:

@@ -221,8 +221,52 @@ class FailureReason:
 
 
 @dataclass(frozen=True, slots=True)
+class RecallEstimate:
+    """A row of `lookalike.recall_status`: mean recall of checked live searches, with its 95 % interval; None: nothing
+    to find in any. `plan` and `selectivity` None: all."""
+
+    space: str
+    period_seconds: int
+    plan: str | None
+    selectivity: str | None
+    searches: int
+    recall: float | None
+    low: float | None
+    high: float | None
+    goal: float | None
+    below: bool | None
+    unchecked: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecallPoint:
+    """A row of `lookalike.recall_trend`."""
+
+    began_at: datetime
+    searches: int
+    recall: float
+    low: float
+    high: float
+    goal: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecallAdjustment:
+    """A row of `lookalike.recall_adjustments`: how many times deeper than set up searches were, and are from then."""
+
+    space: str
+    adjusted_at: datetime
+    adjusted_by: str
+    from_depth: float
+    to_depth: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """The state of the whole: spaces, workers, freshness, failures, and the number of images (up to 100,000)."""
+    """The state of the whole: spaces, workers, freshness, failures, recall of live searches over all plans and filters,
+    and the number of images (up to 100,000)."""
 
     revision: str
     images: int
@@ -230,3 +274,5 @@ class Status:
     workers: list[WorkerStatus]
     freshness: list[Freshness]
     failures: list[FailureReason]
+    recall: list[RecallEstimate]
+    samples_waiting: int | None

@@ -179,7 +179,7 @@ def run_with_images(
 
 
 def _beyond(conn: Connection, request: Request, space: Held) -> Found:
-    query, options = _resolved(conn, request)
+    query, options = resolved(conn, request)
     if request.cursor is not None:
         return _page(conn, query, options, request.cursor, space)
     if request.text is not None:
@@ -224,8 +224,9 @@ def _plain(conn: Connection, request: Request) -> Found:
     return Found(_hits(answer.neighbors), answer.space, answer.plan)
 
 
-def _resolved(conn: Connection, request: Request) -> tuple[Embedding, _Options]:
-    """The embedding to search by, and the options with what to leave out: what is searched by does not find itself."""
+def resolved(conn: Connection, request: Request) -> tuple[Embedding, _Options]:
+    """Return the embedding to search by, and the options with what to leave out: what is searched by does not find
+    itself."""
     stored = [] if request.image_id is None else [request.image_id]
     options: _Options = {
         "k": request.k,

@@ -1,10 +1,11 @@
-"""The state of the whole, cheaply: spaces, queue, freshness, workers. Imports `db`, `records`, `schema` and `sql`."""
+"""The state of the whole, cheaply: spaces, queue, freshness, recall, workers. Imports `db`, `recall`,
+`records`, `schema` and `sql`."""
 
 from typing import TypeVar
 
 from psycopg.rows import class_row
 
-from app import schema, sql
+from app import recall, schema, sql
 from app.db import Connection, translated
 from app.records import FailureReason, Freshness, LatencyTotal, SpaceStatus, Status, WorkerStatus
 
@@ -23,6 +24,8 @@ def read(conn: Connection) -> Status:
             workers=_rows(conn, "worker_status", WorkerStatus),
             freshness=_rows(conn, "freshness", Freshness),
             failures=_rows(conn, "failure_reasons", FailureReason),
+            recall=recall.estimates(conn),
+            samples_waiting=recall.waiting(conn),
         )
 
 

@@ -179,6 +179,15 @@ def test_label_precision(shop: Shop) -> None:
     assert 0.8 < float(row["precision_at_k"]) < 1
 
 
+def test_costs(shop: Shop) -> None:
+    with db.connect(shop.url, autocommit=True) as conn:
+        conn.execute("SELECT lookalike.add_costs('cpu', '{1,1}', '{busy,searchable}', '{0,40}', '{4,0}')")
+    (row,) = shop.run("costs", hour=3.6, gb_month=1)
+    assert (row["device"], row["images"], row["ms_each"]) == ("cpu", "40", "100.00")
+    assert float(row["embedding_a_million"]) == 100
+    assert float(row["a_million_a_month"]) == pytest.approx(float(row["bytes_per_image"]) / 1000, rel=0.01)
+
+
 def test_every_file_is_run_here() -> None:
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {file.stem for file in FOLDER.glob("*.sql")} <= tested

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app import db
-from app.demo import sheet, tour
+from app import db, sheet
+from app.demo import tour
 from app.embedded import EmbeddedServer
 from app.errors import NotFoundError
 from tests.running import Running

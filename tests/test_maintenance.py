@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from app import db, indexes, maintenance
+from app.config import Settings
 from app.maintenance import Churn
 from app.records import Space
 from tests.test_cli import Command, runner
@@ -107,7 +108,9 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, database_url: str, auto: d
 
 def test_an_idle_worker_does_it(auto: db.Connection, database_url: str, churned: Space) -> None:
     woken = threading.Event()
-    housekeeping = Housekeeping(database_url, [churned], index_min_rows=500, wake=woken.set, maintain_seconds=0.05)
+    housekeeping = Housekeeping(
+        database_url, [churned], settings=Settings(index_min_rows=500), wake=woken.set, maintain_seconds=0.05
+    )
 
     def chore(*, idle: bool) -> None:
         """One chore, to its end; none where none is due."""

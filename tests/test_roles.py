@@ -142,6 +142,22 @@ def test_a_worker_takes_jobs_and_finishes_them(acting: Acting) -> None:
     acting(role, "SELECT lookalike.enqueue_missing(1::smallint)")
 
 
+def test_searches_are_kept_by_the_api_and_checked_by_a_worker_and_nobody_else_reads_them(acting: Acting) -> None:
+    assert acting("lookalike_api", "SELECT lookalike.sample_search('[1,0,0]', 1)") == [(True,)]
+    for role in ("lookalike_api", "lookalike_writer", "lookalike_reader"):
+        with pytest.raises(pg.InsufficientPrivilege):
+            acting(role, "SELECT query FROM lookalike.search_samples")
+        with pytest.raises(pg.InsufficientPrivilege):
+            acting(role, "SELECT lookalike.set_search_depth(1::smallint, 2)")
+        assert acting(role, "SELECT lookalike.samples_waiting()") == [(1,)]
+    check = "SELECT lookalike.check_sample((SELECT min(s.id) FROM lookalike.search_samples s))"
+    assert acting("lookalike_worker", check) == [(1.0,)]
+    assert acting("lookalike_worker", "SELECT (lookalike.set_search_depth(1::smallint, 2)).to_depth") == [(2.0,)]
+    acting("lookalike_worker", "SELECT lookalike.forget_recall(0)")
+    counted = "SELECT searches FROM lookalike.recall_status WHERE plan IS NULL AND selectivity IS NULL AND active"
+    assert acting("lookalike_reader", counted) == [(1,)] * 3
+
+
 def test_a_space_made_later_gets_its_grants(gallery: str, acting: Acting) -> None:
     with db.connect(gallery) as conn:
         conn.execute("SELECT lookalike.create_space('second', 'none', 4, '{}', 'g')")

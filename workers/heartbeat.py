@@ -1,5 +1,5 @@
-"""The worker's row in lookalike.workers, and its counts in lookalike.latencies, kept fresh from a thread and connection
-of its own. Imports workers.timings and `app`."""
+"""The worker's row in lookalike.workers, and its counts in lookalike.latencies and worker_costs, kept fresh from a
+thread and connection of its own. Imports workers.costs, workers.timings and `app`."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from psycopg.rows import scalar_row
 from app import db, sql
 from app.errors import LookalikeError
 from app.records import Space
+from workers.costs import costs
 from workers.timings import Timings
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Progress:
     reused: int = 0  # of these, without encoding
     failed: int = 0
     answered: int = 0
+    busy_seconds: float = 0.0  # in which it had work
     last_error: str | None = None
 
 
@@ -45,6 +47,7 @@ class Heartbeat:
         self._progress = progress
         self._timings = timings
         self._worker_id: int | None = None
+        self._busy_told = 0.0
         self._told = self._space_ids
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -115,7 +118,7 @@ class Heartbeat:
             return bool(cursor.execute(sql.query("beat_worker"), values).fetchone())
 
     def _add_latencies(self, conn: db.Connection) -> None:
-        """Store what was counted since the last beat; where that fails it is stored with the next."""
+        """Store what was counted since the last beat, and what it cost; where that fails, all with the next."""
         counts = self._timings.take_counts()
         if not counts:
             return
@@ -126,9 +129,20 @@ class Heartbeat:
             "counts": [one.count for one in counts],
             "seconds": [one.seconds for one in counts],
         }
+        busy = self._progress.busy_seconds
+        spent = costs(counts, busy=busy - self._busy_told)
+        ledger = {
+            "device": self._device,
+            "space_ids": [one.space_id for one in spent],
+            "measures": [one.measure for one in spent],
+            "counts": [one.count for one in spent],
+            "seconds": [one.seconds for one in spent],
+        }
         try:
-            with db.translated():
+            with db.translated(), conn.transaction():
                 conn.execute(sql.query("add_latencies"), values)
+                conn.execute(sql.query("add_costs"), ledger)
+            self._busy_told = busy
         except LookalikeError:
             self._timings.give_back(counts)
             raise

@@ -1,5 +1,5 @@
 """What a worker does beside its work: old answers and counts, missed images, the first index, what changes have left
-behind. Imports `app`."""
+behind, checks of recall. Imports `app`."""
 
 import logging
 import threading
@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
+import psycopg
 from psycopg.rows import scalar_row
 
-from app import db, indexes, maintenance, queries, spaces, sql
+from app import db, indexes, maintenance, queries, recall, spaces, sql
+from app.config import Settings
 from app.errors import BuildRunningError, ConfigurationError, DatabaseUnavailableError, LookalikeError
 from app.records import Space
 
@@ -19,6 +21,9 @@ _TIDY_SECONDS = 300.0
 _RETRY_SECONDS = 2.0
 _MAINTAIN_SECONDS = 600.0
 _ANSWER_SECONDS = 3600.0  # how long answers to query images are kept
+_RECALL_LOOK_SECONDS = 5.0
+_RECALL_ROUND_SECONDS = 1.0
+_RECALL_WARN_SECONDS = 3600.0
 
 
 class Housekeeping:
@@ -33,15 +38,19 @@ class Housekeeping:
         url: str,
         served: Sequence[Space],
         *,
-        index_min_rows: int,
+        settings: Settings,
         wake: Callable[[], None],
         maintain_seconds: float | None = _MAINTAIN_SECONDS,
     ) -> None:
         """`maintain_seconds`: between two looks at what changes have left behind; None: never."""
         self._url = url
         self._spaces = {space.id: space for space in served}
-        self._index_min_rows = index_min_rows
+        self._settings = settings
         self._wake = wake
+        self._recall_at = 0.0
+        self._recall_warned_at = float("-inf")
+        self._checking: db.Connection | None = None  # of the round of checks in progress
+        self._interrupted = threading.Event()
         self._thread: threading.Thread | None = None
         self._tidy_at = 0.0
         self._maintain_seconds = maintain_seconds
@@ -71,15 +80,20 @@ class Housekeeping:
             self._grown.add(space.id)
 
     def step(self, conn: db.Connection, *, idle: bool) -> None:
-        """Start the next chore that is due; an index waits until the worker is idle."""
+        """Start the next chore that is due; an index, and checks of recall, wait until the worker is idle.
+
+        Checks in progress are stopped at once where it is not idle any more.
+        """
         now = time.monotonic()
         if self.busy:
+            if not idle:
+                self._interrupt()
             return
         if now >= self._tidy_at:
             self._tidy_at = now + _TIDY_SECONDS
             self._try_again = False
             self._grown = set(self._spaces)
-            self._start(lambda own: _tidy(own, list(self._spaces.values())))
+            self._start(lambda own: _tidy(own, list(self._spaces.values()), self._settings.recall_query_days))
             return
         if idle and self._maintain_seconds is not None and now >= self._maintain_at:
             self._maintain_at = now + self._maintain_seconds
@@ -90,11 +104,44 @@ class Housekeeping:
             if self._wants_index(conn, space):
                 self._start(lambda own, space=space: _build_index(own, space))  # type: ignore[misc]
                 return
+        if idle and now >= self._recall_at and self._settings.recall_budget > 0:
+            self._recall_at = now + _RECALL_LOOK_SECONDS
+            if recall.waiting(conn) and (left := recall.allowance(conn, budget=self._settings.recall_budget)) > 0:
+                self._interrupted.clear()
+                self._start(lambda own: self._check_recall(own, min(left, _RECALL_ROUND_SECONDS)))
 
     def _wants_index(self, conn: db.Connection, space: Space) -> bool:
-        values = {"space_id": space.id, "min_rows": self._index_min_rows}
+        values = {"space_id": space.id, "min_rows": self._settings.index_min_rows}
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
             return bool(cursor.execute(sql.query("index_wanted"), values).fetchone())
+
+    def _check_recall(self, conn: db.Connection, seconds: float) -> None:
+        self._checking = conn
+        try:
+            done = recall.check(conn, seconds=seconds, stopped=self._interrupted.is_set)
+            log.debug("checked the recall of %d searches in %.2f s", done.checked, done.seconds)
+            if self._settings.recall_adjust > 1 and (
+                changed := recall.adjust(conn, spaces.active(conn), most=self._settings.recall_adjust)
+            ):
+                log.warning("%s", recall.said(changed))
+            if time.monotonic() - self._recall_warned_at > _RECALL_WARN_SECONDS and (told := recall.warning(conn)):
+                self._recall_warned_at = time.monotonic()
+                log.warning("%s", told)
+        except DatabaseUnavailableError:
+            if not self._interrupted.is_set():
+                raise
+        finally:
+            self._checking = None
+
+    def _interrupt(self) -> None:
+        conn = self._checking
+        if conn is None or self._interrupted.is_set():
+            return
+        self._interrupted.set()
+        try:
+            conn.cancel_safe(timeout=1)
+        except psycopg.Error as error:  # it ends by itself, after the check in hand
+            log.debug("a check of recall could not be stopped: %s", error)
 
     def _start(self, chore: Callable[[db.Connection], None]) -> None:
         # A daemon: a build that is cut off by the worker's end is dropped and begun anew by the next.
@@ -118,11 +165,12 @@ class Housekeeping:
             self._wake()
 
 
-def _tidy(conn: db.Connection, served: Sequence[Space]) -> None:
+def _tidy(conn: db.Connection, served: Sequence[Space], recall_query_days: float) -> None:
     if forgotten := queries.forget(conn, age_seconds=_ANSWER_SECONDS):
         log.debug("forgot %d query images", forgotten)
     with db.translated():
         conn.execute(sql.query("fold_latencies"))
+    recall.forget(conn, days=recall_query_days)
     for space in served:
         missing = spaces.backfill(conn, space)
         if missing:

@@ -27,6 +27,7 @@ class Summary:
         now = time.monotonic()
         if self._busy_since is not None:
             self._busy_seconds += now - self._busy_since
+            self._progress.busy_seconds += now - self._busy_since
         self._busy_since = now if busy else None
         if now - self._told_at >= _SUMMARY_SECONDS:
             self.tell()

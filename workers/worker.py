@@ -80,7 +80,7 @@ class Worker:
         self._housekeeping = Housekeeping(
             url,
             self._spaces,
-            index_min_rows=settings.index_min_rows,
+            settings=settings,
             wake=self._bell.ring,
             **({} if settings.maintain else {"maintain_seconds": None}),
         )

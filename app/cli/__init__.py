@@ -16,7 +16,9 @@ import typer
 from app.cli import (
     attribute,
     bench,
+    comparison,
     configuration,
+    costs,
     doctor,
     duplicates,
     index,
@@ -25,6 +27,7 @@ from app.cli import (
     maintain,
     migrate,
     psql,
+    recall,
     search,
     serve,
     space,
@@ -122,8 +125,11 @@ app.add_typer(attribute.app, name="attribute", rich_help_panel=_FILL)
 app.add_typer(key.app, name="key", rich_help_panel=_RUN)
 _add(status.status, _LOOK, status.EPILOG)
 _add(doctor.doctor, _LOOK)
+_add(costs.costs, _LOOK, costs.EPILOG)
+app.add_typer(recall.app, name="recall", rich_help_panel=_LOOK)
 _add(configuration.settings, _LOOK, configuration.EPILOG)
 app.add_typer(space.app, name="space", rich_help_panel=_LOOK)
+_add(comparison.compare_spaces, _LOOK, comparison.EPILOG, name="compare-spaces")
 app.add_typer(index.app, name="index", rich_help_panel=_LOOK)
 app.add_typer(bench.app, name="bench", rich_help_panel=_LOOK)
 # psql has a -h of its own.

@@ -1,4 +1,5 @@
-"""`lookalike doctor`: what works, and the way out where it does not. Imports `db`, `schema`, `status` and `cli`."""
+"""`lookalike doctor`: what works, and the way out where it does not. Imports `db`, `index_health`, `recall`, `schema`,
+`status` and `cli`."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ Only = Annotated[
 
 
 def doctor(json: Json = False, only: Only = None) -> None:
-    """Check database, pgvector, schema, settings, space, index, workers and extras; exit 1 where something is wrong."""
+    """Check database, pgvector, schema, settings, space, index, workers, recall and extras; exit 1 if one is wrong."""
     checks = list(_checks())
     if only:
         # What comes before it may have kept a check from being made; then that is what is wrong.
@@ -81,6 +82,31 @@ def _of_database(url: str) -> Iterator[Check]:
             yield _settings(conn)
             yield _roles(conn)
             yield from _of_status(status.read(conn))
+            yield from _of_index(conn)
+
+
+def _of_index(conn: "Connection") -> Iterator[Check]:
+    """What searches find, and what may keep them from finding more."""
+    from app import drift, index_health, recall
+
+    evidence = index_health.look(conn)
+    if evidence is None:
+        return
+    now = recall.current(recall.estimates(conn), evidence.space)
+    if now is not None and now.recall is not None and now.searches >= recall.FEWEST:
+        told = recall.told(now)
+        yield Check(
+            "recall",
+            ok=told is None,
+            found=told
+            or f"{now.recall:.3f} of the true neighbours, {now.low:.3f} at least, by {now.searches:,} searches",
+            remedy="where nothing below is wrong, search deeper: LOOKALIKE_RECALL_ADJUST lets workers do it, "
+            f"lookalike recall adjust {evidence.search_depth * 1.5:g} does it now",
+        )
+    drifted = drift.look(conn)
+    found = [*index_health.causes(evidence), *([index_health.of_drift(drifted)] if drifted else [])]
+    for one in found:
+        yield Check(one.name, ok=one.ok, found=one.found, remedy=one.remedy)
 
 
 def _settings(conn: "Connection") -> Check:

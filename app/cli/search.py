@@ -1,4 +1,4 @@
-"""`lookalike search`. Imports `filters`, `queries`, `request`, `sql` and `cli`."""
+"""`lookalike search`. Imports `filters`, `queries`, `recall`, `request`, `sql` and `cli`."""
 
 import re
 from pathlib import Path
@@ -79,13 +79,16 @@ def search(
     after: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Page by page: start, then what the last page said.")
     ] = None,
-    recall: Annotated[float | None, typer.Option(help="Share of the true neighbours to find; default 0.99.")] = None,
+    recall: Annotated[
+        float | None, typer.Option("--recall", help="Share of the true neighbours to find; default 0.99.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say how it was searched.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, to paste into psql; do not run it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, as the API answers.")] = False,
 ) -> None:
     """Find the images that look most like a file, stored images or examples, or whose words fit; nearest first."""
     from app import filters, request
+    from app import recall as live_recall
 
     options = {
         "text": _utf8("--text", text),
@@ -135,6 +138,8 @@ def search(
         else:
             asked = wanted(None, [])
             found = request.run(conn, asked)
+        if found.space is not None and live_recall.chosen(asked, share=session.settings().recall_sample):
+            live_recall.keep(conn, asked, found, source="cli")
     if json:
         output.as_json(results.as_json(found, asked))
     else:

@@ -1,4 +1,4 @@
-"""`lookalike space`: embedding spaces side by side. Imports `spaces`, `comparison` and `cli`."""
+"""`lookalike space`: embedding spaces side by side. Imports `spaces` and `cli`."""
 
 import json as jsons
 import subprocess
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli import output, session
+from app.cli import comparison, output, session
 from app.cli.serve import check_worker_extra
 from app.cli.text import Command, Group, Json, examples
 from app.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError
@@ -28,7 +28,6 @@ app = typer.Typer(
         "lookalike space create small --from lite2 --transform pca:128",
         "lookalike space backfill lite2                 watch the workers fill it",
         "lookalike space compare lite2 --label category",
-        "lookalike space compare lite2 queries/*.jpg    by images that users searched with",
         "lookalike space activate lite2                 searches use it from now on",
         "lookalike space rollback                       and the one before again",
         "lookalike space drop tf_efficientnet_lite0",
@@ -212,54 +211,7 @@ def _wait_for(conn: "Connection", space: "Space") -> None:
             time.sleep(_LOOK_SECONDS)
 
 
-@app.command("compare", cls=Command)
-def compare(
-    name: Name,
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[IMAGES]...", help="Query images; else stored ones.", show_default=False),
-    ] = None,
-    other: Annotated[str | None, typer.Option("--with", metavar="NAME", help="The space to compare with.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Neighbours of each image.")] = 10,
-    sample: Annotated[int, typer.Option(min=1, max=100_000, help="How many stored images to search by.")] = 100,
-    label: Annotated[
-        str | None, typer.Option(metavar="ATTRIBUTE", help="Neighbours of the same value count as right.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Search by the same images in two spaces (the active one and this): what they have in common, which is better.
-
-    By stored images, a sample of them, or by query images, which a live worker embeds in both.
-    """
-    from app import comparison, spaces
-
-    if files and label:
-        raise InvalidInputError(f"--label {label} wants stored images: a query image has no label")
-    with session.connection() as conn:
-        first = other or spaces.active(conn).name
-        if files:
-            timeout = session.settings().query_timeout
-            found = comparison.compare_by(conn, first, name, map(_bytes_of, files), k=k, timeout=timeout)
-        else:
-            found = comparison.compare(conn, first, name, k=k, sample=sample, label=label)
-    if json:
-        output.as_json(found)
-        return
-    output.table(
-        ["space", ">mean distance", f">precision@{k}" + (f" of {label}" if label else "")],
-        [
-            (one.space, f"{one.distance:.3f}", None if one.precision is None else f"{one.precision:.3f}")
-            for one in (found.first, found.second)
-        ],
-    )
-    output.out(f"{found.overlap:.3f} of the {k} neighbours in common, over {output.count(found.images, 'image')}")
-
-
-def _bytes_of(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"the query image {file} cannot be read: {error.strerror}") from error
+app.command("compare", cls=Command)(comparison.compare)
 
 
 @app.command("activate", cls=Command)

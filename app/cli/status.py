@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CAPPED = 100_000  # where the status views stop counting
 _MOST_REASONS = 8
+_DAY = 86_400
 
 EPILOG = examples(
     "lookalike status                      spaces, queues, freshness, failures, workers",
@@ -99,7 +100,7 @@ def _headline(found: "Status") -> str:
 
 def _tables(found: "Status") -> Iterator[_Table]:
     """Yield the tables that have something to tell."""
-    made = (_spaces(found), _freshness(found), _failures(found), _workers(found))
+    made = (_spaces(found), _freshness(found), _recall(found), _failures(found), _workers(found))
     yield from (table for table in made if table.rows)
 
 
@@ -145,6 +146,25 @@ def _freshness(found: "Status") -> _Table:
     )
 
 
+def _recall(found: "Status") -> _Table:
+    """The last day, over all plans and filters."""
+    return _Table(
+        ["recall", "period", ">searches checked", ">recall", ">95 % interval", ">goal"],
+        [
+            (
+                one.space,
+                f"last {output.age(one.period_seconds)}",
+                f"{one.searches:,}",
+                f"{one.recall:.3f}",
+                f"{one.low:.3f} to {one.high:.3f}",
+                f"{one.goal:.3f}",
+            )
+            for one in found.recall
+            if one.plan is None and one.selectivity is None and one.period_seconds == _DAY and one.recall is not None
+        ],
+    )
+
+
 def _failures(found: "Status") -> _Table:
     return _Table(
         ["failed in", "step", ">images", "reason"],
@@ -182,12 +202,17 @@ def _index(space: "SpaceStatus") -> str:
 
 
 def _advice(found: "Status") -> Iterator[str]:
+    from app import recall
+
     unserved = [space for space in found.spaces if space.queued and not space.live_workers]
     if unserved and not any(worker.alive for worker in found.workers):
         yield "images are queued, but no worker is alive: lookalike worker"
     elif unserved:
         options = " ".join(f"--space {space.name}" for space in unserved)
         yield f"images are queued in spaces that no live worker serves: lookalike worker {options}"
+    active = next((space.name for space in found.spaces if space.active), "")
+    if told := recall.told(recall.current(found.recall, active)):
+        yield told
     if any(space.failed for space in found.spaces):
         yield "some images failed, with a reason each: lookalike failures"
 

@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import PIL.Image
 
 from app import images, search, sql
 from app.db import Connection, translated
-from app.demo.sheet import Row, Tile
 from app.errors import NotFoundError
 from app.records import Answer, Image, Json
+from app.sheet import Line, Picture, Row, Tile
 
 GALLERY = Path(__file__).resolve().parent / "gallery"
 MANIFEST = GALLERY / "manifest.csv"
@@ -87,22 +90,26 @@ def sheet_row(seen: Visit) -> Row:
     if seen.stop.filter is not None:
         heading = f"where {json.dumps(seen.stop.filter)}"
     return Row(
-        query=Tile(_path(seen.image), _title(seen.image), _kind(seen.image)),
-        results=[
-            Tile(
-                _path(neighbor.image),
-                _title(neighbor.image),
-                f"{neighbor.distance:.3f}  {_kind(neighbor.image)}",
-                match=neighbor.image.attributes["subcategory"] == wanted,
+        query=Tile(_picture(seen.image), _title(seen.image), _kind(seen.image)),
+        lines=[
+            Line(
+                [
+                    Tile(
+                        _picture(neighbor.image),
+                        _title(neighbor.image),
+                        f"{neighbor.distance:.3f}  {_kind(neighbor.image)}",
+                        match=neighbor.image.attributes["subcategory"] == wanted,
+                    )
+                    for neighbor in seen.answer.neighbors
+                ],
+                heading,
             )
-            for neighbor in seen.answer.neighbors
         ],
-        heading=heading,
     )
 
 
-def _path(image: Image) -> Path:
-    return GALLERY / image.uri.rsplit("/", 1)[-1]
+def _picture(image: Image) -> Picture:
+    return partial(PIL.Image.open, GALLERY / image.uri.rsplit("/", 1)[-1])
 
 
 def _title(image: Image) -> str:

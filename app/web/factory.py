@@ -23,6 +23,7 @@ from app.web import (
     metrics,
     operate_api,
     pages,
+    recall_api,
     search_api,
     telemetry,
     thumbnail_api,
@@ -81,6 +82,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
         thumbnail_api,
         gallery_api,
         operate_api,
+        recall_api,
         health_api,
     ):
         app.register_api(module.api)

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _CACHE_SECONDS = 1.0
 _MOST_REASONS = 20  # labels a space; further ones are added up as "other"
 _OTHER = "other"
+_ALL = "all"
+_DAY = 86_400
 _STAGES = ("claim", "fetch", "lookup", "decode", "encode", "write")
 # Bounds double: every fourth of the database's buckets, from a millisecond to twelve days.
 _STEP, _LAST = 4, 120
@@ -94,6 +96,7 @@ class _Collector(Collector):
             yield from _state(self._found)
             yield from _failures(self._found)
             yield from _workers(self._found)
+            yield from _recall(self._found)
             yield from _latencies(self._totals)
             pool = GaugeMetricFamily("lookalike_api_connections", "Connections of all API processes.", labels=["state"])
             for state, count in self._connections.items():
@@ -149,6 +152,28 @@ def _workers(found: Status) -> Iterator[Metric]:
         if one.alive:
             family.add_metric([one.name, one.device, one.version, one.state], {"spaces": ",".join(one.spaces)})
     yield family
+
+
+def _recall(found: Status) -> Iterator[Metric]:
+    """Of the last day, by plan and selectivity; over all of them where both are "all"."""
+    labels = ["space", "plan", "selectivity"]
+    of_day = [one for one in found.recall if one.period_seconds == _DAY and one.searches]
+    for name, text, value in (
+        ("recall", "Mean recall of the checked live searches of a day.", lambda one: one.recall),
+        ("recall_low", "Lower end of its 95 % interval.", lambda one: one.low),
+        ("recall_high", "Upper end of its 95 % interval.", lambda one: one.high),
+        ("recall_goal", "The recall that those searches asked for.", lambda one: one.goal),
+        ("recall_below_goal", "1 where the whole interval lies below.", lambda one: float(bool(one.below))),
+        ("recall_searches", "Live searches checked in a day.", lambda one: one.searches),
+    ):
+        family = GaugeMetricFamily(f"lookalike_{name}", text, labels=labels)
+        for one in of_day:
+            family.add_metric([one.space, one.plan or _ALL, one.selectivity or _ALL], value(one))
+        yield family
+    if found.samples_waiting is not None:
+        yield GaugeMetricFamily(
+            "lookalike_recall_samples_waiting", "Kept searches that wait to be checked.", found.samples_waiting
+        )
 
 
 def _latencies(totals: list[LatencyTotal]) -> Iterator[Metric]:

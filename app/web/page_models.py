@@ -1,9 +1,9 @@
 """Requests and answers of the routes that the page stands on: facets, samples, operation. Imports `gallery`,
-`operation`, `records` and `web.models`."""
+`operation`, `recall`, `records` and `web.models`."""
 
 from pydantic import ConfigDict, Field, RootModel
 
-from app import gallery, operation, records
+from app import gallery, operation, recall, records
 from app.web.models import Body, Image, ImageId, Parameters
 
 
@@ -68,3 +68,14 @@ class RetryAnswer(Body):
 
 class OperationAnswer(RootModel[operation.Operation]):
     """Spaces, queue, workers, index builds and the latest failures, at one moment."""
+
+
+class RecallQuery(Parameters):
+    """How far back the trend goes."""
+
+    hours: int = Field(48, ge=1, le=2160, description="How many hours with checks, the latest ones.")
+    days: int = Field(30, ge=1, le=90, description="How many days with checks, the latest ones.")
+
+
+class RecallAnswer(RootModel[recall.Recall]):
+    """What live searches find of their true neighbours: estimates, trend, changes of the search depth."""

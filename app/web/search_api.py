@@ -13,7 +13,7 @@ from app import filters, image_header, request, spaces
 from app.records import Embedding, Space
 from app.request import Found, Hit, Request
 from app.statement import statement
-from app.web import bodies, docs
+from app.web import bodies, docs, sampling
 from app.web.models import (
     Example,
     ImagePath,
@@ -185,6 +185,7 @@ def _respond(
     response = Response(to_json(body), mimetype=bodies.JSON)
     stages = ([] if embed_ms is None else [("embed", embed_ms)]) + [("search", search_ms)]
     response.headers["Server-Timing"] = ", ".join(f"{name};dur={duration:.3f}" for name, duration in stages)
+    sampling.sample(response, asked_for, found)
     return response
 
 

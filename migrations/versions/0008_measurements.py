@@ -166,9 +166,12 @@ NEW: tuple[str, ...] = (
     "functions/sample_search.sql",
     "functions/samples_waiting.sql",
     "functions/forget_recall.sql",
+    "functions/index_built.sql",
     "functions/set_search_depth.sql",
     "functions/adjust_recall.sql",
     "functions/add_costs.sql",
+    "functions/cost_of_workers.sql",
+    "views/storage_parts.sql",
     "views/recall_status.sql",
     "views/recall_trend.sql",
 )

@@ -5,7 +5,7 @@
 \if :{?label} \else \set label category \endif
 \if :{?k} \else \set k 5 \endif
 SELECT g.id, v.label, round(v.confidence::numeric, 2) AS confidence, v.nearest, g.caption, g.uri
-FROM lookalike.gallery g
+FROM (SELECT * FROM lookalike.gallery OFFSET 0) g  -- at first: an image without an embedding has no neighbours
 CROSS JOIN LATERAL (
     SELECT n.attributes ->> :'label' AS label, round(min(s.distance)::numeric, 4) AS nearest,
            sum(1 - s.distance ^ 2 / 2) / sum(sum(1 - s.distance ^ 2 / 2)) OVER () AS confidence

@@ -6,7 +6,7 @@
 \if :{?k} \else \set k 10 \endif
 WITH pair AS (
     SELECT g.attributes ->> :'label' AS label, n.attributes ->> :'label' AS neighbor
-    FROM lookalike.gallery g
+    FROM (SELECT * FROM lookalike.gallery OFFSET 0) g  -- at first: an image without an embedding has no neighbours
     CROSS JOIN LATERAL lookalike.similar(g.id, :'k') s
     JOIN lookalike.images n ON n.id = s.id
     WHERE g.attributes ->> :'label' IS NOT NULL AND n.attributes ->> :'label' IS NOT NULL

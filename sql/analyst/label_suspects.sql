@@ -6,7 +6,7 @@
 \if :{?k} \else \set k 7 \endif
 \if :{?share} \else \set share 0.7 \endif
 SELECT g.id, g.attributes ->> :'label' AS label, v.label AS neighbors_say, round(v.share, 2) AS share, g.caption, g.uri
-FROM lookalike.gallery g
+FROM (SELECT * FROM lookalike.gallery OFFSET 0) g  -- at first: an image without an embedding has no neighbours
 CROSS JOIN LATERAL (
     SELECT n.attributes ->> :'label' AS label, count(*) / sum(count(*)) OVER () AS share
     FROM lookalike.similar(g.id, :'k', jsonb_build_object(:'label'::text, jsonb_build_object('$exists', true))) s

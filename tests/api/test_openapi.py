@@ -22,6 +22,7 @@ ROUTES = {
     ("/v1/sample", "get"),
     ("/v1/operation", "get"),
     ("/v1/operation/events", "get"),
+    ("/v1/recall", "get"),
     ("/v1/failures", "get"),
     ("/v1/failures/retry", "post"),
     ("/healthz", "get"),

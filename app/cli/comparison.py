@@ -1,0 +1,159 @@
+"""`lookalike compare-spaces`, and `space compare`, which is the same beside the active space. Imports `comparison`,
+`comparison_sheet`, `limits`, `spaces` and `cli`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli import output, session
+from app.cli.text import Json, examples
+from app.errors import ConfigurationError, InvalidInputError
+
+if TYPE_CHECKING:
+    from app.comparison import Comparison, Side
+
+EPILOG = examples(
+    "lookalike compare-spaces lite0 lite2 --label category",
+    "lookalike compare-spaces lite0 lite2 --sheet differences.png",
+    "lookalike compare-spaces lite0 lite2 --sample 1000 --json",
+    "lookalike compare-spaces lite0 lite2 *.jpg          by query images, which a live worker embeds in both",
+    after="Both spaces are searched by the same stored images, each by its own embedding, the image itself left out. "
+    "Images a second are those that workers wrote down (lookalike costs). The sheet shows the images whose neighbours "
+    "have the least in common.",
+)
+Neighbors = Annotated[int, typer.Option("-k", min=1, max=1000, help="Neighbours of each image.")]
+Sample = Annotated[int, typer.Option(min=1, max=100_000, help="How many stored images to search by.")]
+Label = Annotated[str | None, typer.Option(metavar="ATTRIBUTE", help="Neighbours of the same value count as right.")]
+Sheet = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Draw where they disagree most: a contact sheet, .png or .jpg.")
+]
+Files = Annotated[
+    list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Query images; else stored ones.", show_default=False)
+]
+Examples = Annotated[int, typer.Option(min=0, max=100, help="How many disagreements to show.")]
+
+
+def compare_spaces(
+    first: Annotated[str, typer.Argument(help="A space; lookalike space ls lists them.")],
+    second: Annotated[str, typer.Argument(help="The space to compare it with.")],
+    files: Files = None,
+    k: Neighbors = 10,
+    sample: Sample = 100,
+    label: Label = None,
+    sheet: Sheet = None,
+    examples: Examples = 6,
+    json: Json = False,
+) -> None:
+    """Compare two spaces on the same images: precision, neighbours in common, speed, bytes, and where they disagree."""
+    run(first, second, files or [], k=k, sample=sample, label=label, sheet=sheet, examples=examples, json=json)
+
+
+def compare(
+    name: Annotated[str, typer.Argument(help="The space; lookalike space ls lists them.")],
+    files: Files = None,
+    other: Annotated[str | None, typer.Option("--with", metavar="NAME", help="The space to compare with.")] = None,
+    k: Neighbors = 10,
+    sample: Sample = 100,
+    label: Label = None,
+    sheet: Sheet = None,
+    examples: Examples = 6,
+    json: Json = False,
+) -> None:
+    """Compare the active space and this one on the same images; see lookalike compare-spaces.
+
+    By stored images, a sample of them, or by query images, which a live worker embeds in both.
+    """
+    run(other, name, files or [], k=k, sample=sample, label=label, sheet=sheet, examples=examples, json=json)
+
+
+def run(
+    first: str | None,
+    second: str,
+    files: list[Path],
+    *,
+    k: int,
+    sample: int,
+    label: str | None,
+    sheet: Path | None,
+    examples: int,
+    json: bool,
+) -> None:
+    """Compare by files, or else by stored images, print and draw; without a first space, the active one is it."""
+    from app import comparison, comparison_sheet, spaces
+    from app.limits import limits_of
+
+    if files and (label or sheet):
+        option = f"--label {label}" if label else f"--sheet {sheet}"
+        raise InvalidInputError(f"{option} wants stored images, and a query image is none")
+    _check_file(sheet)
+    with session.connection() as conn:
+        one = first or spaces.active(conn).name
+        if files:
+            timeout = session.settings().query_timeout
+            found = comparison.compare_by(conn, one, second, map(_bytes_of, files), k=k, timeout=timeout)
+        else:
+            found = comparison.compare(conn, one, second, k=k, sample=sample, label=label, examples=examples)
+        if sheet is not None:
+            picture = comparison_sheet.draw(conn, found, limits=limits_of(session.settings()))
+    if json:
+        output.as_json(found)
+    else:
+        _show(found)
+    if sheet is not None:
+        try:
+            picture.save(sheet)
+        except OSError as error:
+            raise ConfigurationError(f"the sheet cannot be written to {sheet}: {error.strerror or error}") from error
+        output.say(f"{output.count(len(found.examples), 'disagreement')} drawn in {sheet}")
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"the query image {file} cannot be read: {error.strerror}") from error
+
+
+def _check_file(sheet: Path | None) -> None:
+    """Refuse a file that cannot be written before anything is searched."""
+    if sheet is None:
+        return
+    if sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise InvalidInputError(f"--sheet {sheet}: name a .png, .jpg or .webp file")
+    if not sheet.absolute().parent.is_dir():
+        raise InvalidInputError(f"--sheet {sheet}: there is no folder {sheet.absolute().parent}")
+
+
+def _show(found: "Comparison") -> None:
+    output.table(
+        [
+            "space",
+            ">mean distance",
+            f">precision@{found.k}" + (f" of {found.label}" if found.label else ""),
+            ">bytes an image",
+            "images a second",
+        ],
+        [_row(one) for one in (found.first, found.second)],
+    )
+    output.out(f"{found.overlap:.3f} of the {found.k} neighbours in common, over {output.count(found.images, 'image')}")
+    if found.gain is not None:
+        sure = "more" if found.gain.low > 0 else "less" if found.gain.high < 0 else "no sure difference"
+        output.out(
+            f"precision of {found.second.space} less that of {found.first.space}: {found.gain.precision:+.3f} "
+            f"(95 %: {found.gain.low:+.3f} to {found.gain.high:+.3f}), {sure}"
+        )
+    if found.examples:
+        told = ", ".join(f"{one.image_id} ({one.overlap:.0%})" for one in found.examples)
+        output.out(f"least in common: images {told}")
+
+
+def _row(one: "Side") -> tuple[object, ...]:
+    speeds = "; ".join(f"{speed:.1f} ({device})" for device, speed in one.per_second.items())
+    return (
+        one.space,
+        f"{one.distance:.3f}",
+        None if one.precision is None else f"{one.precision:.3f}",
+        None if one.bytes_per_image is None else f"{one.bytes_per_image:,.0f}",
+        speeds or "not known: no worker has embedded in it since it counts",
+    )

@@ -1,0 +1,191 @@
+"""What images and searches cost: seconds of workers and of the server, bytes, and what these come to at given prices.
+Imports `db`, `errors`, `spaces`, `sql` and `storage`."""
+
+from dataclasses import asdict, dataclass
+
+from psycopg.rows import class_row
+
+from app import spaces, sql
+from app.db import Connection, translated
+from app.errors import InvalidInputError, StorageError
+from app.storage import Storage
+
+_PROBES = 50
+_MILLION = 1_000_000
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCost:
+    """A row of `lookalike.cost_of_workers`, less the days: seconds for one image or query image; None: none yet."""
+
+    space: str
+    device: str
+    images: int
+    reused: int
+    queries: int
+    seconds: float
+    seconds_each: float | None
+    per_second: float | None
+    claim_each: float | None
+    fetch_each: float | None
+    lookup_each: float | None
+    decode_each: float | None
+    encode_each: float | None
+    write_each: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoragePart:
+    """A row of `lookalike.storage_parts`; without a space, shared by all; per image None while there are none."""
+
+    space: str | None
+    active: bool | None
+    part: str
+    kind: str
+    bytes: int
+    bytes_per_image: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCost:
+    """Seconds of one server core for a search: of live ones whose recall was checked, else of a few made for this."""
+
+    searches: int
+    seconds: float | None
+    live: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """Prices in any currency: an hour of a worker's machine, a gigabyte (10⁹ bytes) for a month, an hour of the
+    server with so many cores (None: the worker's price)."""
+
+    hour: float
+    gb_month: float
+    server_hour: float | None = None
+    server_cores: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what is no price."""
+        for name, value in asdict(self).items():
+            if value is not None and not 0 <= value < float("inf"):
+                raise InvalidInputError(f"{name} {value} is no price")
+        if self.server_cores < 1:
+            raise InvalidInputError(f"server_cores {self.server_cores}: at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPrice:
+    """What a million images come to by this device, embedded once."""
+
+    space: str
+    device: str
+    million_images: float
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a million come to: images embedded (by device), images kept for a month (active space and what is shared,
+    files where they were measured), searches by an embedding, and what a picture as the query adds to a search."""
+
+    embedding: list[WorkerPrice]
+    million_images_month: float | None
+    million_queries: float | None
+    million_query_images: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Seconds and bytes, and prices where they are known; `files_per_image` of uploaded files, None: not measured."""
+
+    days: int
+    workers: list[WorkerCost]
+    storage: list[StoragePart]
+    files: int | None
+    bytes_per_image: float | None
+    search: SearchCost
+    price: Price | None
+
+
+def read(conn: Connection, *, days: int = 30, prices: Prices | None = None, storage: Storage | None = None) -> Ledger:
+    """Return what the last `days` days cost; with `storage`, the bytes of uploaded files too, which are all listed.
+
+    Where no live search was measured, a few searches by stored images are made. StorageError.
+    """
+    if days < 0:
+        raise InvalidInputError(f"days {days}: 0, for today, or more")
+    with translated():
+        workers = of_workers(conn, days=days)
+        with conn.cursor(row_factory=class_row(StoragePart)) as parts:
+            stored = parts.execute(sql.query("storage_parts")).fetchall()
+    images = _images(stored)
+    files = None if storage is None else _files(storage)
+    each = [one.bytes_per_image for one in stored if one.space is None or one.active]
+    per_image = sum(one for one in each if one is not None) if images else None
+    if per_image is not None and files is not None and images:
+        per_image += files / images
+    search = _search(conn, days)
+    return Ledger(
+        days=days,
+        workers=workers,
+        storage=stored,
+        files=files,
+        bytes_per_image=per_image,
+        search=search,
+        price=None if prices is None else _price(conn, prices, workers, per_image, search),
+    )
+
+
+def of_workers(conn: Connection, *, days: int = 30) -> list[WorkerCost]:
+    """Return what workers took in the last days, by space and device; the active space first."""
+    with translated(), conn.cursor(row_factory=class_row(WorkerCost)) as cursor:
+        return cursor.execute(sql.query("cost_of_workers"), {"days": days}).fetchall()
+
+
+def _images(stored: list[StoragePart]) -> float | None:
+    """How many images the shares per image stand for."""
+    return next((one.bytes / one.bytes_per_image for one in stored if one.bytes_per_image), None)
+
+
+def _files(storage: Storage) -> int:
+    try:
+        return int(storage.files.du(storage.root)) if storage.files.exists(storage.root) else 0
+    except Exception as error:
+        raise StorageError(f"the files in {storage.root} cannot be listed: {error}") from error
+
+
+def _search(conn: Connection, days: int) -> SearchCost:
+    if not any(space.active for space in spaces.ls(conn)):
+        return SearchCost(0, None, live=False)
+    with translated():
+        live = _measured(conn, "search_seconds", {"days": max(days, 1)})
+        if live.searches:
+            return live
+        conn.execute(sql.query("search_probe"), {"most": _PROBES // 10})  # its first ones read from disk
+        made = _measured(conn, "search_probe", {"most": _PROBES})
+    return SearchCost(made.searches, made.seconds, live=False)
+
+
+def _measured(conn: Connection, query: str, values: dict[str, object]) -> SearchCost:
+    row = conn.execute(sql.query(query), values).fetchone() or (0, None)
+    return SearchCost(int(str(row[0])), None if row[1] is None else float(str(row[1])), live=True)
+
+
+def _price(
+    conn: Connection, prices: Prices, workers: list[WorkerCost], per_image: float | None, search: SearchCost
+) -> Price:
+    embedding = [
+        WorkerPrice(one.space, one.device, one.seconds_each * _MILLION / _HOUR * prices.hour)
+        for one in workers
+        if one.seconds_each is not None
+    ]
+    active = {space.name for space in spaces.ls(conn) if space.active}
+    pictures = [one.million_images for one in embedding if one.space in active]
+    core_hour = (prices.hour if prices.server_hour is None else prices.server_hour) / prices.server_cores
+    return Price(
+        embedding=embedding,
+        million_images_month=None if per_image is None else per_image * _MILLION / 1e9 * prices.gb_month,
+        million_queries=None if search.seconds is None else search.seconds * _MILLION / _HOUR * core_hour,
+        million_query_images=min(pictures) if pictures else None,
+    )

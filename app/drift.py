@@ -1,0 +1,63 @@
+"""Whether an embedding space still looks like the sample that its transform was fitted on. Imports `candidates`, `db`,
+`sql` and `transforms`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from psycopg.rows import tuple_row
+
+from app import candidates, sql
+from app.db import Connection, translated
+from app.transforms import Matrix, Projection
+
+RECENT = 500  # of the latest embeddings
+FEWEST = 100
+# The mean has moved by so many standard deviations, or so much less of the variance lies within the axes.
+MOVED, LOST = 0.5, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The latest embeddings beside the sample: shares of the variance within the axes, then and now, and how far the
+    mean lies from the sample's, in standard deviations of the latest along the axes."""
+
+    transform: int
+    fitted_at: datetime
+    recent: int
+    explained_then: float
+    explained_now: float
+    moved: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the transform still fits."""
+        return self.moved < MOVED and self.explained_now > self.explained_then - LOST
+
+
+def look(conn: Connection) -> Drift | None:
+    """Return how the active space's latest embeddings fit the transform in use; None without one, or with few rows."""
+    with translated(), conn.cursor(row_factory=tuple_row) as cursor:
+        used = cursor.execute(sql.query("drift_transform")).fetchone()
+        if used is None:
+            return None
+        recent = cursor.execute(sql.query("recent_embeddings"), {"most": RECENT}).fetchall()
+    transform, fitted_at = used
+    fitted = candidates.load(conn, transform)
+    forms = [form for form in (fitted.bits, fitted.reduced) if form is not None]
+    if len(recent) < FEWEST or not forms:
+        return None
+    axes = max(forms, key=lambda form: len(form.axes))  # those whose share of the variance was noted
+    embeddings: Matrix = np.stack([row[0].to_numpy().astype(np.float32) for row in recent])
+    moved, explained = measure(embeddings, axes)
+    return Drift(transform, fitted_at, len(recent), fitted.explained_variance, explained, moved)
+
+
+def measure(embeddings: Matrix, axes: Projection) -> tuple[float, float]:
+    """Return how far the mean of embeddings, shape (n, dimensions), lies from the sample's along orthonormal axes, in
+    standard deviations, and the share of their variance that lies within the axes."""
+    along = axes.of(embeddings)
+    spread = float(along.var(axis=0).sum())
+    whole = float(embeddings.var(axis=0).sum())
+    moved = float(np.linalg.norm(along.mean(axis=0))) / max(spread, 1e-12) ** 0.5
+    return moved, min(spread / max(whole, 1e-12), 1.0)

@@ -1,0 +1,27 @@
+"""GET /v1/recall. Imports `recall` and `web`."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from app import recall
+from app.web import bodies, docs
+from app.web.page_models import RecallAnswer, RecallQuery
+from app.web.services import services
+
+api = APIBlueprint("recall", __name__, url_prefix="/v1", abp_tags=[Tag(name="operation")])
+
+
+@api.get(
+    "/recall",
+    operation_id="recall",
+    summary="What live searches find of their true neighbours",
+    responses={200: RecallAnswer, **docs.errors_of()},
+)
+def get_recall(query: RecallQuery) -> Response:
+    """Estimates with 95 % intervals by period, plan and selectivity, the trend, and changes of the search depth."""
+    with services().database.connection() as conn:
+        found = recall.read(conn, hours=query.hours, days=query.days)
+    response = Response(RecallAnswer(found).model_dump_json(), mimetype=bodies.JSON)
+    response.headers["Cache-Control"] = "no-store"
+    return response

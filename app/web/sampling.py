@@ -1,0 +1,28 @@
+"""Keeps a share of the searches, after they are answered, for their recall to be checked. Imports `recall`, `web`."""
+
+import logging
+
+from flask import Response
+
+from app import recall
+from app.errors import LookalikeError
+from app.request import Found, Request
+from app.web.database import Database
+from app.web.services import services
+
+log = logging.getLogger(__name__)
+
+
+def sample(response: Response, asked: Request, found: Found) -> None:
+    """Have the search kept, by chance, once this response has been sent."""
+    given = services()
+    if found.space is not None and recall.chosen(asked, share=given.settings.recall_sample):
+        response.call_on_close(lambda: _keep(given.database, asked, found))
+
+
+def _keep(database: Database, asked: Request, found: Found) -> None:
+    try:
+        with database.connection() as conn:
+            recall.keep(conn, asked, found, source="api")
+    except LookalikeError as error:
+        log.warning("a search is not kept for checking its recall: %s", error)

@@ -1,0 +1,275 @@
+"""Does the monitor of live recall tell the truth, and what does it cost the server?
+
+`python -m bench.recall_monitor [--vectors FILE] [--rows 20000] [--samples 500] [--seconds 300]`, on a scratch embedded
+server. The index is made poor on purpose (low ef_search), so that there is something to see. Searches with filters of
+several selectivities run from one client without a pause, as in the API: one in so many is kept, by chance, and a
+session of its own checks them under the budget, as an idle worker does. The truth is the recall of thousands of
+searches of the same mix, each compared with numpy's exact answer. The CPU time of every server process is read from
+/proc: the share of the checking one is the monitor's cost. Afterwards 1,000 draws of that many samples from the true
+recalls tell how often such an estimate, and its interval, are right. Writes `bench/results/recall_monitor.json`.
+Imports app.
+"""
+
+import argparse
+import json
+import os
+import platform
+import threading
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from psycopg.types.json import Jsonb
+
+from app import db, indexes, recall, request, spaces
+from app.evaluation import Exact
+from app.records import Json
+from app.request import Request
+from bench import data
+from bench.copy import scratch
+
+RESULTS = Path(__file__).parent / "results"
+K = 10
+# Shares of the rows that pass, with the share of the searches that have such a filter; None: no filter.
+MIX: tuple[tuple[float | None, float], ...] = ((None, 0.4), (0.5, 0.15), (0.2, 0.15), (0.05, 0.15), (0.01, 0.15))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One search of the mix: a query and the share of its filter."""
+
+    query: NDArray[np.float32]
+    share: float | None
+
+    @property
+    def filter(self) -> Json | None:
+        return None if self.share is None else {"rank": {"$lt": int(self.share * data.SCALE)}}
+
+
+def make(conn: db.Connection, vectors: NDArray[np.float32], *, ef_search: int, seed: int) -> NDArray[np.int64]:
+    """Store the rows with a random rank to filter by, and build the index; return the ranks."""
+    rank = np.random.default_rng(seed).permutation(len(vectors)) * (data.SCALE // len(vectors))
+    dimensions = vectors.shape[1]
+    conn.execute("SELECT lookalike.create_space('bench', 'none', %s, '{}', 'none')", (dimensions,))
+    with conn.transaction(), conn.cursor() as cursor:
+        with cursor.copy("COPY lookalike.images (uri, attributes) FROM STDIN") as copy:
+            for n, one in enumerate(rank.tolist()):
+                copy.write_row((f"/bench/{n}", json.dumps({"rank": one})))
+        with cursor.copy("COPY lookalike.embeddings_1 FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(["int8", "halfvec"])
+            for n, vector in enumerate(vectors, start=1):
+                copy.write_row((n, HalfVector(vector)))
+        cursor.execute("DELETE FROM lookalike.jobs")
+    conn.execute("VACUUM ANALYZE lookalike.images, lookalike.embeddings_1")
+    indexes.build(conn, spaces.active(conn))
+    conn.execute(
+        "UPDATE lookalike.embedding_spaces"
+        " SET index_options = index_options || jsonb_build_object('ef_search', %s::int)",
+        (ef_search,),
+    )
+    return rank
+
+
+def truth(conn: db.Connection, vectors: NDArray[np.float32], rank: NDArray[np.int64], mix: list[Asked]) -> list[float]:
+    """Return the tie-aware recall of each search, against numpy's exact answer."""
+    recalls = [0.0] * len(mix)
+    ids = np.arange(1, len(vectors) + 1, dtype=np.int64)
+    for share in dict.fromkeys(one.share for one in mix):
+        places = [n for n, one in enumerate(mix) if one.share == share]
+        passing = np.ones(len(vectors), bool) if share is None else rank < int(share * data.SCALE)
+        exact = Exact(np.stack([mix[n].query for n in places]), K)
+        exact.add(ids[passing], vectors[passing])
+        for n, true in zip(places, exact.truths(), strict=True):
+            found = conn.execute(
+                "SELECT id FROM lookalike.search(%s, %s, %s)", (HalfVector(mix[n].query), K, _json(mix[n].filter))
+            ).fetchall()
+            recalls[n] = true.recall([int(str(row[0])) for row in found])
+    return recalls
+
+
+def _json(value: Json | None) -> Jsonb | None:
+    return None if value is None else Jsonb(value)
+
+
+def cpu_seconds(pids: list[int]) -> dict[int, float]:
+    """The CPU seconds, user and system, of these processes; those that have gone are left out."""
+    tick = os.sysconf("SC_CLK_TCK")
+    used = {}
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        used[pid] = (int(fields[11]) + int(fields[12])) / tick
+    return used
+
+
+def server_pids(conn: db.Connection) -> list[int]:
+    """The server's processes, but for the postmaster."""
+    rows = conn.execute("SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL").fetchall()
+    return [int(str(row[0])) for row in rows]
+
+
+class Monitor(threading.Thread):
+    """What an idle worker does: looks every so often, and checks what the budget allows."""
+
+    def __init__(self, url: str, budget: float) -> None:
+        super().__init__(daemon=True)
+        self._url, self._budget = url, budget
+        self.done = threading.Event()
+        self.pid = 0
+        self.cpu = 0.0
+
+    def run(self) -> None:
+        with closing(db.connect(self._url, autocommit=True, application="bench monitor")) as conn:
+            self.pid = conn.info.backend_pid
+            while not self.done.wait(1.0):
+                if (left := recall.allowance(conn, budget=self._budget)) > 0:
+                    recall.check(conn, seconds=min(left, 1.0), stopped=self.done.is_set)
+                self.cpu = cpu_seconds([self.pid])[self.pid]
+
+
+def live(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, Any]:
+    """Search for so many seconds with the monitor at work, until it has the samples; return what it cost and found."""
+    rng = np.random.default_rng(options.seed + 1)
+    monitor = Monitor(url, options.budget)
+    with db.connect(url, autocommit=True) as conn, db.connect(url, autocommit=True) as keeper:
+        before = cpu_seconds(server_pids(conn))
+        monitor.start()
+        began = time.monotonic()
+        searches = kept = checked = 0
+        while time.monotonic() - began < options.seconds and checked < options.samples:
+            one = mix[int(rng.integers(len(mix)))]
+            asked = Request(query=one.query, k=K, filter=one.filter)
+            found = request.run(conn, asked)
+            searches += 1
+            if rng.random() < options.share and kept < options.samples:
+                kept += recall.keep(keeper, asked, found, source="api")
+            if searches % 200 == 0:
+                checked = _count(conn)
+        wall = time.monotonic() - began
+        monitor.done.set()
+        monitor.join(60)
+        after = cpu_seconds(server_pids(conn)) | {monitor.pid: monitor.cpu}
+        used = {pid: seconds - before.get(pid, 0.0) for pid, seconds in after.items()}
+        checks = (
+            conn.execute(
+                "SELECT count(*), count(recall), avg(recall), sum(seconds), count(*) FILTER (WHERE plan = 'index'),"
+                " percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM lookalike.recall_checks"
+            ).fetchone()
+            or ()
+        )
+        overall = recall.current(recall.estimates(conn), "bench")
+        parts = [asdict(one) for one in recall.estimates(conn) if one.period_seconds == 86_400]
+    return {
+        "seconds": wall,
+        "searches": searches,
+        "searches_per_second": searches / wall,
+        "kept": kept,
+        "checks": int(str(checks[0])),
+        "by_index": int(str(checks[4])),
+        "check_seconds": float(str(checks[3])),
+        "check_median_ms": float(str(checks[5])) * 1000,
+        "estimate": None if overall is None else asdict(overall),
+        "parts": parts,
+        "monitor_cpu_seconds": used[monitor.pid],
+        "server_cpu_seconds": sum(used.values()),
+        "share_of_server_cpu": used[monitor.pid] / sum(used.values()),
+        "share_of_wall_time": float(str(checks[3])) / wall,
+    }
+
+
+def _count(conn: db.Connection) -> int:
+    row = conn.execute("SELECT count(*) FROM lookalike.recall_checks").fetchone() or (0,)
+    return int(str(row[0]))
+
+
+def draws(recalls: NDArray[np.float64], samples: int, *, seed: int, rounds: int = 1000) -> dict[str, float]:
+    """How good an estimate by so many samples is, over many draws: its error, and how often the interval holds."""
+    rng = np.random.default_rng(seed)
+    mean = recalls.mean()
+    drawn = rng.choice(recalls, (rounds, samples))
+    means = drawn.mean(axis=1)
+    spread = (drawn**2).sum(axis=1) - samples * means**2 + means**2 + (1 - means) ** 2
+    margins = 1.96 * np.sqrt(spread) / samples
+    errors = np.abs(means - mean)
+    return {
+        "within_0.01": float((errors <= 0.01).mean()),
+        "error_median": float(np.median(errors)),
+        "error_p95": float(np.quantile(errors, 0.95)),
+        "margin_median": float(np.median(margins)),
+        "interval_holds": float((errors <= margins).mean()),
+    }
+
+
+def main() -> None:
+    """Run, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vectors", type=Path, help="Real embeddings, .npy; else made ones.")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--queries", type=int, default=500, help="Held out of the vectors.")
+    parser.add_argument("--truths", type=int, default=4000, help="Searches whose true recall is taken.")
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--share", type=float, default=0.05, help="Share of the searches that is kept.")
+    parser.add_argument("--budget", type=float, default=0.019)
+    parser.add_argument("--ef-search", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=600, help="Most that the searches may take.")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    made = data.make(
+        rows=options.rows - (options.queries if options.vectors else 0),
+        queries=options.queries,
+        file=options.vectors,
+        dimensions=1280,
+        seed=options.seed,
+    )
+    rng = np.random.default_rng(options.seed)
+    shares = rng.choice(len(MIX), options.truths, p=[weight for _, weight in MIX])
+    mix = [Asked(made.queries[int(rng.integers(len(made.queries)))], MIX[int(n)][0]) for n in shares]
+    with scratch(None) as url, db.connect(url, autocommit=True) as conn:
+        rank = make(conn, made.vectors, ef_search=options.ef_search, seed=options.seed)
+        found = live(url, mix, options)
+        # Its snapshot is the same: nothing was written meanwhile.
+        recalls = np.array(truth(conn, made.vectors, rank, mix))
+        version = conn.execute("SELECT version()").fetchone() or ("",)
+    estimate = found["estimate"] or {"recall": None}
+    by_share = {
+        "no filter" if share is None else f"{share:.0%}": float(
+            np.mean([one for one, asked in zip(recalls, mix, strict=True) if asked.share == share])
+        )
+        for share, _ in MIX
+    }
+    result = {
+        "live": found,
+        "truth": float(recalls.mean()),
+        "truth_by_filter": by_share,
+        "truth_searches": len(recalls),
+        "error": None if estimate["recall"] is None else abs(estimate["recall"] - float(recalls.mean())),
+        "draws": draws(recalls, options.samples, seed=options.seed),
+        "conditions": {
+            "server": str(version[0]),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "psycopg": psycopg.__version__,
+            **{name: str(value) for name, value in vars(options).items() if name != "vectors"},
+            "real_vectors": options.vectors is not None,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "recall_monitor.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"truth {result['truth']:.4f} over {len(recalls)} searches; by filter {by_share}")
+    print(f"estimate {estimate['recall']} by {found['checks']} samples, error {result['error']}")
+    print(f"monitor: {found['share_of_server_cpu']:.2%} of the server's CPU, {found['share_of_wall_time']:.2%} of time")
+    print(f"1000 draws of {options.samples}: {result['draws']}")
+
+
+if __name__ == "__main__":
+    main()
