@@ -408,3 +408,15 @@ worker_costs = Table(
     postgresql_with={"fillfactor": "60"},
     comment="What workers have spent, by space, device and day in UTC; see lookalike.cost_status.",
 )
+
+data_changes = Table(
+    "data_changes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("space_id", SmallInteger, nullable=False),
+    Column("operation", Text, nullable=False),
+    _time("changed_at"),
+    Column("changed_by", Text, nullable=False, server_default=text("SESSION_USER")),
+    Index(None, "space_id"),
+    comment="Each statement that changed the data of an audited space; their number is lookalike.data_version.",
+)

@@ -157,7 +157,39 @@ END
 $$
 """
 
+AUDIT = """
+CREATE TABLE lookalike.data_changes (
+    id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT data_changes_pkey PRIMARY KEY,
+    space_id smallint NOT NULL,  -- no foreign key: a writer must not wait for a space that is being dropped
+    operation text NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_by text NOT NULL DEFAULT session_user
+);
+CREATE INDEX data_changes_space_id ON lookalike.data_changes (space_id);
+COMMENT ON TABLE lookalike.data_changes IS
+    'Each statement that changed the data of an audited space; their number is lookalike.data_version.';
+"""
+
+# Of dropped spaces as well.
+NO_MORE_AUDITS = """
+DO $$
+DECLARE
+    audit record;
+BEGIN
+    FOR audit IN SELECT t.tgname, t.tgrelid::regclass AS relation FROM pg_trigger t
+                 WHERE t.tgfoid = 'lookalike.note_change'::regproc LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', audit.tgname, audit.relation);
+    END LOOP;
+END
+$$
+"""
+
 NEW: tuple[str, ...] = (
+    "functions/note_change.sql",
+    "functions/audited.sql",
+    "functions/audit_space.sql",
+    "functions/data_version.sql",
+    "functions/audited_search.sql",
     "functions/selectivity_class.sql",
     "functions/recall_margin.sql",
     "functions/check_recall.sql",
@@ -183,6 +215,7 @@ def upgrade() -> None:
     use_schema_path()
     op.execute(TABLES)
     op.execute(RECALL_AND_COSTS)
+    op.execute(AUDIT)
     load(revision, *SOURCES)
     op.execute("SELECT lookalike.grant_privileges()")
 
@@ -193,11 +226,13 @@ def downgrade() -> None:
         measurements="measurements",
         recall_checks="checks of live searches",
         worker_costs="rows of the cost ledger",
+        data_changes="changes of audited spaces",
     )
+    op.execute(NO_MORE_AUDITS)
     op.execute(REVOKE)
     drop(*reversed(NEW))
     load(down_revision, *CHANGED)
-    for table in ("worker_costs", "recall_adjustments", "recall_checks", "search_samples"):
+    for table in ("data_changes", "worker_costs", "recall_adjustments", "recall_checks", "search_samples"):
         op.drop_table(table, schema="lookalike")
     op.drop_table("measurements", schema="lookalike")
     op.drop_table("measurement_runs", schema="lookalike")

@@ -28,7 +28,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON %s TO %I', readable, grantee);
         EXECUTE format('GRANT SELECT (id) ON lookalike.search_samples TO %I', grantee);
         IF grantee IN ('lookalike_writer', 'lookalike_api') THEN
-            EXECUTE format('GRANT INSERT ON lookalike.search_samples TO %I', grantee);
+            EXECUTE format('GRANT INSERT ON lookalike.search_samples, lookalike.data_changes TO %I', grantee);
             EXECUTE format('GRANT INSERT, UPDATE, DELETE ON lookalike.images, lookalike.jobs TO %I', grantee);
             EXECUTE format('GRANT DELETE ON lookalike.failures TO %I', grantee);
             IF spaces IS NOT NULL THEN
@@ -44,6 +44,7 @@ BEGIN
             EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON lookalike.jobs, lookalike.failures, '
                            'lookalike.workers, lookalike.query_images, lookalike.latencies, lookalike.search_samples, '
                            'lookalike.recall_checks, lookalike.recall_adjustments, lookalike.worker_costs TO %I', grantee);
+            EXECUTE format('GRANT INSERT ON lookalike.data_changes TO %I', grantee);
             EXECUTE format('GRANT UPDATE (index_options) ON lookalike.embedding_spaces TO %I', grantee);
             EXECUTE format('GRANT UPDATE (sha256, media_type, width, height) ON lookalike.images TO %I', grantee);
             IF spaces IS NOT NULL THEN

@@ -1,0 +1,8 @@
+-- Whether changes of this space's embeddings are counted: see lookalike.audit_space.
+CREATE OR REPLACE FUNCTION lookalike.audited(space_id smallint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path FROM CURRENT
+AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_trigger t JOIN lookalike.embedding_spaces s ON s.id = audited.space_id
+        WHERE t.tgrelid = to_regclass(format('lookalike.%I', s.table_name)) AND t.tgname = 'audit' AND t.tgenabled = 'O')
+$$;
