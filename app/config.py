@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# In `home`: settings of this installation, which environment variables go before.
+ENVIRONMENT_FILE = "settings.env"
+
 
 class Settings(BaseSettings):
     """Settings, read from the environment variables `LOOKALIKE_<NAME>`."""
@@ -160,5 +163,8 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """Return the process's settings; the environment is read once, at the first call, not at import."""
-    return Settings()
+    """Return the process's settings; the environment is read once, at the first call, not at import.
+
+    What it does not name is looked up in the file `settings.env` of `home`, which `lookalike preset apply` writes.
+    """
+    return Settings(_env_file=Settings().home / ENVIRONMENT_FILE)

@@ -185,6 +185,21 @@ def shortage(needs: Needs) -> str | None:
     return text + f"; --memory {math.ceil(needs.graph / 2**20)}MB gives it what it wants"
 
 
+def server_is_here(conn: Connection) -> bool:
+    """Tell whether the server runs on this machine, as far as its start and its folder show."""
+    row = conn.execute(
+        "SELECT extract(epoch FROM pg_postmaster_start_time())::float8,"
+        " (SELECT v.setting FROM pg_settings v WHERE v.name = 'data_directory')"
+    ).fetchone()
+    return row is not None and _started_here(conn, None if row[1] is None else str(row[1]), float(str(row[0])))
+
+
+def free_disk(conn: Connection) -> int | None:
+    """Return the free bytes of the disk of the server's data; None where they cannot be seen from here."""
+    row = conn.execute("SELECT v.setting FROM pg_settings v WHERE v.name = 'data_directory'").fetchone()
+    return _free(str(row[0])) if row and row[0] and server_is_here(conn) else None
+
+
 def memory_of(text: str) -> int:
     """Return bytes of a size as PostgreSQL writes it (`4GB`, `512 MB`); InvalidInputError where it is none."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]b)\s*", text, re.IGNORECASE)
@@ -203,15 +218,19 @@ def shown(size: int) -> str:
 
 def _is_here(conn: Connection, server: _Server) -> bool:
     """Tell whether the server runs where this process does, so that its folders can be looked at."""
-    if server.data_directory is None:
+    return _started_here(conn, server.data_directory, server.server_started)
+
+
+def _started_here(conn: Connection, data_directory: str | None, server_started: float) -> bool:
+    if data_directory is None:
         return False
     try:
-        started = int((Path(server.data_directory) / "postmaster.pid").read_text().splitlines()[2])
+        started = int((Path(data_directory) / "postmaster.pid").read_text().splitlines()[2])
     except PermissionError:
         return conn.info.host.startswith("/")  # a socket: the same kernel
     except (OSError, ValueError, IndexError):
         return False
-    return abs(started - server.server_started) <= _SAME_START
+    return abs(started - server_started) <= _SAME_START
 
 
 def _free(folder: str | None) -> int | None:

@@ -37,6 +37,9 @@ COMMANDS = [
     "settings",
     "space",
     "index",
+    "preset",
+    "tradeoffs",
+    "tune",
     "psql",
 ]
 

@@ -26,13 +26,16 @@ from app.cli import (
     key,
     maintain,
     migrate,
+    preset,
     psql,
     recall,
     search,
     serve,
     space,
     status,
+    tradeoffs,
     transfer,
+    tune,
     up,
 )
 from app.cli.text import Command, Group, examples
@@ -131,6 +134,9 @@ _add(configuration.settings, _LOOK, configuration.EPILOG)
 app.add_typer(space.app, name="space", rich_help_panel=_LOOK)
 _add(comparison.compare_spaces, _LOOK, comparison.EPILOG, name="compare-spaces")
 app.add_typer(index.app, name="index", rich_help_panel=_LOOK)
+app.add_typer(preset.app, name="preset", rich_help_panel=_LOOK)
+_add(tradeoffs.tradeoffs, _LOOK, tradeoffs.EPILOG)
+_add(tune.tune, _LOOK, tune.EPILOG)
 app.add_typer(bench.app, name="bench", rich_help_panel=_LOOK)
 # psql has a -h of its own.
 _add(psql.psql, _LOOK, psql.EPILOG, context_settings={**_PASSED_ON, "help_option_names": ["--help"]})

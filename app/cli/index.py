@@ -125,7 +125,7 @@ def choose(
     resources = index_needs.Resources(memory=None if memory is None else index_needs.memory_of(memory), workers=workers)
     with session.connection() as conn:
         space = _space(conn, None if second is None else first)
-        with _progress(f"index of {space.name}") as progress:
+        with build_progress(f"index of {space.name}") as progress:
             done = choices.apply(
                 conn,
                 space,
@@ -217,7 +217,7 @@ def rebuild(
             resources=resources,
         )
         output.say(_told(needs))
-        with _progress(f"index of {space.name}") as progress:
+        with build_progress(f"index of {space.name}") as progress:
             done = indexes.rebuild(
                 conn,
                 space,
@@ -276,7 +276,7 @@ def _told(needs: "Needs") -> str:
 
 
 @contextmanager
-def _progress(description: str) -> Iterator["Progress"]:
+def build_progress(description: str) -> Iterator["Progress"]:
     """Yield what shows phase, share done and time left on stderr; a line every ten seconds without a terminal."""
     if not sys.stderr.isatty():
         yield _plain_progress(description)

@@ -159,6 +159,7 @@ def _print_ways_on() -> None:
         ("psql", "paste the SQL above"),
         ("up", "worker, API and page together, on http://127.0.0.1:8000"),
         ("ingest FOLDER --wait", "index a folder of your own (with `up` running)"),
+        ("tradeoffs --quick", "measure index choices on these images; tune picks one by a goal"),
         ("search PICTURE.jpg", "search by a picture of your own (with `up` running)"),
     ):
         console.print(f"  {shown} {arguments:<22} {purpose}", soft_wrap=True)

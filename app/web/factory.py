@@ -27,6 +27,7 @@ from app.web import (
     search_api,
     telemetry,
     thumbnail_api,
+    tradeoffs_api,
 )
 from app.web.database import Database
 from app.web.limiting import Slots
@@ -84,6 +85,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
         operate_api,
         recall_api,
         health_api,
+        tradeoffs_api,
     ):
         app.register_api(module.api)
     docs.register(app)

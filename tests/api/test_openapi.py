@@ -24,6 +24,7 @@ ROUTES = {
     ("/v1/operation/events", "get"),
     ("/v1/recall", "get"),
     ("/v1/failures", "get"),
+    ("/v1/tradeoffs", "get"),
     ("/v1/failures/retry", "post"),
     ("/healthz", "get"),
     ("/readyz", "get"),

@@ -1,0 +1,302 @@
+"""`lookalike tradeoffs`: index choices measured on your own images. Imports `lab`, `queries`, `spaces` and `cli`."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from app.cli import output, session
+from app.cli.text import Json, examples
+from app.errors import ConfigurationError, ConflictError, InvalidInputError, LookalikeError
+
+if TYPE_CHECKING:
+    from pgvector import HalfVector
+
+    from app.db import Connection
+    from app.evaluation import Vectors
+    from app.lab.clock import Progress, Tell
+    from app.lab.pareto import Point
+    from app.lab.records import Run
+    from app.records import Space
+
+EPILOG = examples(
+    "lookalike tradeoffs --quick                        a coarse grid, under two minutes on the demo gallery",
+    "lookalike tradeoffs --label category               and how often neighbours share the attribute",
+    "lookalike tradeoffs --queries photos/*.jpg         searched by files, embedded by a worker",
+    'lookalike tradeoffs --choice "hnsw(m=12,ef_construction=100,ef_search=80)"',
+    "lookalike tradeoffs --resume                       what the last run lacks",
+    "lookalike tradeoffs --show                         the last run's table and report again",
+    after="""
+Choices are built and searched in a scratch database beside yours (or by --scratch-url on another server), with a sample
+of your embeddings; your own tables are only read, in short statements. Every result is stored in
+lookalike.measurements with its raw times, and lookalike tune picks by them. Ctrl-C loses one build at most.
+""",
+)
+_PLAIN_SECONDS = 10.0
+_LEAST_LOGGED = 10
+
+
+def tradeoffs(
+    quick: Annotated[bool, typer.Option("--quick", help="A coarse grid, each choice timed once.")] = False,
+    choice: Annotated[
+        list[str] | None, typer.Option(metavar="CHOICE", help="Measure this one; repeat it. Else a grid of them.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Left out, the active space.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Neighbours of a search.")] = 10,
+    queries: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Search by these pictures, not by held-out images.")
+    ] = None,
+    logged: Annotated[
+        bool, typer.Option("--logged", help="Search by the latest live searches that are kept for the recall monitor.")
+    ] = False,
+    query_count: Annotated[int | None, typer.Option(min=10, max=10_000, help="Images held out to search by.")] = None,
+    sample: Annotated[int, typer.Option(min=100, help="Measure on so many images at most.")] = 100_000,
+    label: Annotated[
+        str | None, typer.Option(metavar="ATTRIBUTE", help="Tell how often neighbours have the query's value of it.")
+    ] = None,
+    clients: Annotated[
+        str | None, typer.Option(metavar="N,N", help="For queries a second: how many search at once.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample and of the order of searches.")] = 0,
+    build_workers: Annotated[
+        int | None, typer.Option(min=0, max=64, help="Parallel workers of an index build. Left out: half the cores.")
+    ] = None,
+    scratch_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Server for the scratch database. Left out: your database's own.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last run, as it was begun.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Measure nothing; show the last run.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of the report, HTML and PNG. Left out: LOOKALIKE_HOME.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure index choices on a sample of your images: recall, latency, throughput, bytes, build time."""
+    from app import spaces
+    from app.lab import run as lab
+    from app.lab import store
+    from app.lab.records import Request
+
+    with session.database() as url, session.connected(url, "lookalike cli") as conn:
+        chosen = spaces.active(conn) if space is None else spaces.get(conn, space)
+        if show:
+            _show(conn, _last(conn, chosen), chosen, report, json=json)
+            return
+        live = None
+        if resume:
+            run = store.interrupted(conn, chosen)
+            if run.request.source == "logged":
+                raise ConflictError(f"run {run.id} searched by live searches, which are not kept; begin a new one")
+            output.say(f"run {run.id} goes on: {run.choices} of {len(run.request.choices)} choices are measured")
+        else:
+            from app.index_choice import parse
+            from app.lab import applying, grid
+
+            wanted = choice or (grid.quick if quick else grid.standard)(
+                chosen.dimensions, min(sample, lab.rows_of(conn, chosen))
+            )
+            if queries and logged:
+                raise InvalidInputError("--queries and --logged: choose one")
+            files = tuple(str(file.absolute()) for file in queries or ())
+            count = query_count or _query_count(conn, chosen, quick=quick)
+            live = _logged(conn, chosen, count) if logged else None
+            run = lab.start(
+                conn,
+                chosen,
+                Request(
+                    choices=tuple(dict.fromkeys([str(parse(one)) for one in wanted] + [applying.current(chosen)])),
+                    k=k,
+                    queries=len(files) or (count if live is None else len(live)),
+                    sample=sample,
+                    seed=seed,
+                    label=label,
+                    files=files,
+                    source="file" if files else "logged" if logged else "held-out",
+                    clients=_numbers(clients) if clients else (1, 4),
+                    seconds=0.5 if quick else 2.0,
+                    rounds=1 if quick else 3,
+                    workers=build_workers if build_workers is not None else _polite(conn),
+                ),
+            )
+            if live is not None:
+                output.say(f"searching by {len(live)} live searches; they are not kept, so this run cannot be resumed")
+        vectors = live if live is not None else _embedded(conn, run, chosen)
+        try:
+            with _progress(f"run {run.id}") as tell:
+                lab.go_on(url, run, scratch_url=scratch_url, queries=vectors, tell=tell)
+        except (KeyboardInterrupt, LookalikeError):
+            output.say(f"run {run.id} is not complete; lookalike tradeoffs --resume goes on with it")
+            raise
+        _show(conn, store.get(conn, run.id), chosen, report, json=json)
+
+
+def _query_count(conn: "Connection", space: "Space", *, quick: bool) -> int:
+    """Return how many images to hold out: 200, but no more than a tenth of a small gallery (20 at least)."""
+    from app.lab import run as lab
+
+    return max(min(100 if quick else 200, lab.rows_of(conn, space) // 8), 20)
+
+
+def _last(conn: "Connection", space: "Space") -> "Run":
+    from app.errors import NotFoundError
+    from app.lab import store
+
+    found = store.latest(conn, space)
+    if found is None:
+        raise NotFoundError(f"nothing was measured in space {space.name} yet; lookalike tradeoffs does")
+    return found
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError as error:
+        raise InvalidInputError(f'--clients "{text}": write numbers with commas between them, as 1,4,16') from error
+    if not found or found[0] < 1 or found[-1] > 200:
+        raise InvalidInputError(f'--clients "{text}": each is 1 to 200')
+    return found
+
+
+def _polite(conn: "Connection") -> int:
+    """Half the cores, since production wants the others; no more than the server allows."""
+    import os
+
+    row = conn.execute("SELECT current_setting('max_parallel_maintenance_workers')::int").fetchone()
+    return min((os.cpu_count() or 2) // 2, int(str(row[0])) if row else 0)
+
+
+def _embedded(conn: "Connection", run: "Run", space: "Space") -> "Vectors | None":
+    """Have a worker embed the files to search by."""
+    if not run.request.files:
+        return None
+    import numpy as np
+
+    from app import queries
+
+    timeout = session.settings().query_timeout
+    found = []
+    with output.progress("queries", len(run.request.files)) as advance_to:
+        for n, name in enumerate(run.request.files, 1):
+            try:
+                image = Path(name).read_bytes()
+            except OSError as error:
+                raise InvalidInputError(f"cannot read {name}: {error.strerror}") from error
+            found.append(queries.embed(conn, image, timeout=timeout, space=space))
+            advance_to(n, "")
+    return np.stack(found)
+
+
+def _logged(conn: "Connection", space: "Space", most: int) -> "Vectors":
+    """Return the latest live searches by which the recall monitor goes."""
+    import numpy as np
+
+    from app import sql, vectors
+
+    rows = conn.execute(sql.query("logged_queries"), {"space_id": space.id, "most": most}).fetchall()
+    if len(rows) < _LEAST_LOGGED:
+        raise ConflictError(
+            f"{output.count(len(rows), 'live search')} of space {space.name} without a filter kept, too few to measure "
+            f"by ({_LEAST_LOGGED} are needed); the recall monitor keeps a share of them: docs/operations.md"
+        )
+    return np.stack([vectors.unit(cast("HalfVector", row[0])) for row in rows])
+
+
+def _show(conn: "Connection", run: "Run", space: "Space", folder: Path | None, *, json: bool) -> None:
+    from app.lab import applying, pareto, store
+    from app.lab import report as reports
+
+    points = pareto.points(store.measurements(conn, run), applying.current(space))
+    if json:
+        output.as_json({"run": run, "points": [_plain(point) for point in points]})
+    else:
+        output.out(reports.subtitle(run, points))
+        _table(points, label=run.request.label)
+        for line in reports.findings(points):
+            output.say(line)
+    try:
+        files = reports.write(folder or session.settings().home.absolute(), run, points)
+    except ConfigurationError as error:
+        if folder:
+            raise
+        output.say(f"no report: {error}")
+    else:
+        output.say(f"report: {files.html}\n        {files.png}")
+
+
+def _plain(point: "Point") -> dict[str, object]:
+    from dataclasses import asdict
+
+    measured = asdict(point.measured)
+    del measured["query_ms"], measured["query_recalls"]
+    flags = {"current": point.current, "fast": point.fast, "small": point.small, "best": point.best}
+    return {**measured, "bytes_per_image": point.measured.bytes_per_image, **flags}
+
+
+def _table(points: "list[Point]", *, label: str | None) -> None:
+    clients = sorted({int(name) for point in points for name in point.measured.qps})
+    columns = ["", "choice", ">recall", *([f">same {label}"] if label else []), ">p50 ms", ">p95", ">p99"]
+    columns += [f">{n}×q/s" for n in clients]
+    columns += [">bytes/image", ">index", ">build s", ">write ms"]
+    rows = []
+    for point in points:
+        one = point.measured
+        precision = "–" if one.label_precision is None else f"{one.label_precision:.3f}"
+        rows.append(
+            [
+                ("●" if point.best else " ") + (" in use" if point.current else ""),
+                one.choice,
+                f"{one.recall:.4f}",
+                *([precision] if label else []),
+                f"{one.p50_ms:.2f}",
+                f"{one.p95_ms:.2f}",
+                f"{one.p99_ms:.2f}",
+                *(f"{one.qps[str(n)]:,.0f}" if str(n) in one.qps else None for n in clients),
+                f"{one.bytes_per_image:,.0f}",
+                f"{one.index_bytes_per_image:,.0f}",
+                f"{one.build_seconds:.1f}",
+                f"{one.insert_ms:.2f}",
+            ]
+        )
+    output.table(columns, rows)
+    output.out("●  no other is as good or better in recall, p50 and bytes together")
+
+
+@contextmanager
+def _progress(description: str) -> Iterator["Tell"]:
+    """Yield what shows how far a run is, and the time left, on stderr; a line every ten seconds without a terminal."""
+    told = time.monotonic()
+    if not sys.stderr.isatty():
+
+        def tell(now: "Progress") -> None:
+            nonlocal told
+            if time.monotonic() - told >= _PLAIN_SECONDS:
+                told = time.monotonic()
+                output.say(f"{description}: {_words(now)}")
+
+        yield tell
+        return
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Bar(*columns, console=output.console_of(sys.stderr), transient=True) as bar:
+        task = bar.add_task(description, total=1.0, note="")
+
+        def draw(now: "Progress") -> None:
+            bar.update(task, completed=now.done, note=_words(now))
+
+        yield draw
+
+
+def _words(now: "Progress") -> str:
+    left = output.age(now.seconds_left)
+    return f"{now.done:.0%}, {f'{left} left, ' if left else ''}{now.now}"

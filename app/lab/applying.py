@@ -1,0 +1,86 @@
+"""Index choices as the lab applies them: which share a build, how one is put in place. Imports `choices`, `db`,
+`index_choice`, `index_needs`, `index_target` and `records`."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg import sql as pgsql
+from psycopg.types.json import Jsonb
+
+from app import choices, index_needs, indexes, spaces, sql
+from app.db import Connection, translated
+from app.index_choice import IndexChoice
+from app.index_needs import Resources
+from app.index_target import target
+from app.records import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a choice cost: seconds to fit, fill and index; bytes of index and of candidates; memory of the build."""
+
+    seconds: float
+    index_bytes: int
+    candidates_bytes: int
+    memory_bytes: int
+
+
+def build_of(choice: IndexChoice) -> str:
+    """Return what it is built as: choices that differ only in how they are searched share it."""
+    bare = replace(choice, ef_search=None, probes=None, rerank=None, rerank_reduced=None)
+    return str(bare).removesuffix("+rerank")
+
+
+def current(space: Space) -> str:
+    """Return how a space is searched now, as the text of its choice."""
+    return str(choices.of(space))
+
+
+def apply(conn: Connection, space: Space, choice: IndexChoice, resources: Resources, *, seed: int) -> Built:
+    """Make this the choice of a space in a scratch database, and tell what it cost; what was built before goes."""
+    done = choices.apply(conn, space, choice, resources=resources, seed=seed, report=lambda _: None)
+    now = target(spaces.get(conn, space.name))
+    memory = 0
+    if choice.method is not None:
+        memory = index_needs.estimate(
+            conn,
+            space,
+            m=choice.m,
+            lists=now.choice.lists or 1,
+            dimensions=now.halfvec_dimensions,
+            resources=resources,
+        ).graph
+    return Built(
+        done.fit_seconds + done.fill_seconds + done.build_seconds,
+        done.state.index_bytes,
+        done.state.candidates_bytes,
+        memory,
+    )
+
+
+def clear(conn: Connection, space: Space) -> None:
+    """Drop what was built, and what was written and deleted to see what a write costs."""
+    choices.remove(conn, space, report=lambda _: None)
+    with translated():
+        conn.execute(pgsql.SQL("VACUUM {}").format(pgsql.Identifier("lookalike", space.table_name)))
+
+
+def set_search(conn: Connection, space: Space, choice: IndexChoice) -> None:
+    """Search what is built as this choice says, from the next search on."""
+    with translated():
+        conn.execute(sql.query("lab_set_search"), {"space_id": space.id, "options": Jsonb(choice.options())})
+
+
+def switch(
+    conn: Connection,
+    space: Space,
+    choice: IndexChoice,
+    *,
+    promise: dict[str, Any],
+    progress: indexes.Progress | None = None,
+    resources: Resources | None = None,
+) -> None:
+    """Build the choice beside what serves, and switch to it; the promise is kept with it. In autocommit."""
+    choices.apply(conn, space, choice, progress=progress, resources=resources)
+    with translated():
+        conn.execute(sql.query("note_promise"), {"space_id": space.id, "promise": Jsonb(promise)})

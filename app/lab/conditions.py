@@ -1,0 +1,49 @@
+"""What a measurement depends on: hardware, versions, settings. Imports `db`, `embedded`, `index_needs` and `sql`."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from psycopg.rows import dict_row
+
+from app import index_needs, sql
+from app.db import Connection, translated
+from app.embedded.sizing import this_machine
+
+
+def read(conn: Connection) -> dict[str, Any]:
+    """Return the server's versions and settings, this machine's hardware, and whether the server runs on it."""
+    with translated(), conn.cursor(row_factory=dict_row) as cursor:
+        server = cursor.execute(sql.query("lab_conditions")).fetchone() or {}
+    machine = this_machine(Path.cwd())
+    return {
+        **server,
+        "cpu": _cpu(),
+        "cores": machine.cpus,
+        "memory": machine.memory,
+        "load": round(os.getloadavg()[0], 2),
+        "server_is_here": index_needs.server_is_here(conn),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "lookalike": _version(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _version() -> str:
+    try:
+        return version("lookalike")
+    except PackageNotFoundError:
+        return "from source"

@@ -1,0 +1,193 @@
+"""Copies a sample of a space into a scratch database, in short statements, and learns the truth on the way. Imports
+`db`, `errors`, `evaluation`, `spaces` and `sql`."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from psycopg import sql as pgsql
+from psycopg.rows import scalar_row
+from psycopg.types.json import Jsonb
+
+from app import spaces, sql
+from app.db import Connection, translated
+from app.errors import ConflictError
+from app.evaluation import Exact, Ids, Truth, Vectors
+from app.records import Space
+
+# A statement on the source is over in tenths of a second: none holds back vacuum.
+_BATCH = 2000
+_HEADER = 19  # of COPY BINARY
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0"
+
+LEAST_ROWS = 20
+_SPARE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is measured on: a space in the scratch database, queries of shape (queries, dimensions), their truths.
+
+    `table_bytes` are those of the embeddings with their primary key. `labels` of the rows that have one, `query_labels`
+    in the queries' order. `spare_ids` are images of the scratch database without embeddings, for which `spare` can be
+    written.
+    """
+
+    space: Space
+    rows: int
+    table_bytes: int
+    queries: Vectors
+    truths: list[Truth]
+    labels: dict[int, str]
+    query_labels: list[str | None]
+    spare_ids: list[int]
+    spare: Vectors
+
+
+def draw(
+    source: Connection,
+    scratch: Connection,
+    space: Space,
+    *,
+    rows: int,
+    queries: int | Vectors,
+    k: int,
+    seed: int,
+    label: str | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sample:
+    """Copy at most `rows` embeddings, drawn by seed, and hold out the queries, unless vectors to search by are given.
+
+    Both connections in autocommit. The same seed draws the same of the same images. ConflictError where the space has
+    too few embeddings to say anything.
+    """
+    held = queries if isinstance(queries, int) else min(50, len(queries))
+    ids = _drawn_ids(source, space, seed=seed, most=rows + held)
+    if len(ids) < held + LEAST_ROWS:
+        raise ConflictError(
+            f"space {space.name} holds {len(ids):,} embeddings, too few to measure with {held} held out to search by; "
+            f"{held + LEAST_ROWS} are needed (fewer queries: --queries-count)"
+        )
+    held_ids, kept = ids[:held], np.sort(ids[held:])
+    found_ids, held_vectors = _embeddings(source, space, held_ids)
+    asked = held_vectors if isinstance(queries, int) else queries.astype(np.float16).astype(np.float32)
+    labels = _labels(source, found_ids, label)
+    query_labels = [labels.get(int(one)) if isinstance(queries, int) else None for one in found_ids[: len(asked)]]
+    query_labels += [None] * (len(asked) - len(query_labels))
+    exact, stored = Exact(asked, k), 0
+    row_labels: dict[int, str] = {}
+    made = _make_space(scratch, space)
+    with translated():
+        for start in range(0, len(kept), _BATCH):
+            part_ids, vectors = _embeddings(source, space, kept[start : start + _BATCH])
+            if label:
+                row_labels |= _labels(source, part_ids, label)
+            _store(scratch, made, part_ids, vectors)
+            exact.add(part_ids, vectors)
+            stored += len(part_ids)
+            if progress:
+                progress(start + len(part_ids), len(kept))
+        _store_images(scratch, found_ids)
+        scratch.execute(
+            pgsql.SQL("VACUUM (ANALYZE) lookalike.images, {}").format(pgsql.Identifier("lookalike", made.table_name))
+        )
+        found = scratch.execute(sql.query("lab_table_bytes"), {"space_id": made.id}).fetchone()
+    spare = slice(0, _SPARE)
+    return Sample(
+        space=made,
+        rows=stored,
+        table_bytes=int(str(found[0] if found else 0)),
+        queries=asked,
+        truths=exact.truths(),
+        labels=row_labels,
+        query_labels=query_labels,
+        spare_ids=[int(one) for one in found_ids[spare]],
+        spare=held_vectors[spare],
+    )
+
+
+def _drawn_ids(source: Connection, space: Space, *, seed: int, most: int) -> Ids:
+    statement = pgsql.SQL(
+        "SELECT e.image_id FROM {} e ORDER BY hashint8extended(e.image_id, %s), e.image_id LIMIT %s"
+    ).format(pgsql.Identifier("lookalike", space.table_name))
+    with translated(), source.cursor(row_factory=scalar_row, binary=True) as cursor:
+        return np.asarray(cursor.execute(statement, (seed, most)).fetchall(), dtype=np.int64)
+
+
+def _embeddings(source: Connection, space: Space, ids: Ids) -> tuple[Ids, Vectors]:
+    """Return ids and embeddings of those that are still there, in the order of the ids; some 5 MB at a time."""
+    statement = pgsql.SQL(
+        "COPY (SELECT e.image_id, e.embedding FROM {} e WHERE e.image_id = ANY (%s) ORDER BY e.image_id) "
+        "TO STDOUT (FORMAT binary)"
+    ).format(pgsql.Identifier("lookalike", space.table_name))
+    with translated(), source.cursor() as cursor, cursor.copy(statement, (ids.tolist(),)) as copy:
+        data = b"".join(bytes(block) for block in copy)
+    rows = np.frombuffer(data[_HEADER:-2], dtype=_row_type(space.dimensions))
+    return rows["id"].astype(np.int64), rows["vector"].astype(np.float32)
+
+
+def _row_type(dimensions: int) -> np.dtype[np.void]:
+    """A row (bigint, halfvec) as COPY BINARY writes it."""
+    return np.dtype(
+        [
+            ("fields", ">i2"),
+            ("id_bytes", ">i4"),
+            ("id", ">i8"),
+            ("vector_bytes", ">i4"),
+            ("dimensions", ">i2"),
+            ("unused", ">i2"),
+            ("vector", ">f2", (dimensions,)),
+        ]
+    )
+
+
+def _labels(source: Connection, ids: Ids, label: str | None) -> dict[int, str]:
+    if label is None:
+        return {}
+    rows = source.execute(
+        "SELECT i.id, i.attributes ->> %s FROM lookalike.images i WHERE i.id = ANY (%s)", (label, ids.tolist())
+    )
+    return {int(str(row[0])): str(row[1]) for row in rows if row[1] is not None}
+
+
+def _make_space(scratch: Connection, space: Space) -> Space:
+    """Make the same space, the active one there. Nothing cleans up beside the measurement: autovacuum is off."""
+    with translated(), scratch.transaction():
+        scratch.execute("ALTER TABLE lookalike.images DISABLE TRIGGER USER")  # no worker is to embed anything here
+        scratch.execute(
+            "SELECT lookalike.create_space(%s, %s, %s, %s, %s, index_options => %s)",
+            (
+                space.name,
+                space.model,
+                space.dimensions,
+                Jsonb(space.preprocessing),
+                space.fingerprint,
+                Jsonb({"kind": "exact"}),
+            ),
+        )
+        made = spaces.get(scratch, space.name)
+        scratch.execute(
+            pgsql.SQL("ALTER TABLE {} SET (autovacuum_enabled = off)").format(
+                pgsql.Identifier("lookalike", made.table_name)
+            )
+        )
+    return made
+
+
+def _store_images(scratch: Connection, ids: Ids) -> None:
+    with scratch.cursor() as cursor, cursor.copy("COPY lookalike.images (id, uri) FROM STDIN") as copy:
+        copy.write("".join(f"{one}\tlab:{one}\n" for one in ids.tolist()))
+
+
+def _store(scratch: Connection, space: Space, ids: Ids, vectors: Vectors) -> None:
+    packed = np.empty(len(ids), dtype=_row_type(space.dimensions))
+    packed["fields"], packed["id_bytes"], packed["id"] = 2, 8, ids
+    packed["vector_bytes"], packed["dimensions"], packed["unused"] = 4 + 2 * space.dimensions, space.dimensions, 0
+    packed["vector"] = vectors
+    table = pgsql.Identifier("lookalike", space.table_name)
+    with scratch.transaction():
+        _store_images(scratch, ids)
+        statement = pgsql.SQL("COPY {} (image_id, embedding) FROM STDIN (FORMAT binary)").format(table)
+        with scratch.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(_SIGNATURE + struct.pack(">ii", 0, 0) + packed.tobytes() + b"\xff\xff")

@@ -1,0 +1,144 @@
+"""GET /v1/tradeoffs. Imports `lab`, `spaces` and `web`."""
+
+from datetime import datetime
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import ConfigDict, Field
+
+from app import spaces
+from app.lab import applying, pareto, store
+from app.lab.pareto import Point
+from app.lab.records import Run
+from app.web import bodies, docs
+from app.web.models import Body, Parameters
+from app.web.services import services
+
+api = APIBlueprint("tradeoffs", __name__, url_prefix="/v1", abp_tags=[Tag(name="operation")])
+
+
+class TradeoffsQuery(Parameters):
+    """Parameters of the trade-offs."""
+
+    space: str | None = Field(
+        None,
+        description="Name of the embedding space; left out, the active one.",
+        json_schema_extra={"example": "lite0"},
+    )
+    run: int | None = Field(None, ge=1, lt=2**63, description="A run of this space; left out, the last with results.")
+
+
+class TradeoffsRun(Body):
+    """What was measured, and when."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: int
+    started_at: datetime
+    ended_at: datetime | None = Field(description="null: interrupted, or going on.")
+    rows: int = Field(description="Images that were measured on: all there were then, or a sample.")
+    rows_total: int = Field(description="Images that the space held then.")
+    k: int
+    queries: int
+    label: str | None = Field(description="The attribute that label_precision is about.")
+    conditions: dict[str, object] = Field(description="Hardware, versions, settings.")
+
+
+class TradeoffsPoint(Body):
+    """One index choice; times in milliseconds. `floor` and `ceiling` hold with 95 % confidence for such queries."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    choice: str
+    kind: str
+    recall: float
+    recall_floor: float
+    label_precision: float | None
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    p95_ceiling_ms: float
+    qps: dict[str, float] = Field(description="Queries a second, by the number of clients at once.")
+    build_seconds: float
+    insert_ms: float
+    bytes_per_image: float = Field(description="Embedding, primary key and ANN index.")
+    index_bytes_per_image: float = Field(description="The ANN index alone.")
+    memory_bytes: int = Field(description="What a build of the index holds in memory.")
+    current: bool = Field(description="Whether the space is searched so now.")
+    fast: bool = Field(description="No other has as much recall at a lower p50.")
+    small: bool = Field(description="No other with an index has as much recall with fewer bytes.")
+    best: bool = Field(description="No other is as good or better in recall, p50 and bytes together.")
+
+
+class TradeoffsAnswer(Body):
+    """What was measured of a space's index choices, the highest recall first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    space: str
+    current: str = Field(description="How the space is searched now.")
+    run: TradeoffsRun | None = Field(description="null where nothing was measured yet: lookalike tradeoffs does.")
+    points: list[TradeoffsPoint]
+
+
+@api.get(
+    "/tradeoffs",
+    operation_id="tradeoffs",
+    summary="Measured index choices: recall, latency, throughput, bytes, build cost",
+    responses={200: TradeoffsAnswer, **docs.errors_of(404)},
+)
+def get_tradeoffs(query: TradeoffsQuery) -> Response:
+    """What `lookalike tradeoffs` measured last; which choices nothing beats, and which is in use."""
+    with services().database.connection() as conn:
+        space = spaces.active(conn) if query.space is None else spaces.get(conn, query.space)
+        run = store.latest(conn, space) if query.run is None else store.of_space(conn, space, query.run)
+        measured = [] if run is None else store.measurements(conn, run)
+    current = applying.current(space)
+    points = pareto.points(measured, current)
+    answer = TradeoffsAnswer(
+        space=space.name,
+        current=current,
+        run=None if run is None else _run(run, points),
+        points=[_point(point) for point in points],
+    )
+    return Response(answer.model_dump_json(), mimetype=bodies.JSON)
+
+
+def _run(run: Run, points: list[Point]) -> TradeoffsRun:
+    return TradeoffsRun(
+        id=run.id,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        rows=points[0].measured.rows if points else 0,
+        rows_total=run.rows_total,
+        k=run.request.k,
+        queries=run.request.queries,
+        label=run.request.label,
+        conditions=run.conditions,
+    )
+
+
+def _point(point: Point) -> TradeoffsPoint:
+    one = point.measured
+    return TradeoffsPoint(
+        choice=one.choice,
+        kind=str(one.options.get("kind")),
+        recall=one.recall,
+        recall_floor=one.recall_floor,
+        label_precision=one.label_precision,
+        p50_ms=one.p50_ms,
+        p95_ms=one.p95_ms,
+        p99_ms=one.p99_ms,
+        p95_ceiling_ms=one.p95_ceiling_ms,
+        qps=one.qps,
+        build_seconds=one.build_seconds,
+        insert_ms=one.insert_ms,
+        bytes_per_image=one.bytes_per_image,
+        index_bytes_per_image=one.index_bytes_per_image,
+        memory_bytes=one.memory_bytes,
+        current=point.current,
+        fast=point.fast,
+        small=point.small,
+        best=point.best,
+    )
