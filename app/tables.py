@@ -8,7 +8,6 @@ from datetime import datetime
 
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
-    REAL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -44,7 +43,8 @@ metadata = MetaData(
 _now = text("clock_timestamp()")
 
 
-def _time(name: str, *, nullable: bool = False) -> "Column[datetime]":
+def time_column(name: str, *, nullable: bool = False) -> "Column[datetime]":
+    """Return a column of a moment, which is now unless another is given; without a default where it may be NULL."""
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=None if nullable else _now)
 
 
@@ -65,8 +65,8 @@ images = Table(
     Column("height", Integer),
     Column("caption", Text),
     Column("attributes", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    _time("created_at"),
-    _time("updated_at"),
+    time_column("created_at"),
+    time_column("updated_at"),
     CheckConstraint("uri <> ''", name="uri"),
     CheckConstraint("octet_length(sha256) = 32", name="sha256"),
     CheckConstraint("jsonb_typeof(attributes) = 'object'", name="attributes"),
@@ -89,7 +89,7 @@ embedding_spaces = Table(
     Column("index_options", JSONB, nullable=False),
     Column("table_name", Text, nullable=False),
     Column("active", Boolean, nullable=False, server_default=text("false")),
-    _time("created_at"),
+    time_column("created_at"),
     Column(
         "transform_id",
         SmallInteger,
@@ -115,7 +115,7 @@ jobs = Table(
         server_default=_now,
         comment="Due from then on; a claim moves it to the end of its lease",
     ),
-    _time("enqueued_at"),
+    time_column("enqueued_at"),
     Index("jobs_due", "space_id", "available_at"),
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_threshold": "500"},
     comment="Images to embed, one row an image and space; gone when the embedding is written.",
@@ -130,7 +130,7 @@ failures = Table(
     Column("step", Text, nullable=False, comment="fetch, decode, transform, encode or write"),
     Column("reason", Text, nullable=False),
     Column("attempts", SmallInteger, nullable=False),
-    _time("failed_at"),
+    time_column("failed_at"),
     Index(None, "space_id", "failed_at"),
     comment="Images that could not be embedded, with the reason; lookalike.retry_failures queues them again.",
 )
@@ -144,8 +144,8 @@ workers = Table(
     Column("device", Text, nullable=False),
     Column("space_ids", ARRAY(SmallInteger), nullable=False),
     Column("state", Text, nullable=False, server_default="starting"),
-    _time("started_at"),
-    _time("heartbeat_at"),
+    time_column("started_at"),
+    time_column("heartbeat_at"),
     Column("images_embedded", BigInteger, nullable=False, server_default=text("0")),
     Column("images_failed", BigInteger, nullable=False, server_default=text("0")),
     Column("queries_answered", BigInteger, nullable=False, server_default=text("0")),
@@ -189,9 +189,9 @@ query_images = Table(
     Column("image", LargeBinary, comment="The bytes, until they are embedded"),
     Column("embedding", HALFVEC),
     Column("reason", Text, comment="Why it could not be embedded"),
-    _time("asked_at"),
-    _time("available_at"),
-    _time("answered_at", nullable=True),
+    time_column("asked_at"),
+    time_column("available_at"),
+    time_column("answered_at", nullable=True),
     Index("query_images_due", "space_id", "available_at", postgresql_where=text("answered_at IS NULL")),
     prefixes=["UNLOGGED"],
     comment="Query images on their way to a worker and back; a cache of a while, not a record.",
@@ -208,7 +208,7 @@ transforms = Table(
     Column("sample_size", Integer, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("explained_variance", Double, nullable=False, comment="Share of the sample's variance within the axes"),
-    _time("fitted_at"),
+    time_column("fitted_at"),
     Column("filled_at", DateTime(timezone=True), comment="When all embeddings there had their candidates"),
     CheckConstraint("bits IS NOT NULL OR dimensions IS NOT NULL", name="form"),
     Index(None, "space_id"),
@@ -241,10 +241,10 @@ api_keys = Table(
         comment="Of the whole key, which is 256 random bits and stored nowhere",
     ),
     Column("scope", Text, nullable=False),
-    _time("created_at"),
-    _time("expires_at", nullable=True),
-    _time("last_used_at", nullable=True),
-    _time("revoked_at", nullable=True),
+    time_column("created_at"),
+    time_column("expires_at", nullable=True),
+    time_column("last_used_at", nullable=True),
+    time_column("revoked_at", nullable=True),
     CheckConstraint("name <> ''", name="name"),
     CheckConstraint("octet_length(secret_sha256) = 32", name="secret_sha256"),
     CheckConstraint("scope IN ('search', 'write', 'admin')", name="scope"),
@@ -262,7 +262,7 @@ api_answers = Table(
     Column("status", SmallInteger, nullable=False),
     Column("headers", JSONB, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    _time("answered_at"),
+    time_column("answered_at"),
     Index(None, "answered_at"),
     comment="Answers to writes that came with an Idempotency-Key, for 24 hours; a cache, not a record.",
 )
@@ -271,7 +271,7 @@ space_switches = Table(
     "space_switches",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    _time("switched_at"),
+    time_column("switched_at"),
     Column("switched_by", Text, nullable=False, server_default=text("SESSION_USER")),
     Column("from_space", Text, nullable=False),
     Column("to_space", Text, nullable=False),
@@ -283,62 +283,6 @@ space_switches = Table(
     ),
     Column("forced", Boolean, nullable=False),
     comment="Each switch of the active embedding space; lookalike.rollback_space goes back by it.",
-)
-
-measurement_runs = Table(
-    "measurement_runs",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    _time("started_at"),
-    Column("ended_at", DateTime(timezone=True), comment="NULL: interrupted or going on"),
-    Column("space", Text, nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("dimensions", Integer, nullable=False),
-    Column(
-        "rows_total",
-        BigInteger,
-        nullable=False,
-        comment="Embeddings of the space then; a sample of them was measured",
-    ),
-    Column("request", JSONB, nullable=False),
-    Column("conditions", JSONB, nullable=False, comment="Hardware, versions and settings"),
-    comment="Each run of lookalike tradeoffs: what was asked for, and under what conditions.",
-)
-
-measurements = Table(
-    "measurements",
-    metadata,
-    Column("run_id", BigInteger, ForeignKey("lookalike.measurement_runs.id", ondelete="CASCADE"), primary_key=True),
-    Column("choice", Text, primary_key=True),
-    Column("options", JSONB, nullable=False, comment="As index_options of a space that is to be searched so"),
-    Column("rows", BigInteger, nullable=False),
-    Column("k", Integer, nullable=False),
-    Column("recall", Double, nullable=False),
-    Column(
-        "recall_floor",
-        Double,
-        nullable=False,
-        comment="The mean recall of such queries is above it, with 95 % confidence",
-    ),
-    Column("label_precision", Double),
-    Column("p50_ms", Double, nullable=False),
-    Column("p95_ms", Double, nullable=False),
-    Column("p99_ms", Double, nullable=False),
-    Column(
-        "p95_ceiling_ms", Double, nullable=False, comment="The p95 of such queries is below it, with 95 % confidence"
-    ),
-    Column("qps", JSONB, nullable=False, comment="Queries a second, by the number of clients at once"),
-    Column("build_seconds", Double, nullable=False),
-    Column("insert_ms", Double, nullable=False, comment="A row written with this index in place"),
-    Column("index_bytes", BigInteger, nullable=False),
-    Column(
-        "table_bytes", BigInteger, nullable=False, comment="Embeddings with their primary key, without the ANN index"
-    ),
-    Column("memory_bytes", BigInteger, nullable=False, comment="What a build of the index holds in memory"),
-    Column("query_ms", ARRAY(REAL), nullable=False, comment="Raw: each timed search"),
-    Column("query_recalls", ARRAY(REAL), nullable=False, comment="Raw: each query"),
-    _time("measured_at"),
-    comment="What one index choice gave on a sample of a space; see lookalike tradeoffs.",
 )
 
 search_samples = Table(
@@ -355,7 +299,7 @@ search_samples = Table(
     Column("recall", Double, nullable=False),
     Column("strategy", Text, nullable=False),
     Column("proven", Boolean, nullable=False, comment="The answer given was exact"),
-    _time("searched_at"),
+    time_column("searched_at"),
     prefixes=["UNLOGGED"],
     comment="Live searches whose recall is still to be checked; see lookalike.sample_search. "
     "Not in backups, WAL or standbys.",
@@ -368,7 +312,7 @@ recall_checks = Table(
     _of_space(),
     Column("source", Text, nullable=False),
     Column("searched_at", DateTime(timezone=True), nullable=False),
-    _time("checked_at"),
+    time_column("checked_at"),
     Column("k", Integer, nullable=False),
     Column("asked", Double, nullable=False, comment="The recall that the search asked for"),
     Column("plan", Text),
@@ -388,7 +332,7 @@ recall_adjustments = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     _of_space(index=True),
-    _time("adjusted_at"),
+    time_column("adjusted_at"),
     Column("adjusted_by", Text, nullable=False, server_default=text("SESSION_USER")),
     Column("from_depth", Double, nullable=False),
     Column("to_depth", Double, nullable=False),
@@ -407,16 +351,4 @@ worker_costs = Table(
     Column("seconds", Double, nullable=False),
     postgresql_with={"fillfactor": "60"},
     comment="What workers have spent, by space, device and day in UTC; see lookalike.cost_status.",
-)
-
-data_changes = Table(
-    "data_changes",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("space_id", SmallInteger, nullable=False),
-    Column("operation", Text, nullable=False),
-    _time("changed_at"),
-    Column("changed_by", Text, nullable=False, server_default=text("SESSION_USER")),
-    Index(None, "space_id"),
-    comment="Each statement that changed the data of an audited space; their number is lookalike.data_version.",
 )

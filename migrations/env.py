@@ -8,7 +8,10 @@ import psycopg
 from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 
-from app import db
+from app import (
+    db,
+    lab_tables,  # noqa: F401 — its tables join the metadata
+)
 from app.config import settings
 from app.tables import metadata
 
