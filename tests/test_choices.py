@@ -44,7 +44,7 @@ class Gallery:
         conn.execute("SELECT lookalike.create_space('small', 'none', %s, '{}', 'f')", (DIMENSIONS,))
         self.vectors = clustered(COUNT)
         self.ids = fill(conn, self.vectors, [{"n": n % 10, "rare": n % 500 == 0} for n in range(COUNT)])
-        self.queries = clustered(25, seed=1)
+        self.queries = clustered(16, seed=1)
         likeness = self.vectors @ self.vectors.T - 2 * np.eye(COUNT)
         self.duplicates = int((likeness.max(axis=1) >= 1 - 0.12**2 / 2).sum())  # images with another within 0.12
 

@@ -27,6 +27,7 @@ DECLARE
     passing bigint[];
     scan_report jsonb;
     options jsonb;
+    graph boolean;  -- whether the index is HNSW on the embeddings, or none: the quick way through
     transform smallint;
     fitted lookalike.transforms;
     lists int;
@@ -37,12 +38,14 @@ DECLARE
 BEGIN
     -- Few and large expressions, and no defaults above: PL/pgSQL prepares each expression anew in every transaction,
     -- and twenty small ones took a tenth of the time of an unfiltered search.
-    SELECT clock_timestamp(), s.dimensions, s.name, coalesce(exclude, '{}'), strategy, 'asked for',
+    SELECT clock_timestamp(), s.dimensions, s.name, coalesce(exclude, '{}'),
+           CASE WHEN strategy = 'auto' AND (recall = 1 OR s.index_options ->> 'kind' = 'exact') THEN 'exact' ELSE strategy END,
+           CASE WHEN strategy <> 'auto' THEN 'asked for' WHEN recall = 1 THEN 'recall 1' ELSE 'the space has no index' END,
            coalesce(ef_search, (coalesce((s.index_options ->> 'ef_search')::int, lookalike.search_ef(k, recall))
                                 * coalesce((s.index_options ->> 'search_depth')::float8, 1))::int),
-           s.index_options, lookalike.active_transform_id(), (s.index_options ->> 'lists')::int,
-           coalesce((s.index_options ->> 'search_depth')::float8, 1)
-    INTO began, dimensions, space_name, exclude, chosen, reason, ef, options, transform, lists, deeper
+           s.index_options, lookalike.active_transform_id(), lookalike.active_transform_id() IS NULL
+               AND NOT s.index_options ? 'lists'
+    INTO began, dimensions, space_name, exclude, chosen, reason, ef, options, transform, graph
     -- Not by s.active, which the caller's snapshot may show as of before a switch: see lookalike.active_space_id.
     FROM (SELECT FROM lookalike.active_embeddings WHERE false) held RIGHT JOIN lookalike.embedding_spaces s ON true
     WHERE s.id = lookalike.active_space_id();
@@ -76,30 +79,33 @@ BEGIN
     ELSIF cardinality(exclude) > 100 THEN
         condition := 'TRUE';
     END IF;
-    IF transform IS NULL THEN
+    IF graph THEN
         ef := least(greatest(ef, k + CASE WHEN condition IS NULL THEN cardinality(exclude) ELSE 0 END), 1000);
     ELSE
-        -- What a transform is never changes, whatever snapshot it is read in; where a search's is older, it has no row.
-        SELECT * INTO fitted FROM lookalike.transforms t WHERE t.id = transform;
-        depth := CASE WHEN ef_search IS NOT NULL THEN greatest(ef_search, k) ELSE least(10000, deeper *
-            lookalike.search_depth(k, recall, CASE WHEN fitted.dimensions IS NULL THEN fitted.bits END,
-                                   fitted.dimensions, (options ->> 'rerank')::int))::int END;
-        middle := CASE WHEN fitted.bits IS NULL OR fitted.dimensions IS NULL THEN depth
-                       WHEN ef_search IS NOT NULL THEN 4 * depth
-                       ELSE greatest(depth, least(10000, deeper * lookalike.search_depth(
-                           k, recall, fitted.bits, NULL, (options ->> 'rerank_reduced')::int)))::int END;
-        ef := greatest((options ->> 'ef_search')::int,
-                       middle + CASE WHEN condition IS NULL THEN cardinality(exclude) ELSE 0 END);
-    END IF;
-    IF lists IS NOT NULL THEN
+        deeper := coalesce((options ->> 'search_depth')::float8, 1);
+        lists := options ->> 'lists';
         probes := least(lists, deeper * coalesce((options ->> 'probes')::int, lookalike.search_probes(lists, recall)))::int;
+        IF transform IS NULL THEN
+            ef := least(greatest(ef, k), 1000);
+        ELSE
+            -- What a transform is never changes, whatever snapshot it is read in; where a search's is older, it has no row.
+            SELECT * INTO fitted FROM lookalike.transforms t WHERE t.id = transform;
+            IF fitted.id IS NULL AND chosen = 'auto' THEN
+                chosen := 'exact';
+                reason := 'the transaction is older than the index';
+            END IF;
+            depth := CASE WHEN ef_search IS NOT NULL THEN greatest(ef_search, k) ELSE least(10000, deeper *
+                lookalike.search_depth(k, recall, CASE WHEN fitted.dimensions IS NULL THEN fitted.bits END,
+                                       fitted.dimensions, (options ->> 'rerank')::int))::int END;
+            middle := CASE WHEN fitted.bits IS NULL OR fitted.dimensions IS NULL THEN depth
+                           WHEN ef_search IS NOT NULL THEN 4 * depth
+                           ELSE greatest(depth, least(10000, deeper * lookalike.search_depth(
+                               k, recall, fitted.bits, NULL, (options ->> 'rerank_reduced')::int)))::int END;
+            ef := greatest((options ->> 'ef_search')::int,
+                           middle + CASE WHEN condition IS NULL THEN cardinality(exclude) ELSE 0 END);
+        END IF;
     END IF;
 
-    IF chosen = 'auto' AND (recall = 1 OR options ->> 'kind' = 'exact' OR (transform IS NOT NULL AND fitted.id IS NULL)) THEN
-        chosen := 'exact';
-        reason := CASE WHEN recall = 1 THEN 'recall 1' WHEN transform IS NULL THEN 'the space has no index'
-                       ELSE 'the transaction is older than the index' END;
-    END IF;
     IF chosen = 'auto' AND condition IS NOT NULL THEN
         SELECT c.passing, CASE WHEN c.scanned THEN c.cost * 0.006 ELSE 0.2 + c.passing * 0.0022 END, c.scanned
         INTO estimated_rows, filter_ms, no_index
@@ -119,23 +125,21 @@ BEGIN
     END IF;
 
     IF chosen <> 'exact' AND condition IS NULL THEN
-        IF depth IS NOT NULL THEN
-            SELECT c.ids, c.distances INTO ids, distances
-            FROM lookalike.search_candidates(query, k, exclude, fitted, depth, middle, ef, coalesce(probes, 1)) c;
-        ELSE
-            IF probes IS NOT NULL THEN
-                PERFORM set_config('ivfflat.probes', probes::text, true);
-            END IF;
+        IF depth IS NULL THEN
             -- An iterative scan keeps what it passed by, which costs a tenth; it is needed only where ef_search hardly
             -- suffices.
             PERFORM set_config('hnsw.ef_search', ef::text, true),
-                    set_config('hnsw.iterative_scan', CASE WHEN ef < 2 * k THEN 'relaxed_order' ELSE 'off' END, true);
+                    set_config('hnsw.iterative_scan', CASE WHEN ef < 2 * k THEN 'relaxed_order' ELSE 'off' END, true),
+                    CASE WHEN NOT graph THEN set_config('ivfflat.probes', probes::text, true) END;
             SELECT array_agg(n.image_id ORDER BY n.distance, n.image_id),
                    array_agg(n.distance ORDER BY n.distance, n.image_id) INTO ids, distances
             FROM (SELECT e.image_id, e.embedding <-> query AS distance
                   FROM lookalike.active_embeddings e
                   WHERE e.image_id <> ALL (exclude)
                   ORDER BY e.embedding <-> query LIMIT k) n;
+        ELSE
+            SELECT c.ids, c.distances INTO ids, distances
+            FROM lookalike.search_candidates(query, k, exclude, fitted, depth, middle, ef, coalesce(probes, 1)) c;
         END IF;
         IF chosen = 'auto' THEN
             chosen := 'index';
