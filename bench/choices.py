@@ -118,10 +118,10 @@ def compare(
     """Search by every query with every contender in turn; return what each took and found."""
     times = np.empty((len(made), rounds, len(queries)))
     recalls = np.empty((len(made), len(queries)))
+    truths = [np.linalg.norm(rows - query, axis=1) for query in queries]
+    bounds = [np.partition(true, k - 1)[k - 1] + EPSILON for true in truths]
     for round_ in range(-1, rounds):  # the first warms
         for q, query in enumerate(queries):
-            true = np.linalg.norm(rows - query, axis=1)
-            bound = np.partition(true, k - 1)[k - 1] + EPSILON
             for c in np.roll(np.arange(len(made)), q):
                 began = time.perf_counter()
                 found = (
@@ -134,7 +134,7 @@ def compare(
                 if round_ >= 0:
                     times[c, round_, q] = (time.perf_counter() - began) * 1000
                 ids: NDArray[np.int64] = np.array([row[0] for row in found], dtype=np.int64) - 1
-                recalls[c, q] = (true[ids] <= bound).sum() / k
+                recalls[c, q] = (truths[q][ids] <= bounds[q]).sum() / k
     records = []
     for c, one in enumerate(made):
         state = one.applied.state

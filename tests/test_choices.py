@@ -270,7 +270,7 @@ def test_a_change_of_choice_fails_no_search_and_none_is_wrong(gallery: Gallery) 
 
 
 def test_a_snapshot_older_than_the_index_is_answered_in_full(gallery: Gallery) -> None:
-    choices.remove(gallery.conn, gallery.space)
+    choices.apply(gallery.conn, gallery.space, parse("hnsw(m=8)"))
     with db.connect(gallery.conn.info.dsn) as old:
         old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT 1")
