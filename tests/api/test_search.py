@@ -1,6 +1,7 @@
 """POST /v1/search and GET /v1/images/{id}/similar: right answers, and what is refused."""
 
 import base64
+import dataclasses
 import io
 import json
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from app import db
+from app import db, sql
+from app.records import Image
 from app.web.models import SearchAnswer
 from tests.api.conftest import IMAGES, vectors
 
@@ -91,6 +93,14 @@ def test_an_answer_is_as_its_model_says(reader: FlaskClient) -> None:
         assert json.loads(SearchAnswer.model_validate_json(told).model_dump_json(exclude_unset=True)) == json.loads(
             told
         )
+
+
+def test_the_columns_of_the_statement_are_the_fields_of_an_image(reader_url: str) -> None:
+    values = dict.fromkeys(("filter", "max_distance", "recall", "ef_search", "strategy", "in_space", "query"))
+    with db.connect(reader_url) as conn:
+        found = conn.execute(sql.query("search"), {**values, "image_id": 1, "k": 1, "exclude": [], "explain": False})
+        names = [column.name for column in found.description or ()]
+    assert names == ["space", "plan", "distance", *(field.name for field in dataclasses.fields(Image))]
 
 
 def test_by_image_id_leaves_itself_out(reader: FlaskClient) -> None:
