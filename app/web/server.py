@@ -1,4 +1,4 @@
-"""Runs the API under gunicorn. Imports `config`, `web.factory`, `web.streams` and gunicorn."""
+"""Runs the API under gunicorn. Imports `config`, `web` and gunicorn."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from app.config import Settings
-from app.web import logs, streams
+from app.web import logs, streams, telemetry
 from app.web.factory import create_app
 
 _PROPAGATED = {
@@ -49,6 +49,11 @@ def serve(settings: Settings, url: str) -> None:
         os._exit(ended.code if isinstance(ended.code, int) else 1)
 
 
+def _leave(_: object, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
+    if hasattr(worker, "wsgi"):  # it came up
+        telemetry.close(worker.wsgi)
+
+
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, settings: Settings, url: str) -> None:
         self._settings = settings
@@ -75,6 +80,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "proc_name": "lookalike api",
             # So that event streams end with the process that serves them, and no reload waits for one.
             "post_worker_init": lambda worker: streams.serve_while(lambda: worker.alive),
+            "worker_exit": _leave,
         }
         for name, value in options.items():
             self.cfg.set(name, value)

@@ -55,6 +55,13 @@ def instrument(app: Flask, provider: "TracerProvider") -> None:
     app.extensions["lookalike telemetry"] = provider
 
 
+def close(app: Flask) -> None:
+    """Send what has not been sent yet; before its process ends."""
+    provider: TracerProvider | None = app.extensions.get("lookalike telemetry")
+    if provider is not None:
+        provider.shutdown()
+
+
 def trace() -> dict[str, str]:
     """Return trace_id, and span_id, of this request for the log: its own span's, else the caller's; empty without."""
     if not has_request_context():

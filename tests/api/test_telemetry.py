@@ -1,9 +1,13 @@
 """W3C trace context and OpenTelemetry: a caller's trace goes on through request and statement, and the log names it."""
 
+import gzip
 import json
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -16,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from app.config import Settings
 from app.errors import ConfigurationError
 from app.web import create_app, logs, telemetry
+from tests.api.test_server import fetched, gunicorn
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
@@ -91,6 +96,34 @@ def test_a_trace_goes_on_to_the_statement(
         assert exporter.get_finished_spans() == ()
     finally:
         FlaskInstrumentor().uninstrument_app(client.application)
+
+
+def test_spans_reach_a_collector(reader_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By OTLP, the last ones too: they go out before the process ends."""
+    posted: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            posted.append((self.path, gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        monkeypatch.setenv("LOOKALIKE_TELEMETRY", "true")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
+        with gunicorn(reader_url, tmp_path) as (address, process):
+            fetched(f"{address}/v1/search", {"image_id": 1})
+            process.terminate()
+            process.communicate(timeout=40)
+        collector.shutdown()
+    assert {path for path, _ in posted} == {"/v1/traces"}
+    sent = b"".join(body for _, body in posted)
+    assert all(text in sent for text in (b"lookalike-api", b"POST /v1/search", b"lookalike.search_run"))
 
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
