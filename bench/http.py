@@ -170,9 +170,9 @@ def _client(kind: type[Http] | type[Sql], address: str, url: str, seed: int, row
 
 
 def _processes() -> multiprocessing.context.ForkServerContext:
-    """Processes forked from one that has these modules loaded, and neither threads nor connections."""
+    """Processes forked from one that has the large modules loaded, and neither threads nor connections."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.http"])
+    context.set_forkserver_preload(["numpy", "app.db", "app.indexes"])
     return context
 
 
