@@ -1,5 +1,6 @@
 """The operator's page: live, and failures can be mended."""
 
+import re
 from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
@@ -28,6 +29,28 @@ def test_a_failure_is_seen_mended_and_retried(open_page: Open, live: Running, tm
     failure.get_by_role("button", name="Retry").click()
     expect(page.locator("#toast")).to_contain_text("1 back in the queue")
     expect(page.locator("#failures")).to_contain_text("No image has failed", timeout=30_000)
+
+
+def test_recall_of_live_searches(open_page: Open, live: Running, accessible, shoot) -> None:
+    with db.connect(live.url, autocommit=True) as conn:
+        # Six hours, of which the last ones find less.
+        conn.execute(
+            "INSERT INTO lookalike.recall_checks (space_id, source, searched_at, checked_at, k, asked, plan, expected,"
+            " recall, seconds) SELECT lookalike.active_space_id(), 'api', t, t, 10, 0.99, 'index', 10,"
+            " CASE WHEN h < 2 AND n % 2 = 0 THEN 0.9 ELSE 1 END, 0.01"
+            " FROM generate_series(0, 5) h, generate_series(1, 60) n,"
+            " LATERAL (SELECT clock_timestamp() - h * interval '1 hour') c (t)"
+        )
+        try:
+            page = open_page("/operate")
+            expect(page.locator("#recall .figure.bad").first).to_contain_text("0.9500")
+            expect(page.locator("#recall")).to_contain_text("Below the goal of 0.99")
+            expect(page.locator("#recall .trend")).to_have_attribute("aria-label", re.compile("6 points|7 points"))
+            accessible(page)
+            page.locator("#recall").scroll_into_view_if_needed()
+            shoot(page, "recall")
+        finally:
+            conn.execute("TRUNCATE lookalike.recall_checks")
 
 
 def test_more_readers_than_streams_are_told_too(open_page: Open) -> None:

@@ -85,7 +85,7 @@ function fresh(status) {
 function recalled({ waiting, estimates, hours, days, adjustments }) {
   const all = estimates.filter((one) => one.plan === null && one.selectivity === null && one.recall !== null).sort((a, b) => a.period_seconds - b.period_seconds);
   const points = hours.length > 1 ? hours : days;
-  if (!all.length) return byId("recall").replaceChildren(calm(`No live search has been checked yet${waiting ? `; ${number(waiting)} wait for a worker with time` : ""}. A share of them is (LOOKALIKE_RECALL_SAMPLE).`));
+  if (!all.length) return byId("recall").replaceChildren(calm(`No live search has been checked yet${waiting ? `; ${number(waiting)} wait` : ""}. Idle workers check a share of them (LOOKALIKE_RECALL_SAMPLE).`));
   const told = (value) => value.toFixed(4);
   const drawn = h("div", {});
   byId("recall").replaceChildren(h("article", { class: "card" },
