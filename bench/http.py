@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -88,8 +89,8 @@ def fill(url: str, vectors: Path | None, rows: int) -> None:
 
 
 @contextmanager
-def api(url: str, *, workers: int, threads: int) -> Iterator[str]:
-    """Run `lookalike serve`; yield its address."""
+def api(url: str, *, workers: int, threads: int) -> Iterator[tuple[str, int]]:
+    """Run `lookalike serve`; yield its address and process id."""
     settings = {"DATABASE_URL": url, "PORT": "0", "API_WORKERS": str(workers), "API_THREADS": str(threads)}
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "serve"],
@@ -100,7 +101,7 @@ def api(url: str, *, workers: int, threads: int) -> Iterator[str]:
     try:
         for line in process.stderr or ():
             if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                yield found[0]
+                yield found[0], process.pid
                 return
         raise SystemExit("the API did not start")
     finally:
@@ -158,6 +159,7 @@ def _client(kind: type[Http] | type[Sql], address: str, url: str, seed: int, row
     contender.search(1)
     start.wait()
     done = errors = 0
+    used = time.process_time()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         try:
@@ -166,7 +168,27 @@ def _client(kind: type[Http] | type[Sql], address: str, url: str, seed: int, row
             errors += 1
             contender = kind(address, url)
         done += 1
-    out.put((done, errors))
+    out.put((done, errors, time.process_time() - used))
+
+
+def cpu_seconds(parent: int) -> float:
+    """Return the CPU seconds of a process and its children, those that have ended too (proc(5): utime to cstime)."""
+    total = 0.0
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+    for pid in (parent, *children):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        except FileNotFoundError:  # ended: the parent has its seconds from now on
+            continue
+        total += sum(int(one) for one in fields[11:15])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def postmaster(url: str) -> int:
+    """Return the process id of the server, which runs on this machine."""
+    with db.connect(url) as conn:
+        backend = conn.info.backend_pid
+        return int(Path(f"/proc/{backend}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
 
 
 def _processes() -> multiprocessing.context.ForkServerContext:
@@ -177,24 +199,40 @@ def _processes() -> multiprocessing.context.ForkServerContext:
 
 
 def throughput(
-    kind: type[Http] | type[Sql], address: str, url: str, concurrency: int, rows: int, seconds: float
-) -> dict[str, float]:
-    """Searches a second by so many clients, each a process of its own."""
+    kind: type[Http] | type[Sql],
+    address: str,
+    url: str,
+    concurrency: int,
+    rows: int,
+    seconds: float,
+    processes: dict[str, int],
+) -> dict[str, object]:
+    """Searches a second by so many clients, each a process of its own, and whose CPU time a search takes.
+
+    On a machine that others use as well the rate is theirs to disturb; the CPU time hardly is. `processes`: by name,
+    those that serve, each with its children.
+    """
     context = _processes()
-    start, out = context.Barrier(concurrency), context.SimpleQueue()
+    start, out = context.Barrier(concurrency + 1), context.SimpleQueue()
     clients = [
         context.Process(target=_client, args=(kind, address, url, seed, rows, start, seconds, out))
         for seed in range(concurrency)
     ]
     for client in clients:
         client.start()
+    start.wait()
+    before = {name: cpu_seconds(pid) for name, pid in processes.items()}
     answers = [out.get() for _ in clients]
+    used = {name: cpu_seconds(pid) - before[name] for name, pid in processes.items()}
     for client in clients:
         client.join()
+    done = sum(one for one, _, _ in answers)
+    used["client"] = sum(one for _, _, one in answers)
     return {
         "concurrency": concurrency,
-        "searches_per_second": sum(done for done, _ in answers) / seconds,
-        "errors": sum(errors for _, errors in answers),
+        "searches_per_second": done / seconds,
+        "errors": sum(errors for _, errors, _ in answers),
+        "cpu_ms": {name: round(spent / done * 1000, 4) for name, spent in used.items()},
     }
 
 
@@ -226,10 +264,11 @@ def run(url: str, given: argparse.Namespace) -> dict[str, object]:
     with db.connect(url) as conn:
         version = conn.execute("SHOW server_version").fetchone()
     ids = [int(one) for one in np.random.default_rng(11).integers(1, given.rows + 1, given.searches)]
-    with api(url, workers=given.workers, threads=given.threads) as address:
+    with api(url, workers=given.workers, threads=given.threads) as (address, pid):
+        processes = {"api": pid, "database": postmaster(url)}
         taken = latency(address, url, ids)
         rounds = [
-            {"contender": name, **throughput(kind, address, url, concurrency, given.rows, given.seconds)}
+            {"contender": name, **throughput(kind, address, url, concurrency, given.rows, given.seconds, processes)}
             for concurrency in CONCURRENCIES
             for _ in range(given.rounds)
             for name, kind in (("http", Http), ("sql", Sql))
@@ -269,7 +308,7 @@ def table(result: dict[str, object]) -> str:
         "|---|---|---|---|",
         f"| search by id, p50 | {http_p50:.2f} ms | {sql_p50:.2f} ms | + {http_p50 - sql_p50:.2f} ms |",
     ]
-    rounds: list[dict[str, float | str]] = result["throughput"]  # type: ignore[assignment]
+    rounds: list[dict[str, Any]] = result["throughput"]  # type: ignore[assignment]
     for concurrency in CONCURRENCIES:
         per_second = {
             name: statistics.median(
@@ -282,9 +321,28 @@ def table(result: dict[str, object]) -> str:
         share = per_second["http"] / per_second["sql"]
         cells = f"{per_second['http']:.0f}/s | {per_second['sql']:.0f}/s | {share:.0%}"
         lines.append(f"| throughput, {concurrency} at once | {cells} |")
+    for concurrency in CONCURRENCIES:
+        shares = {
+            name: _median_cpu(
+                [one["cpu_ms"] for one in rounds if (one["contender"], one["concurrency"]) == (name, concurrency)]
+            )
+            for name in ("http", "sql")
+        }
+        told = {
+            name: f"{sum(cpu.values()):.2f} ms ("
+            + ", ".join(f"{who} {ms:.2f}" for who, ms in cpu.items() if ms >= 0.01)
+            + ")"
+            for name, cpu in shares.items()
+        }
+        share = sum(shares["sql"].values()) / sum(shares["http"].values())
+        lines.append(f"| CPU time a search, {concurrency} at once | {told['http']} | {told['sql']} | {share:.0%} |")
     errors = result["thousand_at_32"]["errors"]  # type: ignore[index]
     lines.append(f"| 1,000 requests, 32 at once | {errors} errors | | |")
     return "\n".join(lines)
+
+
+def _median_cpu(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
 if __name__ == "__main__":
