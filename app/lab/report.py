@@ -37,7 +37,7 @@ def write(folder: Path, run: Run, points: Sequence[Point]) -> Files:
 def subtitle(run: Run, points: Sequence[Point]) -> str:
     """Return in one line what was measured."""
     rows = points[0].measured.rows if points else 0
-    of = "" if rows >= 0.9 * run.rows_total else f", a sample of {run.rows_total:,}"
+    of = f", a sample of {run.rows_total:,}" if run.request.sample < run.rows_total else ""
     k = points[0].measured.k if points else run.request.k
     queries = len(points[0].measured.query_recalls) if points else run.request.queries
     return (
