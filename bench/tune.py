@@ -119,6 +119,7 @@ def main() -> None:
         points = pareto.points(measured, None)
         if options.report:
             print(report.write(options.report, made, points))
+        _write(options.results, made.conditions, len(stored), [], points)
         outcomes = _outcomes(conn, url, measured, rng, options, vectors[held], exact.truths())
     kept, near = sum(one.kept for one in outcomes), sum(one.near for one in outcomes)
     print(f"{kept} of {len(outcomes)} promises kept; {near} found within 1 % and 20 % of what was measured, both ways")
