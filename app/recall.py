@@ -135,11 +135,14 @@ def check(
 
 
 def allowance(conn: Connection, *, budget: float) -> float:
-    """Return the seconds of checks that a budget, a share of the time, has left: over the last minute and hour."""
+    """Return the seconds of checks that a budget, a share of the time, has left: over the last minute and hour.
+
+    Less what one check takes, on the average: the last one of a round goes beyond what was left.
+    """
     with translated():
-        row = conn.execute(sql.query("recall_spent")).fetchone() or (0.0, 0.0)
-    minute, hour = (float(str(value)) for value in row)
-    return min(budget * 60 - minute, budget * 3600 - hour)
+        row = conn.execute(sql.query("recall_spent")).fetchone() or (0.0, 0.0, 0.0)
+    minute, hour, one = (float(str(value)) for value in row)
+    return min(budget * 60 - minute, budget * 3600 - hour) - min(one, budget * 30)
 
 
 def read(conn: Connection, *, hours: int = 48, days: int = 30) -> Recall:

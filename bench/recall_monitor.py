@@ -1,13 +1,13 @@
 """Does the monitor of live recall tell the truth, and what does it cost the server?
 
-`python -m bench.recall_monitor [--vectors FILE] [--rows 20000] [--samples 500] [--seconds 300]`, on a scratch embedded
-server. The index is made poor on purpose (low ef_search), so that there is something to see. Searches with filters of
-several selectivities run from one client without a pause, as in the API: one in so many is kept, by chance, and a
-session of its own checks them under the budget, as an idle worker does. The truth is the recall of thousands of
-searches of the same mix, each compared with numpy's exact answer. The CPU time of every server process is read from
-/proc: the share of the checking one is the monitor's cost. Afterwards 1,000 draws of that many samples from the true
-recalls tell how often such an estimate, and its interval, are right. Writes `bench/results/recall_monitor.json`.
-Imports app.
+`python -m bench.recall_monitor [--vectors FILE] [--rows 20000] [--samples 500] [--seconds 120]`, on a scratch embedded
+server. The index is made poor on purpose (m 4, ef_search 10), so that there is something to see. Searches with filters
+of several selectivities run from one client without a pause; by chance some are kept, until there are as many samples
+as asked for, and these are checked: that is the estimate. Then the searches go on for so many seconds, while a session
+of its own checks further ones within the budget, as idle workers do: the CPU time of every server process, from /proc,
+tells its share. The truth is the recall of thousands of searches of the same mix, each compared with numpy's exact
+answer; 1,000 draws of that many samples from the true recalls tell how often such an estimate, and its interval, are
+right. Writes `bench/results/recall_monitor.json`. Imports app.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from psycopg.types.json import Jsonb
 from app import db, indexes, recall, request, spaces
 from app.evaluation import Exact
 from app.records import Json
-from app.request import Request
+from app.request import Found, Request
 from bench import data
 from bench.copy import scratch
 
@@ -57,7 +57,10 @@ def make(conn: db.Connection, vectors: NDArray[np.float32], *, ef_search: int, s
     """Store the rows with a random rank to filter by, and build the index; return the ranks."""
     rank = np.random.default_rng(seed).permutation(len(vectors)) * (data.SCALE // len(vectors))
     dimensions = vectors.shape[1]
-    conn.execute("SELECT lookalike.create_space('bench', 'none', %s, '{}', 'none')", (dimensions,))
+    conn.execute(
+        "SELECT lookalike.create_space('bench', 'none', %s, '{}', 'none', index_options => %s)",
+        (dimensions, Jsonb({"m": 4, "ef_construction": 8, "ef_search": ef_search})),
+    )
     with conn.transaction(), conn.cursor() as cursor:
         with cursor.copy("COPY lookalike.images (uri, attributes) FROM STDIN") as copy:
             for n, one in enumerate(rank.tolist()):
@@ -69,11 +72,6 @@ def make(conn: db.Connection, vectors: NDArray[np.float32], *, ef_search: int, s
         cursor.execute("DELETE FROM lookalike.jobs")
     conn.execute("VACUUM ANALYZE lookalike.images, lookalike.embeddings_1")
     indexes.build(conn, spaces.active(conn))
-    conn.execute(
-        "UPDATE lookalike.embedding_spaces"
-        " SET index_options = index_options || jsonb_build_object('ef_search', %s::int)",
-        (ef_search,),
-    )
     return rank
 
 
@@ -136,59 +134,72 @@ class Monitor(threading.Thread):
                 self.cpu = cpu_seconds([self.pid])[self.pid]
 
 
-def live(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, Any]:
-    """Search for so many seconds with the monitor at work, until it has the samples; return what it cost and found."""
+def estimate(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, Any]:
+    """Search until as many searches are kept as there are to be samples, check them all, and return what is said."""
     rng = np.random.default_rng(options.seed + 1)
+    with db.connect(url, autocommit=True) as conn:
+        searches = kept = 0
+        while kept < options.samples:
+            asked, found = search(conn, mix[int(rng.integers(len(mix)))])
+            searches += 1
+            if rng.random() < 0.5:
+                kept += recall.keep(conn, asked, found, source="api")
+        done = recall.check(conn)
+        overall = recall.current(recall.estimates(conn), "bench")
+        parts = [asdict(one) for one in recall.estimates(conn) if one.period_seconds == 86_400]
+        by_index = conn.execute("SELECT count(*) FROM lookalike.recall_checks WHERE plan = 'index'").fetchone() or (0,)
+    return {
+        "searches": searches,
+        "checks": done.checked,
+        "given_up": done.failed,
+        "by_index": int(str(by_index[0])),
+        "check_seconds": done.seconds,
+        "estimate": None if overall is None else asdict(overall),
+        "parts": parts,
+    }
+
+
+def search(conn: db.Connection, one: Asked) -> tuple[Request, Found]:
+    """Answer one search of the mix as the API does."""
+    asked = Request(query=one.query, k=K, filter=one.filter)
+    return asked, request.run(conn, asked)
+
+
+def cost(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, Any]:
+    """Search for so many seconds with the monitor at work within its budget; return its share of the server's time."""
+    rng = np.random.default_rng(options.seed + 2)
     monitor = Monitor(url, options.budget)
-    with db.connect(url, autocommit=True) as conn, db.connect(url, autocommit=True) as keeper:
+    with db.connect(url, autocommit=True) as conn:
+        conn.execute("DELETE FROM lookalike.recall_checks")
         before = cpu_seconds(server_pids(conn))
         monitor.start()
         began = time.monotonic()
-        searches = kept = checked = 0
-        while time.monotonic() - began < options.seconds and checked < options.samples:
-            one = mix[int(rng.integers(len(mix)))]
-            asked = Request(query=one.query, k=K, filter=one.filter)
-            found = request.run(conn, asked)
+        searches = 0
+        while time.monotonic() - began < options.seconds:
+            asked, found = search(conn, mix[int(rng.integers(len(mix)))])
             searches += 1
-            if rng.random() < options.share and kept < options.samples:
-                kept += recall.keep(keeper, asked, found, source="api")
-            if searches % 200 == 0:
-                checked = _count(conn)
+            if rng.random() < options.share:
+                recall.keep(conn, asked, found, source="api")
         wall = time.monotonic() - began
         monitor.done.set()
         monitor.join(60)
         after = cpu_seconds(server_pids(conn)) | {monitor.pid: monitor.cpu}
         used = {pid: seconds - before.get(pid, 0.0) for pid, seconds in after.items()}
-        checks = (
-            conn.execute(
-                "SELECT count(*), count(recall), avg(recall), sum(seconds), count(*) FILTER (WHERE plan = 'index'),"
-                " percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM lookalike.recall_checks"
-            ).fetchone()
-            or ()
-        )
-        overall = recall.current(recall.estimates(conn), "bench")
-        parts = [asdict(one) for one in recall.estimates(conn) if one.period_seconds == 86_400]
+        checks = conn.execute(
+            "SELECT count(*), coalesce(sum(seconds), 0), percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds)"
+            " FROM lookalike.recall_checks"
+        ).fetchone() or (0, 0, 0)
     return {
         "seconds": wall,
         "searches": searches,
         "searches_per_second": searches / wall,
-        "kept": kept,
         "checks": int(str(checks[0])),
-        "by_index": int(str(checks[4])),
-        "check_seconds": float(str(checks[3])),
-        "check_median_ms": float(str(checks[5])) * 1000,
-        "estimate": None if overall is None else asdict(overall),
-        "parts": parts,
+        "check_median_ms": float(str(checks[2] or 0)) * 1000,
         "monitor_cpu_seconds": used[monitor.pid],
         "server_cpu_seconds": sum(used.values()),
         "share_of_server_cpu": used[monitor.pid] / sum(used.values()),
-        "share_of_wall_time": float(str(checks[3])) / wall,
+        "share_of_wall_time": float(str(checks[1])) / wall,
     }
-
-
-def _count(conn: db.Connection) -> int:
-    row = conn.execute("SELECT count(*) FROM lookalike.recall_checks").fetchone() or (0,)
-    return int(str(row[0]))
 
 
 def draws(recalls: NDArray[np.float64], samples: int, *, seed: int, rounds: int = 1000) -> dict[str, float]:
@@ -215,12 +226,12 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="Real embeddings, .npy; else made ones.")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--queries", type=int, default=500, help="Held out of the vectors.")
-    parser.add_argument("--truths", type=int, default=4000, help="Searches whose true recall is taken.")
+    parser.add_argument("--truths", type=int, default=2000, help="Searches whose true recall is taken.")
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--share", type=float, default=0.05, help="Share of the searches that is kept.")
-    parser.add_argument("--budget", type=float, default=0.019)
-    parser.add_argument("--ef-search", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=600, help="Most that the searches may take.")
+    parser.add_argument("--budget", type=float, default=0.02)
+    parser.add_argument("--ef-search", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=120, help="How long the cost is measured.")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     made = data.make(
@@ -235,11 +246,12 @@ def main() -> None:
     mix = [Asked(made.queries[int(rng.integers(len(made.queries)))], MIX[int(n)][0]) for n in shares]
     with scratch(None) as url, db.connect(url, autocommit=True) as conn:
         rank = make(conn, made.vectors, ef_search=options.ef_search, seed=options.seed)
-        found = live(url, mix, options)
-        # Its snapshot is the same: nothing was written meanwhile.
+        found = estimate(url, mix, options)
+        spent = cost(url, mix, options)
+        # Of the same rows: nothing was written meanwhile.
         recalls = np.array(truth(conn, made.vectors, rank, mix))
         version = conn.execute("SELECT version()").fetchone() or ("",)
-    estimate = found["estimate"] or {"recall": None}
+    said = found["estimate"] or {"recall": None}
     by_share = {
         "no filter" if share is None else f"{share:.0%}": float(
             np.mean([one for one, asked in zip(recalls, mix, strict=True) if asked.share == share])
@@ -247,11 +259,12 @@ def main() -> None:
         for share, _ in MIX
     }
     result = {
-        "live": found,
+        "monitor": found,
+        "cost": spent,
         "truth": float(recalls.mean()),
         "truth_by_filter": by_share,
         "truth_searches": len(recalls),
-        "error": None if estimate["recall"] is None else abs(estimate["recall"] - float(recalls.mean())),
+        "error": None if said["recall"] is None else abs(said["recall"] - float(recalls.mean())),
         "draws": draws(recalls, options.samples, seed=options.seed),
         "conditions": {
             "server": str(version[0]),
@@ -266,8 +279,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "recall_monitor.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"truth {result['truth']:.4f} over {len(recalls)} searches; by filter {by_share}")
-    print(f"estimate {estimate['recall']} by {found['checks']} samples, error {result['error']}")
-    print(f"monitor: {found['share_of_server_cpu']:.2%} of the server's CPU, {found['share_of_wall_time']:.2%} of time")
+    print(f"estimate {said['recall']} by {found['checks']} samples, error {result['error']}")
+    print(f"monitor: {spent['share_of_server_cpu']:.2%} of the server's CPU, {spent['share_of_wall_time']:.2%} of time")
     print(f"1000 draws of {options.samples}: {result['draws']}")
 
 
