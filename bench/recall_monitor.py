@@ -1,7 +1,7 @@
 """Does the monitor of live recall tell the truth, and what does it cost the server?
 
 `python -m bench.recall_monitor [--vectors FILE] [--rows 20000] [--samples 500] [--seconds 120]`, on a scratch embedded
-server. The index is made poor on purpose (m 4, ef_search 10), so that there is something to see. Searches with filters
+server. The index is searched poorly on purpose (ef_search 10), so that there is something to see. Searches with filters
 of several selectivities run from one client without a pause; by chance some are kept, until there are as many samples
 as asked for, and these are checked: that is the estimate. Then the searches go on for so many seconds, while a session
 of its own checks further ones within the budget, as idle workers do: the CPU time of every server process, from /proc,
@@ -53,13 +53,13 @@ class Asked:
         return None if self.share is None else {"rank": {"$lt": int(self.share * data.SCALE)}}
 
 
-def make(conn: db.Connection, vectors: NDArray[np.float32], *, ef_search: int, seed: int) -> NDArray[np.int64]:
+def make(conn: db.Connection, vectors: NDArray[np.float32], *, m: int, ef_search: int, seed: int) -> NDArray[np.int64]:
     """Store the rows with a random rank to filter by, and build the index; return the ranks."""
     rank = np.random.default_rng(seed).permutation(len(vectors)) * (data.SCALE // len(vectors))
     dimensions = vectors.shape[1]
     conn.execute(
         "SELECT lookalike.create_space('bench', 'none', %s, '{}', 'none', index_options => %s)",
-        (dimensions, Jsonb({"m": 4, "ef_construction": 8, "ef_search": ef_search})),
+        (dimensions, Jsonb({"m": m, "ef_construction": max(4 * m, 8), "ef_search": ef_search})),
     )
     with conn.transaction(), conn.cursor() as cursor:
         with cursor.copy("COPY lookalike.images (uri, attributes) FROM STDIN") as copy:
@@ -229,7 +229,8 @@ def main() -> None:
     parser.add_argument("--truths", type=int, default=2000, help="Searches whose true recall is taken.")
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--share", type=float, default=0.05, help="Share of the searches that is kept.")
-    parser.add_argument("--budget", type=float, default=0.02)
+    parser.add_argument("--budget", type=float, default=0.018)
+    parser.add_argument("--m", type=int, default=16)
     parser.add_argument("--ef-search", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=120, help="How long the cost is measured.")
     parser.add_argument("--seed", type=int, default=1)
@@ -245,7 +246,7 @@ def main() -> None:
     shares = rng.choice(len(MIX), options.truths, p=[weight for _, weight in MIX])
     mix = [Asked(made.queries[int(rng.integers(len(made.queries)))], MIX[int(n)][0]) for n in shares]
     with scratch(None) as url, db.connect(url, autocommit=True) as conn:
-        rank = make(conn, made.vectors, ef_search=options.ef_search, seed=options.seed)
+        rank = make(conn, made.vectors, m=options.m, ef_search=options.ef_search, seed=options.seed)
         found = estimate(url, mix, options)
         spent = cost(url, mix, options)
         # Of the same rows: nothing was written meanwhile.
