@@ -152,6 +152,8 @@ def translate(error: psycopg.Error) -> LookalikeError:
     ours = _OWN_STATES.get(diagnostics.sqlstate or "")
     if ours:
         return ours(message)
+    if isinstance(error, _OTHER_SCHEMA):
+        return SchemaError(f'{message}; "lookalike doctor" says whether this code and the database fit')
     for kinds, result in _BY_STATE:
         if isinstance(error, kinds):
             return result(message)
@@ -166,9 +168,11 @@ _OWN_STATES: dict[str, type[LookalikeError]] = {
     "LK004": ConflictError,
 }
 
+_OTHER_SCHEMA = (pg.UndefinedTable, pg.UndefinedFunction, pg.UndefinedColumn, pg.InvalidSchemaName)
+
 _BY_STATE: list[tuple[tuple[type[psycopg.Error], ...], type[LookalikeError]]] = [
     ((pg.NoDataFound,), NotFoundError),
-    ((pg.UndefinedTable, pg.UndefinedFunction, pg.InvalidSchemaName, pg.ObjectNotInPrerequisiteState), SchemaError),
+    ((pg.ObjectNotInPrerequisiteState,), SchemaError),
     ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InsufficientPrivilege), ConfigurationError),
     ((pg.UniqueViolation, pg.ForeignKeyViolation), ConflictError),
     ((pg.DataError, pg.IntegrityError), InvalidInputError),

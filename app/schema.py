@@ -1,4 +1,4 @@
-"""Schema revisions: migrate; do database and code agree? Imports `db` and `errors`, and Alembic to migrate."""
+"""Schema revisions: migrate; do database and code agree? Imports `db`, `errors` and `sql`, and Alembic to migrate."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from app import db
+from app import db, sql
 from app.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -19,16 +19,21 @@ _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _REVISION = re.compile(r'^revision: str = "(\w+)"$', re.MULTILINE)
 _DOWN_REVISION = re.compile(r'^down_revision: str(?: \| None)? = (?:"(\w+)"|None)$', re.MULTILINE)
 
+_AHEAD = "the database is at a revision newer than this code, and serves it; that code's own migrate takes it elsewhere"
 
-def config(url: str, *, lose_data: bool = False) -> "Config":
-    """Return Alembic's configuration for this database; `lose_data` is its `-x lose=data`."""
+
+def config(url: str, *, lose_data: bool = False, **attributes: object) -> "Config":
+    """Return Alembic's configuration for this database; `lose_data` is its `-x lose=data`.
+
+    `attributes` are those that migrations/env.py reads: patience, cursor.
+    """
     from argparse import Namespace
 
     from alembic.config import Config
 
     made = Config(cmd_opts=Namespace(x=["lose=data"] if lose_data else []))
     made.set_main_option("script_location", str(_MIGRATIONS))
-    made.attributes["url"] = url
+    made.attributes |= {"url": url, **{name: value for name, value in attributes.items() if value is not None}}
     return made
 
 
@@ -55,23 +60,51 @@ def head() -> str:
     return revisions()[-1]
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database up to `revision`, one transaction a revision. Needs the right to create a schema."""
+def upgrade(url: str, revision: str = "head", *, patience: float | None = None) -> None:
+    """Bring the database up to `revision`, one transaction a revision. Needs the right to create a schema.
+
+    Searches and writes may go on: none waits for a second. ConflictError where `patience` seconds (None: 60) were not
+    enough for that, or another migration ran for as long.
+    """
     from alembic import command
 
     with _translated():
-        command.upgrade(config(url), revision)
+        wanted = _absolute(url, revision)
+        if wanted is None and revision != "head":
+            raise SchemaError(_AHEAD)
+        if wanted is not None:
+            command.upgrade(config(url, patience=patience), wanted)
 
 
-def downgrade(url: str, revision: str = "-1", *, lose_data: bool = False) -> None:
-    """Take the database down by one revision, or to `revision`.
+def downgrade(url: str, revision: str = "-1", *, lose_data: bool = False, patience: float | None = None) -> None:
+    """Take the database down by one revision, or to `revision`, as `upgrade` does.
 
     A revision that would lose rows says how many and of what, and raises SchemaError unless `lose_data`.
     """
     from alembic import command
 
     with _translated():
-        command.downgrade(config(url, lose_data=lose_data), revision)
+        wanted = _absolute(url, revision)
+        if wanted is None:
+            raise SchemaError(_AHEAD)
+        command.downgrade(config(url, lose_data=lose_data, patience=patience), wanted)
+
+
+def _absolute(url: str, revision: str) -> str | None:
+    """Return the revision that is meant, -1 and +2 resolved, so that a try which got only half the way can go on to it.
+
+    None where the database is ahead of this code and serves it: nothing is to be done. Where it does not, SchemaError.
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = current(connection)
+        known: tuple[str | None, ...] = (None, *revisions())
+        if found not in known:
+            check(connection)
+            return None
+    if not re.fullmatch(r"[-+]\d+", revision):
+        return revision
+    at = known.index(found) + int(revision)
+    return (known[at] or "base") if 0 <= at < len(known) else revision
 
 
 @contextmanager
@@ -99,13 +132,16 @@ def current(connection: db.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def check(connection: db.Connection) -> None:
-    """Raise SchemaError, in one line, unless the database stands at the revision that this code wants."""
+def check(connection: db.Connection) -> str:
+    """Return the database's revision; SchemaError, in one line, unless it is one that serves this code."""
     found, wanted = current(connection), head()
     if found == wanted:
-        return
+        return wanted
     if found is None:
         raise SchemaError('the database has no Lookalike schema yet; run "lookalike migrate"')
     if found in revisions():
         raise SchemaError(f'the database is at revision {found}, this code wants {wanted}; run "lookalike migrate"')
-    raise SchemaError(f"the database is at revision {found}, newer than this code ({wanted}); upgrade Lookalike")
+    row = connection.execute(sql.query("schema_serves"), {"head": wanted}).fetchone()
+    if row is None or not row[0]:
+        raise SchemaError(f"the database is at revision {found}, newer than this code ({wanted}); upgrade Lookalike")
+    return found

@@ -118,6 +118,7 @@ def backfill(
             # With a writer of several images: nothing was done of this part.
             if not isinstance(error.__cause__, pg.DeadlockDetected) or time.monotonic() > given_up:
                 raise
+            time.sleep(0.05)
             continue
         if row is None or row[2] is None:
             return queued

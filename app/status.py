@@ -15,10 +15,10 @@ T = TypeVar("T")
 def read(conn: Connection) -> Status:
     """Return the state of images, spaces, workers, freshness; SchemaError where database and code do not fit."""
     with translated():
-        schema.check(conn)
+        revision = schema.check(conn)
         row = conn.execute(sql.query("count_images")).fetchone()
         return Status(
-            revision=schema.head(),
+            revision=revision,
             images=int(str(row[0])) if row else 0,
             spaces=_rows(conn, "space_status", SpaceStatus),
             workers=_rows(conn, "worker_status", WorkerStatus),

@@ -352,3 +352,17 @@ worker_costs = Table(
     postgresql_with={"fillfactor": "60"},
     comment="What workers have spent, by space, device and day in UTC; see lookalike.cost_status.",
 )
+
+schema_revisions = Table(
+    "schema_revisions",
+    metadata,
+    Column("revision", Text, primary_key=True),
+    Column(
+        "serves",
+        Text,
+        nullable=False,
+        comment="Code of this revision and later ones works while and after the revision runs",
+    ),
+    _time("applied_at"),
+    comment="Revisions in effect, from 0005 on, and the oldest code that goes on working with each.",
+)

@@ -1,4 +1,4 @@
-"""Alembic's entry: connects to the configured database (or the embedded server) and runs revisions."""
+"""Alembic's entry: runs revisions in the configured database (or the embedded server), or prints their SQL (--sql)."""
 
 import logging
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ from app import (
 )
 from app.config import settings
 from app.tables import metadata
+from migrations import sources
+from migrations.guard import LOCK_TIMEOUT, PATIENCE, Guard, alone, persistently
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,9 @@ def _url() -> Iterator[str]:
 
 
 def _connected(url: str) -> psycopg.Connection:
-    connection = psycopg.connect(url)
+    # What a caller wants to see of the statements (`migrate --plan`) it sees by a cursor of its own.
+    cursor = context.config.attributes.get("cursor", psycopg.Cursor)
+    connection = psycopg.connect(url, application_name="lookalike migrate", cursor_factory=cursor)
     connection.add_notice_handler(_warn)
     return connection
 
@@ -47,24 +51,57 @@ def _warn(said: psycopg.errors.Diagnostic) -> None:
         log.warning("%s. %s", said.message_primary, said.message_hint or "")
 
 
-def _run(connection: Connection) -> None:
-    connection.execute(text("CREATE SCHEMA IF NOT EXISTS lookalike"))
-    connection.commit()
+def _configure(**options: object) -> None:
     context.configure(
-        connection=connection,
         target_metadata=metadata,
         version_table_schema="lookalike",
         include_schemas=True,
         include_name=_include_name,
         transaction_per_migration=True,
+        on_version_apply=sources.record_revision,
+        **options,  # type: ignore[arg-type]
     )
+
+
+def _attempt(connection: Connection) -> None:
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _run(connection: Connection, guard: Guard, patience: float) -> None:
+    connection.execute(text("CREATE SCHEMA IF NOT EXISTS lookalike"))
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    pid = connection.scalar(text("SELECT pg_backend_pid()"))
+    connection.commit()
+    _configure(connection=connection)
+    with guard.watching(pid):
+        persistently(lambda: _attempt(connection), guard, patience=patience)
+
+
+def _print() -> None:
+    """Print the SQL (alembic's --sql), without a database."""
+    _configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"})
+    for statement in (f"SET lock_timeout = '{LOCK_TIMEOUT}'", "CREATE SCHEMA IF NOT EXISTS lookalike"):
+        context.get_context().impl.static_output(f"{statement};")
     with context.begin_transaction():
         context.run_migrations()
 
 
-with _url() as url:
-    with psycopg.connect(url, autocommit=True) as server:
-        db.check_server(server)
-    engine = create_engine("postgresql+psycopg://", creator=lambda: _connected(url), poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        _run(connection)
+def _migrate() -> None:
+    patience = float(context.config.attributes.get("patience", PATIENCE))
+    with _url() as url:
+        with psycopg.connect(url, autocommit=True) as server:
+            db.check_server(server)
+        engine = create_engine("postgresql+psycopg://", creator=lambda: _connected(url), poolclass=pool.NullPool)
+        with alone(url, patience=patience) as guard, engine.connect() as connection:
+            _run(connection, guard, patience)
+
+
+if context.is_offline_mode():
+    _print()
+else:
+    _migrate()

@@ -2,19 +2,26 @@
 
 from collections.abc import Sequence
 
-from alembic import op
+from migrations.sources import drop, load, use_schema_path
 
-from migrations.sources import load
-
-revision: str = ${repr(up_revision)}
-down_revision: str | None = ${repr(down_revision)}
+revision: str = "${up_revision}"
+down_revision: str = "${down_revision}"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
+# The oldest code that goes on working while this revision runs and after it; see docs/operations.md, Upgrades.
+serves: str = "${up_revision}"
+
+NEW: tuple[str, ...] = ()
+CHANGED: tuple[str, ...] = ()
+SOURCES = NEW + CHANGED
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
+    use_schema_path()
+    load(revision, *SOURCES)
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    use_schema_path()
+    load(down_revision, *CHANGED)
+    drop(*reversed(NEW))

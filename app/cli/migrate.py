@@ -1,5 +1,6 @@
 """`lookalike migrate`. Imports `db`, `schema` and `cli`."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -11,11 +12,13 @@ from app.errors import InvalidInputError, LookalikeError, SchemaError
 EPILOG = examples(
     "lookalike migrate                    to the newest revision; a second run finds nothing to do",
     "lookalike migrate --check            exit 0 when the database is there already, 1 when not",
+    "lookalike migrate --plan             the SQL of what is to come, its locks, and how large what it touches is",
     "lookalike migrate --to 0001          up or down to a revision",
     "lookalike migrate --to base          down to nothing; refused while there are images",
     after="""
-Each revision is one transaction. A downgrade that would lose rows says which, and needs --lose-data. "alembic upgrade
-head" does the same.
+Each revision is one transaction. Searches and writes go on: where one would have to wait for half a second, the
+revision is rolled back and tried again, for --wait seconds. A downgrade that would lose rows says which, and needs
+--lose-data. "alembic upgrade head" does the same.
 """,
 )
 
@@ -26,22 +29,24 @@ def migrate(
     ] = "head",
     lose_data: Annotated[bool, typer.Option("--lose-data", help="Let a downgrade drop what it would lose.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 where it is needed.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Change nothing; print what would run, its locks and what it touches.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Try as long to run without keeping others waiting.")
+    ] = 60,
 ) -> None:
     """Create or update the schema in the database, and print from which revision to which."""
-    from app import schema
-
     with session.database() as url:
         before = _revision(url)
+        if plan:
+            _print_plan(url)
+            return
         if check:
-            if before != schema.head():
-                raise SchemaError(
-                    f"the database is at {before or 'no revision'}, this code wants {schema.head()}; "
-                    "run: lookalike migrate"
-                )
-            output.out(f"{before} is the newest revision")
+            output.out(_checked(url, before))
             return
         try:
-            _go(url, to, before, lose_data=lose_data)
+            _go(url, to, before, lose_data=lose_data, wait=wait)
         except LookalikeError:
             if (stopped := _revision(url)) != before:
                 output.say(f"{before or 'no revision'} → {stopped or 'no revision'}, and no further")
@@ -54,13 +59,64 @@ def migrate(
     )
 
 
-def _go(url: str, to: str, current: str | None, *, lose_data: bool) -> None:
+def _go(url: str, to: str, current: str | None, *, lose_data: bool, wait: float) -> None:
     from app import schema
 
     if _is_down(to, current):
-        schema.downgrade(url, to, lose_data=lose_data)
+        schema.downgrade(url, to, lose_data=lose_data, patience=wait)
     else:
-        schema.upgrade(url, to)
+        schema.upgrade(url, to, patience=wait)
+
+
+def _print_plan(url: str) -> None:
+    """Print SQL, with all else as its comments."""
+    from app import db, migration_plan
+
+    with db.translated():
+        plan = migration_plan.make(url)
+    if not plan.steps:
+        output.out(f"-- {plan.current}: nothing to do")
+    for step in plan.steps:
+        output.out(f"-- Revision {step.revision}: {step.title}")
+        code = (
+            f"of {step.serves} and later goes on working" if step.serves != step.revision else "of before does not fit"
+        )
+        output.out(f"-- Code {code} while it runs and after it; {step.seconds:.1f} s on empty tables.")
+        for name, mode in sorted(step.locks.items()):
+            out = migration_plan.keeps_out(mode)
+            output.out(f"-- Locks {name}{_of_size(plan.sizes.get(name))}: {_spelled(mode)}, keeps out {out}")
+        for statement in step.statements:
+            output.out("")
+            for what, names in (("reads all of", statement.reads), ("rewrites", statement.rewrites)):
+                for name in names:
+                    output.out(f"-- {what} {name}{_of_size(plan.sizes.get(name))}")
+            for name, mode in statement.locks.items():
+                output.out(f"-- locks {name}: {_spelled(mode)}")
+            output.out(statement.sql.rstrip(";") + ";")
+        output.out("")
+
+
+def _of_size(size: tuple[int, int] | None) -> str:
+    return "" if size is None else f" ({output.count(size[0], 'row')}, {output.size(size[1])})"
+
+
+def _spelled(mode: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
+
+
+def _checked(url: str, current: str | None) -> str:
+    from app import db, schema
+
+    head = schema.head()
+    if current == head:
+        return f"{current} is the newest revision"
+    if current is None or current in schema.revisions():
+        raise SchemaError(
+            f"the database is at {current or 'no revision'}, this code wants {head}; run: lookalike migrate"
+        )
+    with db.translated(), db.connect(url) as conn:
+        schema.check(conn)
+    return f"{current} is newer than this code ({head}), and serves it"
 
 
 def _revision(url: str) -> str | None:

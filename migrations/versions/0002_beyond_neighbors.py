@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from alembic import op
 
-from migrations.sources import drop, load, use_schema_path
+from migrations.sources import build_index, concurrently, drop, load, use_schema_path
 
 revision: str = "0002"
 down_revision: str | None = "0001"
@@ -59,13 +59,9 @@ def upgrade() -> None:
     load(revision, *SOURCES)
     op.execute("SELECT lookalike.tune_database()")
     # A plain CREATE INDEX would stop every writer for as long as it reads the images. Concurrently it runs outside a
-    # transaction; what a broken attempt left goes first, so that the revision can be run again.
-    with op.get_context().autocommit_block():
-        op.execute("DROP INDEX CONCURRENTLY IF EXISTS lookalike.images_document")
-        op.execute(
-            "CREATE INDEX CONCURRENTLY images_document ON lookalike.images"
-            " USING gin (lookalike.image_document(caption, attributes))"
-        )
+    # transaction.
+    with concurrently():
+        build_index("images_document", "ON lookalike.images USING gin (lookalike.image_document(caption, attributes))")
 
 
 def downgrade() -> None:

@@ -10,6 +10,8 @@ revision: str = "0005"
 down_revision: str = "0004"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
+# The oldest code that goes on working while this revision runs and after it; see docs/operations.md, Upgrades.
+serves: str = "0005"
 
 NEW: tuple[str, ...] = (
     "functions/active_space_id.sql",
@@ -26,6 +28,7 @@ NEW: tuple[str, ...] = (
     "functions/compare_spaces.sql",
     "functions/export_embeddings.sql",
     "functions/import_embeddings.sql",
+    "functions/tune_autovacuum.sql",
 )
 # Of activate_space the arguments change, so that the one of before is dropped, up and down.
 CHANGED: tuple[str, ...] = (
@@ -52,6 +55,18 @@ COMMENT ON COLUMN lookalike.space_switches.missing IS
     'Images that could be found before the switch and had no embedding in the space switched to';
 """
 
+REVISIONS = """
+CREATE TABLE lookalike.schema_revisions (
+    revision text CONSTRAINT schema_revisions_pkey PRIMARY KEY,
+    serves text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE lookalike.schema_revisions IS
+    'Revisions in effect, from 0005 on, and the oldest code that goes on working with each.';
+COMMENT ON COLUMN lookalike.schema_revisions.serves IS
+    'Code of this revision and later ones works while and after the revision runs';
+"""
+
 # What active_space_id says, for a database that has an active space already.
 NAME_ACTIVE = """
 DO $$
@@ -66,18 +81,36 @@ $$
 """
 
 
+RESET_AUTOVACUUM = """
+DO $$
+DECLARE
+    tuned text;
+BEGIN
+    FOR tuned IN SELECT 'images' UNION ALL SELECT s.table_name FROM lookalike.embedding_spaces s LOOP
+        EXECUTE format('ALTER TABLE lookalike.%I RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, '
+                       'autovacuum_vacuum_insert_scale_factor, autovacuum_analyze_scale_factor)', tuned);
+    END LOOP;
+END
+$$
+"""
+
+
 def upgrade() -> None:
     use_schema_path()
     op.execute(TABLES)
+    op.execute(REVISIONS)
     op.execute("DROP FUNCTION lookalike.activate_space(text)")
     load(revision, *SOURCES)
     op.execute(NAME_ACTIVE)
+    op.execute("SELECT lookalike.tune_autovacuum()")
 
 
 def downgrade() -> None:
     use_schema_path()
     refuse_loss(space_switches="records of switches")
     op.execute("DROP FUNCTION lookalike.activate_space(text, boolean)")
+    op.execute(RESET_AUTOVACUUM)
     load(down_revision, *CHANGED)
     drop(*reversed(NEW))
+    op.execute("DROP TABLE lookalike.schema_revisions")
     op.execute("DROP TABLE lookalike.space_switches")

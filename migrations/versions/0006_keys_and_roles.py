@@ -10,6 +10,8 @@ revision: str = "0006"
 down_revision: str = "0005"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
+# The oldest code that goes on working while this revision runs and after it; see docs/operations.md, Upgrades.
+serves: str = "0005"
 
 TABLES = """
 CREATE TABLE lookalike.api_keys (

@@ -12,6 +12,8 @@ revision: str = "0007"
 down_revision: str = "0006"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
+# The oldest code that goes on working while this revision runs and after it; see docs/operations.md, Upgrades.
+serves: str = "0007"
 
 TABLES = """
 CREATE TABLE lookalike.transforms (

@@ -10,6 +10,8 @@ revision: str = "0008"
 down_revision: str = "0007"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
+# The oldest code that goes on working while this revision runs and after it; see docs/operations.md, Upgrades.
+serves: str = "0008"
 
 TABLES = """
 CREATE TABLE lookalike.measurement_runs (
@@ -80,7 +82,7 @@ CREATE UNLOGGED TABLE lookalike.search_samples (
     k integer NOT NULL,
     filter jsonb,
     max_distance double precision,
-    exclude bigint[] NOT NULL,
+    "exclude" bigint[] NOT NULL,
     recall double precision NOT NULL,
     strategy text NOT NULL,
     proven boolean NOT NULL,

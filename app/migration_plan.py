@@ -1,0 +1,229 @@
+"""What pending revisions would do: their SQL, the locks it takes, what it reads and rewrites. Imports `db`, `errors`,
+`schema`, and Alembic.
+
+Nothing is guessed: the revisions run in a scratch database of the same server, brought to the revision of the real one
+and given tables for its spaces, and after each statement the server says which locks are held.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql as pgsql
+from psycopg.conninfo import make_conninfo
+
+from app import schema
+from app.errors import ConfigurationError
+
+# Weak to strong; what stands before SHARE lets searches and writes go on.
+MODES = (
+    "AccessShareLock",
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
+_KEEPS_OUT_WRITES, _KEEPS_OUT_SEARCHES = MODES[4:7], MODES[7:]
+
+_TABLES = """
+SELECT c.oid::bigint, c.oid::regclass::text FROM pg_class c
+WHERE c.relnamespace = to_regnamespace('lookalike') AND c.relkind IN ('r', 'p', 'v', 'm')
+  AND c.relname <> 'alembic_version'
+"""
+_STATE = """
+SELECT c.oid::bigint, c.relfilenode::bigint, coalesce(s.seq_scan, 0),
+       (SELECT array_agg(l.mode) FROM pg_locks l
+        WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.relation = c.oid AND l.granted)
+FROM pg_class c LEFT JOIN pg_stat_xact_all_tables s ON s.relid = c.oid
+WHERE c.oid = ANY (%s::oid[])
+"""
+_SIZES = """
+SELECT c.oid::regclass::text, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid)
+FROM pg_class c WHERE c.relnamespace = to_regnamespace('lookalike') AND c.relkind = 'r'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a revision: locks stronger than before on what was there, tables read whole, rewritten."""
+
+    sql: str
+    locks: dict[str, str]
+    reads: list[str]
+    rewrites: list[str]
+
+
+@dataclass(slots=True)
+class Step:
+    """One revision: the oldest code that works beside it, its statements, and the seconds on empty tables."""
+
+    revision: str
+    title: str
+    serves: str
+    statements: list[Statement] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def locks(self) -> dict[str, str]:
+        """The strongest lock on each relation."""
+        found: dict[str, str] = {}
+        for statement in self.statements:
+            for name, mode in statement.locks.items():
+                found[name] = max(found.get(name, mode), mode, key=MODES.index)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps to the newest revision, and rows (estimated) and bytes of the tables of the real database."""
+
+    current: str | None
+    steps: list[Step]
+    sizes: dict[str, tuple[int, int]]
+
+
+def keeps_out(mode: str) -> str:
+    """Say whom a lock keeps out while it is held."""
+    if mode in _KEEPS_OUT_SEARCHES:
+        return "searches and writes"
+    return "writes" if mode in _KEEPS_OUT_WRITES else "nobody"
+
+
+def make(url: str) -> Plan:
+    """Return what `schema.upgrade` would do; the database itself is only read.
+
+    ConfigurationError where the role may not make the scratch database; SchemaError where code and database do not fit.
+    """
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    with psycopg.connect(url, autocommit=True) as conn:
+        current = schema.current(conn)
+        if current == schema.head() or (current is not None and current not in schema.revisions()):
+            schema.check(conn)
+            return Plan(current, [], {})
+        sizes = {str(name): (int(rows), int(size)) for name, rows, size in conn.execute(_SIZES)}
+        spaces = (
+            conn.execute("SELECT id, name, dimensions FROM lookalike.embedding_spaces ORDER BY id").fetchall()
+            if current
+            else []
+        )
+    scripts = {one.revision: one for one in ScriptDirectory.from_config(schema.config("")).walk_revisions()}
+    with _scratch(url) as scratch:
+        if current:
+            schema.upgrade(scratch, current)
+            _copy_spaces(scratch, spaces)
+        steps = []
+        for revision in schema.revisions()[schema.revisions().index(current) + 1 if current else 0 :]:
+            script = scripts[revision]
+            step = Step(revision, script.doc, getattr(script.module, "serves", revision))
+            began = time.monotonic()
+            command.upgrade(schema.config(scratch, cursor=recording(scratch, step.statements)), revision)
+            step.seconds = time.monotonic() - began
+            steps.append(step)
+    return Plan(current, steps, sizes)
+
+
+def _copy_spaces(scratch: str, spaces: list[tuple[Any, ...]]) -> None:
+    with psycopg.connect(scratch, autocommit=True) as conn:
+        for number, name, dimensions in spaces:
+            restart = pgsql.SQL("ALTER TABLE lookalike.embedding_spaces ALTER COLUMN id RESTART WITH {}")
+            conn.execute(restart.format(number))
+            conn.execute("SELECT lookalike.create_space(%s, 'planned', %s, '{}', %s)", (name, dimensions, name))
+
+
+@contextmanager
+def _scratch(url: str) -> Iterator[str]:
+    """Yield the URL of an empty database of the same server; it goes at the end, with the roles that came with it."""
+    name = pgsql.Identifier(f"lookalike_plan_{uuid.uuid4().hex[:8]}")
+    with psycopg.connect(url, autocommit=True) as conn:
+        before = _roles(conn)
+        try:
+            conn.execute(pgsql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigurationError(
+                f"--plan runs the revisions in a scratch database, and role {conn.info.user} may not create one: run it"
+                ' as a role with CREATEDB, or read the SQL alone: "alembic upgrade CURRENT:head --sql"'
+            ) from error
+        try:
+            yield make_conninfo(url, dbname=name.as_string(conn).strip('"'))
+        finally:
+            conn.execute(pgsql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            for role in sorted(_roles(conn) - before):
+                # A migration of another database may have taken it into use meanwhile.
+                with suppress(psycopg.errors.DependentObjectsStillExist):
+                    conn.execute(pgsql.SQL("DROP ROLE {}").format(pgsql.Identifier(role)))
+
+
+def _roles(conn: "psycopg.Connection[Any]") -> set[str]:
+    found = conn.execute(r"SELECT rolname FROM pg_roles WHERE rolname LIKE 'lookalike\_%'").fetchall()
+    return {str(role) for (role,) in found}
+
+
+def recording(scratch: str, statements: list[Statement]) -> type[psycopg.Cursor[Any]]:
+    """Return a class of cursors that note each statement of a revision, and what it does to what was there before.
+
+    For `schema.config(url, cursor=...)`; the database is migrated by it.
+    """
+    with psycopg.connect(scratch, autocommit=True) as conn:
+        names: dict[int, str] = {int(oid): str(name) for oid, name in conn.execute(_TABLES)}
+
+    class Recording(psycopg.Cursor[Any]):
+        def execute(self, query: Any, params: Any = None, **options: Any) -> "Recording":  # noqa: ANN401
+            text = query if isinstance(query, str) else str(query)
+            if not _of_revision(text):
+                super().execute(query, params, **options)
+                return self
+            if self.connection.autocommit:
+                super().execute(query, params, **options)
+                statements.append(_outside(text, names))
+                return self
+            before = self._state()
+            super().execute(query, params, **options)
+            after = self._state()
+            locks, reads, rewrites = {}, [], []
+            for oid, (node, scans, modes) in after.items():
+                node_before, scans_before, modes_before = before[oid]
+                strongest = max((MODES.index(mode) for mode in modes), default=0)
+                if strongest > max((MODES.index(mode) for mode in modes_before), default=0):
+                    locks[names[oid]] = MODES[strongest]
+                if scans > scans_before:
+                    reads.append(names[oid])
+                if node != node_before:
+                    rewrites.append(names[oid])
+            gone = [oid for oid in before if oid not in after]
+            locks |= {names[oid]: "AccessExclusiveLock" for oid in gone}
+            statements.append(Statement(text.strip(), locks, reads, rewrites))
+            return self
+
+        def _state(self) -> dict[int, tuple[int, int, set[str]]]:
+            with psycopg.Cursor(self.connection) as cursor:
+                rows = cursor.execute(_STATE, (list(names),)).fetchall()
+            return {int(oid): (int(node), int(scans), set(modes or ())) for oid, node, scans, modes in rows}
+
+    return Recording
+
+
+def _of_revision(text: str) -> bool:
+    """Leave out what SQLAlchemy and Alembic ask for themselves."""
+    words = text.split(None, 1)
+    first = words[0].upper() if words else ""
+    if "alembic_version" in text or "pg_catalog." in text or first in ("SHOW", "BEGIN", "COMMIT", "ROLLBACK"):
+        return False
+    if first == "SELECT":
+        return "lookalike." in text and "to_regclass" not in text
+    return not (first == "SET" and "lock_timeout" in text) and "CREATE SCHEMA IF NOT EXISTS" not in text
+
+
+def _outside(text: str, names: dict[int, str]) -> Statement:
+    """A statement that has transactions of its own, so that its locks cannot be seen after it: CONCURRENTLY."""
+    touched = [name for name in names.values() if f" {name} " in f" {text} ".replace("(", " ")]
+    builds = "CREATE" in text.upper()
+    return Statement(text.strip(), dict.fromkeys(touched, "ShareUpdateExclusiveLock"), touched if builds else [], [])

@@ -1,0 +1,145 @@
+"""Runs revisions beside searches and writes: one migration at a time, no wait for a lock above a fraction of a second,
+and nobody kept waiting for long. Imports `app.errors` and `app.reconnect`.
+
+A revision that cannot have a lock, or has kept a search or a write waiting, is rolled back and tried again later. What
+it did outside a transaction (`sources.concurrently`) stays done, so that part must bear being run again.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy.exc import DBAPIError
+
+from app.errors import ConflictError
+from app.reconnect import backoff
+
+log = logging.getLogger(__name__)
+
+# Seconds in which a revision must find its moment.
+PATIENCE = 60.0
+# Searches and writes queue behind a lock that is waited for.
+LOCK_TIMEOUT = "150ms"
+# A search or a write that waits for so long has the revision called off: rolled back, it is over within a second.
+_MOST_WAIT = 0.4
+_LOOK_SECONDS = 0.1
+_LOCK_KEY = "hashtextextended('lookalike migrate', 0)"
+
+# Waits of searches (relations) and of writes (rows as well), behind this backend. Other DDL, and an index build that
+# waits for old snapshots, may wait.
+_KEPT_WAITING = """
+SELECT count(*) > 0 FROM pg_locks l
+WHERE NOT l.granted AND l.pid <> %(pid)s AND clock_timestamp() - l.waitstart > make_interval(secs => %(most)s)
+  AND (l.locktype IN ('transactionid', 'tuple')
+       OR l.locktype = 'relation' AND l.mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))
+  AND %(pid)s = ANY (pg_blocking_pids(l.pid))
+"""
+_HOLDERS = """
+SELECT format('%%s (pid %%s, %%s, transaction of %%s s)', coalesce(nullif(a.application_name, ''), 'a session'), a.pid,
+              coalesce(a.state, a.backend_type), round(extract(epoch FROM clock_timestamp() - a.xact_start)))
+FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids(%(pid)s)) ORDER BY a.xact_start LIMIT 5
+"""
+_OTHER_MIGRATION = f"""
+SELECT format('pid %%s of %%s', a.pid, coalesce(a.client_hostname, host(a.client_addr), 'this machine'))
+FROM pg_locks l JOIN pg_stat_activity a USING (pid), {_LOCK_KEY} AS wanted (key)
+WHERE l.locktype = 'advisory' AND l.granted
+  AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+  AND (l.classid::bigint << 32) | l.objid::bigint = wanted.key AND l.objsubid = 1
+"""  # noqa: S608 — our own key
+
+
+class Guard:
+    """Holds the lock that only one migration has, and watches that the revision in work keeps nobody waiting."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        """The connection, in autocommit, is used for nothing else: waiting on it keeps no snapshot."""
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.holders: list[str] = []
+        self.kept_waiting = False
+
+    @contextmanager
+    def watching(self, pid: int) -> Iterator[None]:
+        """Look after backend `pid` within the block, and cancel what it does where others wait for it too long."""
+        self.holders, self.kept_waiting = [], False
+        done = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(pid, done), name="migration guard", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _watch(self, pid: int, done: threading.Event) -> None:
+        while not done.wait(_LOOK_SECONDS):
+            try:
+                values = {"pid": pid, "most": _MOST_WAIT}
+                # Ours waits in vain at most as long as its lock_timeout: who is in its way is asked meanwhile.
+                self.holders = [str(row[0]) for row in self._connection.execute(_HOLDERS, values)] or self.holders
+                if self._connection.execute(_KEPT_WAITING, values).fetchone() == (True,):
+                    self.kept_waiting = True
+                    self._connection.execute("SELECT pg_cancel_backend(%s)", (pid,))
+            except psycopg.Error as error:
+                log.warning("who waits for this migration cannot be seen any more: %s", error)
+                return
+
+
+@contextmanager
+def alone(url: str, *, patience: float) -> Iterator[Guard]:
+    """Be the only migration of this database within the block; ConflictError where another one is for `patience` s."""
+    with psycopg.connect(url, autocommit=True, application_name="lookalike migrate guard") as connection:
+        end, told = time.monotonic() + patience, False
+        # Not waited for by the server: a statement that waits holds a snapshot, which an index build of the other
+        # migration would wait for.
+        while connection.execute(f"SELECT pg_try_advisory_lock({_LOCK_KEY})").fetchone() != (True,):
+            found = connection.execute(_OTHER_MIGRATION, {}).fetchone()
+            other = str(found[0]) if found else "which has just ended"
+            if time.monotonic() > end:
+                raise ConflictError(f"another migration of this database is running ({other}); it goes on by itself")
+            if not told:
+                log.info("another migration is running (%s): waiting for it", other)
+                told = True
+            time.sleep(0.2)
+        yield Guard(connection)
+
+
+def persistently(attempt: Callable[[], None], guard: Guard, *, patience: float) -> None:
+    """Call `attempt` again, with growing pauses, while locks are in its way; ConflictError after `patience` seconds."""
+    end, tries = time.monotonic() + patience, 0
+    while True:
+        try:
+            attempt()
+        except (DBAPIError, psycopg.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if not isinstance(cause, psycopg.Error) or not _passes(cause, guard):
+                raise
+            tries += 1
+            why = (
+                "it kept searches or writes waiting"
+                if guard.kept_waiting
+                else f"waited for {', '.join(guard.holders) or 'others, in short transactions'}"
+            )
+            if time.monotonic() > end:
+                raise ConflictError(
+                    f"the revision found no moment in {patience:g} s to be run without keeping others waiting; it is "
+                    f"rolled back: {why}; end what is in its way, or give it longer: lookalike migrate --wait SECONDS"
+                ) from error
+        else:
+            return
+        pause = min(backoff(tries, first=0.4, most=5), max(end - time.monotonic(), 0.1))
+        log.info("rolled back, next try in %.1f s: %s", pause, why)
+        time.sleep(pause)
+
+
+def _passes(error: psycopg.Error, guard: Guard) -> bool:
+    """Whether the same may well succeed later: a lock not had, a deadlock, called off by the guard."""
+    if isinstance(error, pg.QueryCanceled):
+        return guard.kept_waiting
+    # Two who grant or comment at once, which takes no lock that would make one wait for the other.
+    collided = isinstance(error, pg.InternalError_) and "tuple concurrently" in str(error)
+    return collided or isinstance(error, pg.LockNotAvailable | pg.DeadlockDetected)

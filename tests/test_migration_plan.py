@@ -1,0 +1,71 @@
+"""The linter over migrations, and the plan of a migration: both find what keeps others out."""
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from app import db, migration_plan, schema
+from migrations import lint
+from tests import clients, revisions
+from tests.test_cli import runner
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    clients.fill(database_url)
+    return database_url
+
+
+def test_the_linter_finds_what_keeps_others_out_and_what_breaks_old_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = "op.execute('CREATE INDEX extra ON lookalike.images (width)')\nop.execute('DROP VIEW lookalike.gallery')"
+    config = revisions.config("", revisions.write(tmp_path, bad, serves="0007"))
+    assert lint.lint(config) == 1
+    said = capsys.readouterr().out
+    assert "require-concurrent-index-creation" in said
+    assert "ban-drop-view" in said
+
+
+def test_the_plan_tells_locks_as_the_server_has_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema.downgrade(url, "0003", lose_data=True)
+    with db.connect(url, autocommit=True) as conn:
+        conn.execute("ANALYZE lookalike.images")
+        before = conn.execute("SELECT count(*) FROM pg_database").fetchone()
+        plan = migration_plan.make(url)
+        assert conn.execute("SELECT count(*) FROM pg_database").fetchone() == before
+        assert schema.current(conn) == "0003"
+    assert [step.revision for step in plan.steps] == list(schema.revisions()[3:])
+    fourth = plan.steps[0]
+    assert fourth.locks["lookalike.space_status"] == "AccessExclusiveLock"  # dropped, and made anew
+    assert "lookalike.images" not in fourth.locks
+    assert any("CREATE TABLE lookalike.latencies" in one.sql for one in fourth.statements)
+    assert plan.sizes["lookalike.images"][0] == clients.ROWS
+    told = runner(monkeypatch, url)("migrate", "--plan").stdout
+    assert "-- Locks lookalike.space_status: ACCESS EXCLUSIVE, keeps out searches and writes" in told
+    assert "CREATE TABLE lookalike.space_switches" in told
+
+
+def test_at_the_newest_revision_there_is_nothing_to_plan(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runner(monkeypatch, url)("migrate", "--plan").stdout == f"-- {schema.head()}: nothing to do\n"
+
+
+def test_the_plan_tells_what_is_read_and_rewritten(url: str, tmp_path: Path) -> None:
+    up = """
+    op.execute("ALTER TABLE lookalike.images ADD CONSTRAINT wide CHECK (width > 0) NOT VALID")
+    op.execute("ALTER TABLE lookalike.images VALIDATE CONSTRAINT wide")
+    op.execute("ALTER TABLE lookalike.space_switches ALTER COLUMN missing TYPE numeric")
+    with concurrently():
+        build_index("images_width", "ON lookalike.images (width)")
+    """
+    statements: list[migration_plan.Statement] = []
+    folder = revisions.write(tmp_path, up, serves="0007")
+    command.upgrade(revisions.config(url, folder, cursor=migration_plan.recording(url, statements)), "head")
+    images, switches = "lookalike.images", "lookalike.space_switches"
+    assert [(one.locks, one.reads, one.rewrites) for one in statements if "TABLE" in one.sql or "INDEX" in one.sql] == [
+        ({images: "AccessExclusiveLock"}, [], []),
+        ({}, [images], []),
+        ({switches: "AccessExclusiveLock"}, [switches], [switches]),
+        ({images: "ShareUpdateExclusiveLock"}, [images], []),
+    ]
