@@ -21,6 +21,20 @@ class Settings(BaseSettings):
         description="PostgreSQL to use, as postgresql://user:password@host:port/name. "
         "Unset: the embedded server in `home`.",
     )
+    read_database_url: str | None = Field(
+        None,
+        description="Streaming standbys that searches may go to, several hosts as libpq lists them: "
+        "postgresql://user@a,b/name?load_balance_hosts=random. Unset: the primary answers all.",
+    )
+    read_max_lag: float = Field(
+        10, gt=0, description="Seconds behind the primary from which on a standby has no searches."
+    )
+    read_wait: float = Field(
+        0.5,
+        ge=0,
+        description="Seconds that a search, which names a position of the WAL, waits for a standby to get there; then "
+        "the primary answers it.",
+    )
     home: Path = Field(
         Path(".lookalike"), description="Folder of the embedded server's data, its log and uploaded files."
     )

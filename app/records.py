@@ -1,6 +1,6 @@
 """What is passed between modules: one frozen record a kind of row or answer. Imports nothing of the project."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -264,6 +264,17 @@ class RecallAdjustment:
 
 
 @dataclass(frozen=True, slots=True)
+class Standby:
+    """A server that searches may go to: whether they do, how far it is behind, why they do not; what to mend."""
+
+    host: str
+    fit: bool
+    lag_seconds: float | None
+    reason: str | None
+    advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of the whole: spaces, workers, freshness, failures, recall of live searches over all plans and filters,
     and the number of images (up to 100,000)."""
@@ -276,3 +287,4 @@ class Status:
     failures: list[FailureReason]
     recall: list[RecallEstimate]
     samples_waiting: int | None
+    standbys: list[Standby] = field(default_factory=list)

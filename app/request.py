@@ -157,12 +157,18 @@ def run(conn: Connection, request: Request) -> Found:
 
 
 def run_with_images(
-    conn: Connection, images: Sequence[bytes], make: Callable[[Space, list[Embedding]], Request], *, timeout: float
+    conn: Connection,
+    images: Sequence[bytes],
+    make: Callable[[Space, list[Embedding]], Request],
+    *,
+    timeout: float,
+    answer: Callable[[Request], Found] | None = None,
 ) -> tuple[Request, Found, float]:
     """Have images embedded in the active space, and answer the request that `make` makes of the embeddings.
 
     Where the active space changes in between, all of it is done again in the new one. Returns the request, the answer,
-    and the seconds that embedding took. The connection is in autocommit; the errors are those of `queries.embed` too.
+    and the seconds that embedding took. The connection, to the primary, is in autocommit; `answer` asks another server
+    in its place, where that may be. The errors are those of `queries.embed` too.
     """
     seconds = 0.0
     for _ in range(_MOST_SWITCHES):
@@ -172,7 +178,7 @@ def run_with_images(
         seconds += time.perf_counter() - began
         asked = make(space, embeddings)
         try:
-            return asked, run(conn, asked), seconds
+            return asked, run(conn, asked) if answer is None else answer(asked), seconds
         except SpaceChangedError as error:
             log.info("a search is done again: %s", error)
     raise SpaceChangedError("the active space changed again and again")

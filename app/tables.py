@@ -363,6 +363,6 @@ schema_revisions = Table(
         nullable=False,
         comment="Code of this revision and later ones works while and after the revision runs",
     ),
-    _time("applied_at"),
+    time_column("applied_at"),
     comment="Revisions in effect, from 0005 on, and the oldest code that goes on working with each.",
 )

@@ -22,7 +22,7 @@ def settings(json: Json = False) -> None:
         for name, field in Settings.model_fields.items()
     ]
     for one in found:
-        if one["name"] == "LOOKALIKE_DATABASE_URL":
+        if one["name"] in ("LOOKALIKE_DATABASE_URL", "LOOKALIKE_READ_DATABASE_URL"):
             one["current"] = _without_password(one["current"])
     if json:
         output.as_json(found)

@@ -76,13 +76,14 @@ def _of_database(url: str) -> Iterator[Check]:
     with db.translated(), psycopg.connect(url, autocommit=True) as conn:
         yield Check("server", ok=True, found=f"PostgreSQL {_text(conn, 'SHOW server_version')}")
         yield _tried("pgvector", lambda: db.check_server(conn), lambda: f"pgvector {_pgvector(conn)}")
-        fitting = _tried("schema", lambda: schema.check(conn), lambda: f"revision {schema.head()}")
+        fitting = _tried("schema", lambda: schema.check(conn), lambda: _revision(schema.check(conn)))
         yield fitting
         if fitting.ok:
             yield _settings(conn)
             yield _roles(conn)
             yield from _of_status(status.read(conn))
             yield from _of_index(conn)
+            yield from _standbys(conn)
 
 
 def _of_index(conn: "Connection") -> Iterator[Check]:
@@ -140,6 +141,18 @@ def _roles(conn: "Connection") -> Check:
     )
 
 
+def _standbys(conn: "Connection") -> Iterator[Check]:
+    from app import replicas
+
+    for one in replicas.look(session.settings(), conn):
+        yield Check(
+            "standby",
+            ok=one.fit and one.advice is None,
+            found=f"{one.host} answers searches" if one.fit else f"{one.host} is left out: {one.reason}",
+            remedy=one.advice or "the primary answers in its place; see docs/operations.md, Read replicas",
+        )
+
+
 def _pgvector(conn: "object") -> str:
     return _text(conn, "SELECT extversion FROM pg_extension WHERE extname = 'vector'") or "not created yet"
 
@@ -149,7 +162,14 @@ def _text(conn: "object", query: str) -> str:
     return str(row[0]) if row else ""
 
 
-def _tried(name: str, check: Callable[[], None], found: Callable[[], str]) -> Check:
+def _revision(found: str) -> str:
+    from app import schema
+
+    ahead = f", newer than this code ({schema.head()}), which it goes on serving" if found != schema.head() else ""
+    return f"revision {found}{ahead}"
+
+
+def _tried(name: str, check: Callable[[], object], found: Callable[[], str]) -> Check:
     try:
         check()
     except LookalikeError as error:

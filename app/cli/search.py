@@ -1,4 +1,4 @@
-"""`lookalike search`. Imports `filters`, `queries`, `recall`, `request`, `sql` and `cli`."""
+"""`lookalike search`. Imports `filters`, `queries`, `recall`, `replicas`, `request`, `sql` and `cli`."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from app.errors import InvalidInputError
 if TYPE_CHECKING:
     from app.db import Connection
     from app.records import Embedding, Space
-    from app.request import Request
+    from app.request import Found, Request
 
 EPILOG = examples(
     "lookalike search cat.jpg                     a file: a worker embeds it, one must be alive",
@@ -82,12 +82,15 @@ def search(
     recall: Annotated[
         float | None, typer.Option("--recall", help="Share of the true neighbours to find; default 0.99.")
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="See all that is committed by now, also where a standby answers.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say how it was searched.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, to paste into psql; do not run it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, as the API answers.")] = False,
 ) -> None:
     """Find the images that look most like a file, stored images or examples, or whose words fit; nearest first."""
-    from app import filters, request
+    from app import filters, replicas, request
     from app import recall as live_recall
 
     options = {
@@ -133,11 +136,15 @@ def search(
         if sql:
             output.out(_statement(conn, wanted(None, _embedded(conn, pictures))))
             return
+
+        def answer(asked: "Request") -> "Found":
+            return replicas.ask(session.settings(), conn, lambda reader: request.run(reader, asked), fresh=fresh)
+
         if pictures:
-            asked, found, _ = request.run_with_images(conn, pictures, wanted, timeout=timeout)
+            asked, found, _ = request.run_with_images(conn, pictures, wanted, timeout=timeout, answer=answer)
         else:
             asked = wanted(None, [])
-            found = request.run(conn, asked)
+            found = answer(asked)
         if found.space is not None and live_recall.chosen(asked, share=session.settings().recall_sample):
             live_recall.keep(conn, asked, found, source="cli")
     if json:

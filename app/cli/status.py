@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,15 +41,13 @@ def status(
     interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks of --watch.")] = 2,
 ) -> None:
     """Show what is searchable, queued and failed, how fresh it is, and who works on it."""
-    from app import status as domain
-
     if json and watch:
         raise InvalidInputError("--json and --watch exclude each other; ask for --json again and again instead")
     with session.connection() as conn:
         if watch:
             _watch(conn, interval)
             return
-        found = domain.read(conn)
+        found = _read(conn)
     if json:
         output.as_json(found)
         return
@@ -61,16 +59,21 @@ def status(
         output.say(advice)
 
 
+def _read(conn: "Connection") -> "Status":
+    from app import replicas
+    from app import status as domain
+
+    return replace(domain.read(conn), standbys=replicas.look(session.settings(), conn))
+
+
 def _watch(conn: "Connection", interval: float) -> None:
     """Show the state live, until interrupted; without a terminal, one report after the other."""
     from rich.console import Group as Stack
     from rich.text import Text
 
-    from app import status as domain
-
     if not sys.stdout.isatty():
         while True:
-            found = domain.read(conn)
+            found = _read(conn)
             output.out(f"{datetime.now().astimezone():%H:%M:%S} {_headline(found)}")
             for table in _tables(found):
                 output.table(table.columns, table.rows)
@@ -78,7 +81,7 @@ def _watch(conn: "Connection", interval: float) -> None:
             time.sleep(interval)
     with output.live() as shown:
         while True:
-            found = domain.read(conn)
+            found = _read(conn)
             parts: list[object] = [Text(f"{_headline(found)}, {datetime.now().astimezone():%H:%M:%S}")]
             for table in _tables(found):
                 parts += [Text(""), output.made_table(table.columns, table.rows)]
@@ -100,7 +103,14 @@ def _headline(found: "Status") -> str:
 
 def _tables(found: "Status") -> Iterator[_Table]:
     """Yield the tables that have something to tell."""
-    made = (_spaces(found), _freshness(found), _recall(found), _failures(found), _workers(found))
+    made = (
+        _spaces(found),
+        _freshness(found),
+        _recall(found),
+        _failures(found),
+        _workers(found),
+        _standbys(found),
+    )
     yield from (table for table in made if table.rows)
 
 
@@ -188,6 +198,13 @@ def _workers(found: "Status") -> _Table:
             )
             for one in found.workers
         ],
+    )
+
+
+def _standbys(found: "Status") -> _Table:
+    return _Table(
+        ["standby", "searches", ">behind", "why not"],
+        [(one.host, "yes" if one.fit else "no", output.latency(one.lag_seconds), one.reason) for one in found.standbys],
     )
 
 

@@ -22,8 +22,11 @@ _DOWN_TIMEOUT = 0.5
 class Database:
     """A pool that opens at the first use in each process, since servers fork after the application is made."""
 
-    def __init__(self, url: str, *, size: int, timeout: float) -> None:
-        """Statements may take `timeout` seconds, unless `connection` is asked for other ones."""
+    def __init__(self, url: str, *, size: int, timeout: float, patience: float = _TIMEOUT) -> None:
+        """Statements may take `timeout` seconds, unless `connection` is asked for other ones.
+
+        A connection is waited for `patience` seconds.
+        """
         options = " ".join(
             filter(
                 None,
@@ -36,6 +39,7 @@ class Database:
         self.url = make_conninfo(url, options=options, connect_timeout=conninfo_to_dict(url).get("connect_timeout", 3))
         self._size = size
         self._timeout = timeout
+        self._patience = patience
         # Connections whose timeout is another just now: it is set when the next to use one wants another.
         self._timeouts: WeakKeyDictionary[db.Connection, float] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -55,7 +59,7 @@ class Database:
         with db.translated():
             pool = self._opened()
             try:
-                connection = pool.getconn(timeout=_DOWN_TIMEOUT if down else _TIMEOUT)
+                connection = pool.getconn(timeout=min(_DOWN_TIMEOUT, self._patience) if down else self._patience)
             except PoolTimeout as error:
                 self._failed_at = time.monotonic()
                 raise DatabaseUnavailableError(

@@ -7,7 +7,7 @@ from psycopg.errors import QueryCanceled
 
 from app import duplicates, filters
 from app.errors import DatabaseUnavailableError
-from app.web import bodies, docs
+from app.web import bodies, docs, reading
 from app.web.models import DuplicateGroup, DuplicateImage, DuplicatesAnswer, DuplicatesQuery, Image
 from app.web.services import services
 
@@ -27,8 +27,10 @@ def list_duplicates(query: DuplicatesQuery) -> Response:
     """
     filter_ = None if query.filter is None else filters.parse(query.filter)
     try:
-        with services().database.connection() as conn:
-            found = duplicates.groups(conn, threshold=query.threshold, filter=filter_, limit=query.limit)
+        found = reading.run(
+            lambda conn: duplicates.groups(conn, threshold=query.threshold, filter=filter_, limit=query.limit),
+            timeout=services().settings.write_timeout,
+        )
     except DatabaseUnavailableError as error:
         if isinstance(error.__cause__, QueryCanceled):
             raise DatabaseUnavailableError(

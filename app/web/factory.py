@@ -23,6 +23,7 @@ from app.web import (
     metrics,
     operate_api,
     pages,
+    reading,
     recall_api,
     search_api,
     telemetry,
@@ -32,6 +33,7 @@ from app.web import (
 from app.web.database import Database
 from app.web.limiting import Slots
 from app.web.models import ErrorBody
+from app.web.reads import Reads
 from app.web.services import EXTENSION, Services
 
 # What a multipart request carries beside its image.
@@ -59,6 +61,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     app.extensions[EXTENSION] = Services(
         settings=settings,
         database=database,
+        reads=Reads(settings, database),
         storage=storage.open_storage(settings),
         limits=limits_of(settings),
         keyring=keyring,
@@ -70,6 +73,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     access.register(app, settings, keyring)
     limiting.register(app, settings)
     telemetry.register(app, settings)
+    reading.register(app)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]

@@ -5,10 +5,9 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app import filters, gallery
-from app.web import bodies, docs
+from app.web import bodies, docs, reading
 from app.web.models import Image
 from app.web.page_models import FacetsAnswer, FacetsQuery, SampleAnswer, SampleQuery
-from app.web.services import services
 
 api = APIBlueprint("gallery", __name__, url_prefix="/v1", abp_tags=[Tag(name="search")])
 
@@ -22,8 +21,7 @@ api = APIBlueprint("gallery", __name__, url_prefix="/v1", abp_tags=[Tag(name="se
 def get_facets(query: FacetsQuery) -> Response:
     """Attributes with their ranges or most common values, counted in a sample where the gallery is large."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
-    with services().database.connection() as conn:
-        found = gallery.facets(conn, filter=filter_, names=query.name or None)
+    found = reading.run(lambda conn: gallery.facets(conn, filter=filter_, names=query.name or None))
     return Response(FacetsAnswer(found).model_dump_json(), mimetype=bodies.JSON)
 
 
@@ -36,7 +34,6 @@ def get_facets(query: FacetsQuery) -> Response:
 def get_sample(query: SampleQuery) -> Response:
     """A mixed lot of searchable images; where the filter keeps few of a large gallery, the latest of them."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
-    with services().database.connection() as conn:
-        found = gallery.sample(conn, filter=filter_, limit=query.limit, seed=query.seed)
+    found = reading.run(lambda conn: gallery.sample(conn, filter=filter_, limit=query.limit, seed=query.seed))
     answer = SampleAnswer(images=[Image.model_validate(image) for image in found])
     return Response(answer.model_dump_json(), mimetype=bodies.JSON)

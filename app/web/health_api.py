@@ -1,5 +1,6 @@
 """/v1/status, /healthz and /readyz. Imports `db`, `schema`, `spaces`, `status`, `web`."""
 
+from dataclasses import replace
 from typing import Literal
 
 from flask import Response
@@ -28,7 +29,7 @@ _SLOW_WITHOUT_INDEX = 10_000
 def get_status() -> Response:
     """Counts stop at 100,000, so that asking is cheap."""
     with services().database.connection() as conn:
-        found = status.read(conn)
+        found = replace(status.read(conn), standbys=services().reads.states())
     return Response(StatusAnswer(found).model_dump_json(), mimetype=bodies.JSON)
 
 
@@ -46,11 +47,11 @@ def get_ready() -> Response:
     """
     # By a connection of its own, whose error says why it cannot be; a pool only says that it waited.
     with db.connect(services().database.url, autocommit=True, application="lookalike readiness") as conn:
-        schema.check(conn)
+        revision = schema.check(conn)
         space = spaces.active(conn)
         problems = _problems(conn, space, services().settings.index_min_rows)
     status: Literal["ready", "degraded"] = "degraded" if problems else "ready"
-    ready = Ready(status=status, problems=problems, revision=schema.head(), space=space.name)
+    ready = Ready(status=status, problems=problems, revision=revision, space=space.name)
     return _uncached(ready.model_dump_json())
 
 

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry, generate_latest
@@ -76,7 +77,8 @@ def get_metrics() -> Response:
 def _read() -> tuple[Status | None, list[LatencyTotal], dict[str, int]]:
     try:
         with services().database.connection() as conn:
-            return status.read(conn), status.latency_totals(conn), status.api_connections(conn)
+            found = replace(status.read(conn), standbys=services().reads.states())
+            return found, status.latency_totals(conn), status.api_connections(conn)
     except LookalikeError as error:
         log.warning("no metrics but lookalike_up 0: %s", error)
         return None, [], {}
@@ -97,6 +99,7 @@ class _Collector(Collector):
             yield from _failures(self._found)
             yield from _workers(self._found)
             yield from _recall(self._found)
+            yield from _standbys(self._found)
             yield from _latencies(self._totals)
             pool = GaugeMetricFamily("lookalike_api_connections", "Connections of all API processes.", labels=["state"])
             for state, count in self._connections.items():
@@ -174,6 +177,17 @@ def _recall(found: Status) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "lookalike_recall_samples_waiting", "Kept searches that wait to be checked.", found.samples_waiting
         )
+
+
+def _standbys(found: Status) -> Iterator[Metric]:
+    fit = GaugeMetricFamily("lookalike_standby_fit", "1 where searches go to the standby.", labels=["host"])
+    lag = GaugeMetricFamily("lookalike_standby_lag_seconds", "How far it is behind, where it answers.", labels=["host"])
+    for one in found.standbys:
+        fit.add_metric([one.host], float(one.fit))
+        if one.lag_seconds is not None:
+            lag.add_metric([one.host], one.lag_seconds)
+    yield fit
+    yield lag
 
 
 def _latencies(totals: list[LatencyTotal]) -> Iterator[Metric]:

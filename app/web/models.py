@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 from app import records
 from app.request import contradiction
 
+LSN_PATTERN = r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"
+
 ImageId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Filter = Annotated[
     dict[str, Any],
@@ -73,6 +75,9 @@ class SearchQuery(Parameters):
     """Parameters of POST /v1/search beside its body."""
 
     explain: bool = Field(False, description="Put the plan and the timings into the answer.")
+    min_lsn: str | None = Field(
+        None, pattern=LSN_PATTERN, description="The Lookalike-Lsn of a write that the answer must show; see the header."
+    )
 
 
 class SimilarQuery(SearchQuery):

@@ -10,10 +10,11 @@ from flask_openapi3.models.tag import Tag
 from pydantic_core import to_json
 
 from app import filters, image_header, request, spaces
+from app.db import Connection
 from app.records import Embedding, Space
 from app.request import Found, Hit, Request
 from app.statement import statement
-from app.web import bodies, docs, sampling
+from app.web import bodies, docs, reading, sampling
 from app.web.models import (
     Example,
     ImagePath,
@@ -68,13 +69,15 @@ def search_images(query: SearchQuery) -> Response:
         return _by_upload(query, began)
     body = bodies.read_json(SearchBody)
     vector = None if body.vector is None else bodies.unit_vector(body.vector, body.vector_dtype)
-    with services().database.connection(timeout=services().settings.search_timeout) as conn:
+
+    def answer(conn: Connection) -> tuple[Request, Found]:
         in_space = None if body.space is None else spaces.get(conn, body.space).id
         wanted = _request(body, query, vector=vector, image_id=body.image_id, in_space=in_space)
-        asked = time.perf_counter()
-        found = request.run(conn, wanted)
-        answered = time.perf_counter()
-    return _respond(found, wanted, began=began, asked=asked, answered=answered)
+        return wanted, request.run(conn, wanted)
+
+    asked = time.perf_counter()
+    wanted, found = reading.run(answer, timeout=services().settings.search_timeout, min_lsn=query.min_lsn)
+    return _respond(found, wanted, began=began, asked=asked, answered=time.perf_counter())
 
 
 def _by_upload(query: SearchQuery, began: float) -> Response:
@@ -91,7 +94,14 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
         services().database.connection(timeout=settings.search_timeout) as conn,
     ):
         embedding_asked = time.perf_counter()
-        asked_for, found, embed_seconds = request.run_with_images(conn, [data], wanted, timeout=settings.query_timeout)
+        asked_for, found, embed_seconds = request.run_with_images(
+            conn,
+            [data],
+            wanted,
+            timeout=settings.query_timeout,
+            # The worker's answer comes through the primary; the search itself need not.
+            answer=(lambda asked: _run(asked, query)) if services().reads.replicated else None,
+        )
         answered = time.perf_counter()
     asked = embedding_asked + embed_seconds
     return _respond(found, asked_for, began=began, asked=asked, answered=answered, embed_ms=embed_seconds * 1000)
@@ -115,11 +125,15 @@ def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
         recall=query.recall,
         explain=query.explain,
     )
-    with services().database.connection(timeout=services().settings.search_timeout) as conn:
-        asked = time.perf_counter()
-        found = request.run(conn, wanted)
-        answered = time.perf_counter()
-    return _respond(found, wanted, began=began, asked=asked, answered=answered)
+    asked = time.perf_counter()
+    found = _run(wanted, query)
+    return _respond(found, wanted, began=began, asked=asked, answered=time.perf_counter())
+
+
+def _run(wanted: Request, query: SearchQuery) -> Found:
+    return reading.run(
+        lambda conn: request.run(conn, wanted), timeout=services().settings.search_timeout, min_lsn=query.min_lsn
+    )
 
 
 def _request(

@@ -11,6 +11,7 @@ from app.storage import Storage
 from app.web.access import Keyring
 from app.web.database import Database
 from app.web.limiting import Slots
+from app.web.reads import Reads
 
 EXTENSION = "lookalike"
 
@@ -21,6 +22,7 @@ class Services:
 
     settings: Settings
     database: Database
+    reads: Reads
     storage: Storage
     limits: Limits
     keyring: Keyring

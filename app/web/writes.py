@@ -12,7 +12,7 @@ from flask import Response, g, request
 from app import answers
 from app.answers import StoredAnswer
 from app.db import Connection
-from app.web import bodies
+from app.web import bodies, reading
 from app.web.errors import InvalidRequestError
 from app.web.models import FieldError
 from app.web.services import services
@@ -67,19 +67,15 @@ def once(view: View) -> View:
             )
         caller = "" if g.api_key is None else str(g.api_key.id)
         digest = _digest()
-        with services().database.connection() as conn, conn.transaction():
-            known = answers.hold(conn, caller, key, digest)
-            if known is not None:
-                return _replayed(known)
-            g.write_connection = conn
-            try:
-                response = view(**arguments)
-            finally:
-                del g.write_connection
-            if response.status_code in _OK:
-                headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-                answer = StoredAnswer(response.status_code, headers, response.get_data())
-                answers.store(conn, caller, key, digest, answer)
+        with services().database.connection() as conn:
+            with conn.transaction():
+                known = answers.hold(conn, caller, key, digest)
+                response = _replayed(known) if known is not None else _done(conn, view, arguments)
+                if known is None and response.status_code in _OK:
+                    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+                    answer = StoredAnswer(response.status_code, headers, response.get_data())
+                    answers.store(conn, caller, key, digest, answer)
+            reading.note_position(conn)
         return response
 
     return wrapped  # type: ignore[return-value]  # the signature is the view's
@@ -93,8 +89,18 @@ def writing() -> Iterator[Connection]:
         with held.transaction():
             yield held
     else:
-        with services().database.connection() as conn, conn.transaction():
-            yield conn
+        with services().database.connection() as conn:
+            with conn.transaction():
+                yield conn
+            reading.note_position(conn)
+
+
+def _done(conn: Connection, view: Callable[..., Response], arguments: dict[str, Any]) -> Response:
+    g.write_connection = conn
+    try:
+        return view(**arguments)
+    finally:
+        del g.write_connection
 
 
 def _digest() -> bytes:
