@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from psycopg.conninfo import make_conninfo
 
 from app import db, migration_plan, schema
+from app.errors import ConfigurationError
 from migrations import lint
 from tests import clients, revisions
 from tests.test_cli import runner
@@ -49,6 +51,17 @@ def test_the_plan_tells_locks_as_the_server_has_them(url: str, monkeypatch: pyte
 
 def test_at_the_newest_revision_there_is_nothing_to_plan(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert runner(monkeypatch, url)("migrate", "--plan").stdout == f"-- {schema.head()}: nothing to do\n"
+
+
+def test_a_role_that_may_not_make_the_scratch_database_is_told_the_way_out(url: str) -> None:
+    schema.downgrade(url)
+    with db.connect(url, autocommit=True) as conn:
+        conn.execute("CREATE ROLE planner LOGIN IN ROLE pg_read_all_data")
+        try:
+            with pytest.raises(ConfigurationError, match=r"role planner may not create one: .* CREATEDB, .* --sql"):
+                migration_plan.make(make_conninfo(url, user="planner"))
+        finally:
+            conn.execute("DROP ROLE planner")
 
 
 def test_the_plan_tells_what_is_read_and_rewritten(url: str, tmp_path: Path) -> None:

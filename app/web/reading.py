@@ -33,13 +33,22 @@ PARAMETERS = [
 ]
 
 
-def run(act: Callable[[Connection], T], *, timeout: float | None = None, min_lsn: str | None = None) -> T:
-    """Return what `act` reads, of a standby where one is fit; errors are those of `act` on the primary."""
+def run(
+    act: Callable[[Connection], T],
+    *,
+    timeout: float | None = None,
+    min_lsn: str | None = None,
+    primary: Connection | None = None,
+) -> T:
+    """Return what `act` reads, of a standby where one is fit; errors are those of `act` on the primary.
+
+    `primary` is a connection to it that the caller has already.
+    """
     given = min_lsn or request.headers.get(LSN)
     if given is not None and not re.fullmatch(LSN_PATTERN, given):
         message = f"is no position of the WAL, as a write's answer has it in {LSN} (0/16B3748): {given[:40]!r}"
         raise InvalidRequestError(f"{LSN}: {message}", [FieldError(field=LSN, message=message)])
-    found, g.served_by = services().reads.run(act, timeout=timeout, min_lsn=given)
+    found, g.served_by = services().reads.run(act, timeout=timeout, min_lsn=given, primary=primary)
     return found
 
 

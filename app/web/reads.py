@@ -45,12 +45,18 @@ class Reads:
         self._lock = threading.Lock()
 
     def run(
-        self, act: Callable[[Connection], T], *, timeout: float | None = None, min_lsn: str | None = None
+        self,
+        act: Callable[[Connection], T],
+        *,
+        timeout: float | None = None,
+        min_lsn: str | None = None,
+        primary: Connection | None = None,
     ) -> tuple[T, str]:
         """Return what `act`, which only reads, answers, and who did: primary, standby-1 ...
 
         With `min_lsn` the answer shows all that was committed below this WAL position. Where a standby fails, or does
-        not know what the primary may know by now (an image, a switch of the active space), the primary is asked.
+        not know what the primary may know by now (an image, a switch of the active space), the primary is asked,
+        over the connection `primary` where the caller has one already.
         """
         for host in self._candidates():
             try:
@@ -65,6 +71,8 @@ class Reads:
                     raise  # it would take as long on any other
                 if not isinstance(error.__cause__, SerializationFailure):  # cancelled for the replay: it is sound
                     self._watch.suspect(host, error)
+        if primary is not None:
+            return act(primary), PRIMARY
         with self._primary.connection(timeout=timeout) as conn:
             return act(conn), PRIMARY
 

@@ -57,7 +57,10 @@ _UPLOAD = docs.upload_of(
     operation_id="search",
     summary="Search by stored images, vectors, an uploaded picture or words",
     responses={200: SearchAnswer, **docs.errors_of(400, 404, 409, 413, 415)},
-    openapi_extensions=docs.body_of((bodies.JSON, SearchBody), (bodies.MULTIPART, _UPLOAD)),
+    openapi_extensions={
+        **docs.body_of((bodies.JSON, SearchBody), (bodies.MULTIPART, _UPLOAD)),
+        docs.PARAMETERS: reading.PARAMETERS,
+    },
 )
 def search_images(query: SearchQuery) -> Response:
     """The answer has min(k, matching images) results, nearest first.
@@ -100,7 +103,7 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
             wanted,
             timeout=settings.query_timeout,
             # The worker's answer comes through the primary; the search itself need not.
-            answer=(lambda asked: _run(asked, query)) if services().reads.replicated else None,
+            answer=lambda asked: _run(asked, query, primary=conn),
         )
         answered = time.perf_counter()
     asked = embedding_asked + embed_seconds
@@ -112,6 +115,7 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
     operation_id="similar",
     summary="Images like a stored one",
     responses={200: SearchAnswer, **docs.errors_of(404)},
+    openapi_extensions={docs.PARAMETERS: reading.PARAMETERS},
 )
 def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
     """The same search as POST /v1/search by image_id; the image itself is left out."""
@@ -130,9 +134,12 @@ def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
     return _respond(found, wanted, began=began, asked=asked, answered=time.perf_counter())
 
 
-def _run(wanted: Request, query: SearchQuery) -> Found:
+def _run(wanted: Request, query: SearchQuery, *, primary: Connection | None = None) -> Found:
     return reading.run(
-        lambda conn: request.run(conn, wanted), timeout=services().settings.search_timeout, min_lsn=query.min_lsn
+        lambda conn: request.run(conn, wanted),
+        timeout=services().settings.search_timeout,
+        min_lsn=query.min_lsn,
+        primary=primary,
     )
 
 
