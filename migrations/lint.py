@@ -18,7 +18,7 @@ from app import db, schema
 # The first revision makes the tables: nobody is there yet who could be kept out.
 _FIRST = "0001"
 
-# What is not asked for, and why.
+# What is not asked for, and why; a revision may say more of itself, as lint_excluded.
 EXCLUDED = {
     "require-statement-timeout": "a long one may run to its end; migrations/guard.py bounds what others wait for it",
     "prefer-bigint-over-int": "dimensions and numbers of neighbours stay small; ids and counts of images are bigint",
@@ -45,7 +45,7 @@ def lint(config: Config) -> int:
     for script in reversed(list(ScriptDirectory.from_config(config).walk_revisions())):
         if script.revision == _FIRST:
             continue
-        excluded = set(EXCLUDED)
+        excluded = {*EXCLUDED, *getattr(script.module, "lint_excluded", {})}
         if getattr(script.module, "serves", script.revision) == script.revision:
             excluded |= set(EXCLUDED_WITHOUT_OLD_CODE)
         command_ = [
