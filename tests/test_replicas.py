@@ -8,17 +8,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+from psycopg.errors import SerializationFailure
 
 from app import db, duplicates, gallery, replicas, request, spaces
 from app.config import Settings
-from app.errors import ConfigurationError, SpaceChangedError
+from app.errors import ConfigurationError, DatabaseUnavailableError, SpaceChangedError
 from app.records import Embedding
 from app.request import Request
 from app.web import create_app
@@ -263,6 +264,18 @@ def two(primary: db.Connection) -> Iterator[tuple[int, int]]:
     spaces.drop(primary, "t")
 
 
+@contextmanager
+def unless_cancelled() -> Iterator[None]:
+    """Pass over a search that was cancelled so that the replay can go on: API and CLI ask the primary then."""
+    try:
+        yield
+    except SerializationFailure:
+        pass
+    except DatabaseUnavailableError as error:
+        if not isinstance(error.__cause__, SerializationFailure):
+            raise
+
+
 def test_no_search_on_the_standby_mixes_spaces_across_switches(
     pair: Pair, primary: db.Connection, two: tuple[int, int]
 ) -> None:
@@ -283,14 +296,15 @@ def test_no_search_on_the_standby_mixes_spaces_across_switches(
 
     def by_image(conn: db.Connection, round_: int) -> None:
         number = round_ % 5 + 1
-        check(conn, number, Request(image_id=number, k=4, max_distance=2.0 if round_ % 2 else None))
+        with unless_cancelled():
+            check(conn, number, Request(image_id=number, k=4, max_distance=2.0 if round_ % 2 else None))
 
     def by_vector(conn: db.Connection, round_: int) -> None:
         number = round_ % 5 + 1
-        with conn.transaction():
-            space = spaces.hold(conn)
-            query = vector(conn, number)
-        with suppress(SpaceChangedError):  # said, not mixed
+        with unless_cancelled(), suppress(SpaceChangedError):  # said, not mixed
+            with conn.transaction():
+                space = spaces.hold(conn)
+                query = vector(conn, number)
             check(conn, number, Request(query=query, k=4, exclude=[number], in_space=space.id))
 
     searching = clients.Clients(pair.read_url)
