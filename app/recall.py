@@ -111,7 +111,7 @@ def check(
             after = 0
             while not stopped() and (seconds is None or time.monotonic() - began < seconds):
                 sample_id = cursor.execute(sql.query("next_sample"), {"after": after}).fetchone()
-                if sample_id is None:
+                if sample_id is None or stopped():
                     break
                 after = int(sample_id)
                 one_began = time.monotonic()

@@ -24,6 +24,7 @@ _ANSWER_SECONDS = 3600.0  # how long answers to query images are kept
 _RECALL_LOOK_SECONDS = 5.0
 _RECALL_ROUND_SECONDS = 1.0
 _RECALL_WARN_SECONDS = 3600.0
+_RECALL_CANCEL_SECONDS = 0.2
 
 
 class Housekeeping:
@@ -51,6 +52,7 @@ class Housekeeping:
         self._recall_warned_at = float("-inf")
         self._checking: db.Connection | None = None  # of the round of checks in progress
         self._interrupted = threading.Event()
+        self._cancel_at = 0.0
         self._thread: threading.Thread | None = None
         self._tidy_at = 0.0
         self._maintain_seconds = maintain_seconds
@@ -134,10 +136,12 @@ class Housekeeping:
             self._checking = None
 
     def _interrupt(self) -> None:
-        conn = self._checking
-        if conn is None or self._interrupted.is_set():
+        """Stop the round of checks; asked again while it goes on, since a cancel may come between two statements."""
+        conn, now = self._checking, time.monotonic()
+        if conn is None or (self._interrupted.is_set() and now < self._cancel_at):
             return
         self._interrupted.set()
+        self._cancel_at = now + _RECALL_CANCEL_SECONDS
         try:
             conn.cancel_safe(timeout=1)
         except psycopg.Error as error:  # it ends by itself, after the check in hand
