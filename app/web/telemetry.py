@@ -34,8 +34,10 @@ def register(app: Flask, settings: Settings) -> None:
         raise ConfigurationError(
             "LOOKALIKE_TELEMETRY needs OpenTelemetry: pip install 'lookalike[telemetry]'"
         ) from error
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before.
-    provider = TracerProvider(resource=Resource({"service.name": "lookalike-api"}).merge(Resource.create()))
+    resource = Resource.create()  # with what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say
+    if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": "lookalike-api"}))
+    provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     instrument(app, provider)
 
