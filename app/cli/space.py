@@ -13,7 +13,6 @@ from app.cli import comparison, output, session
 from app.cli.serve import check_worker_extra
 from app.cli.text import Command, Group, Json, examples
 from app.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError
-from app.index_choice import IndexChoice
 
 if TYPE_CHECKING:
     from app.db import Connection
@@ -41,6 +40,7 @@ _LOOK_SECONDS = 1.0
 def ls(json: Json = False) -> None:
     """List the embedding spaces."""
     from app import spaces
+    from app.index_choice import IndexChoice
 
     with session.connection() as conn:
         found = spaces.ls(conn)
