@@ -309,6 +309,7 @@ def test_what_cannot_be_is_refused_and_the_old_choice_serves(gallery: Gallery) -
         conn, name="empty", model="m", weights=None, dimensions=3, preprocessing={}, fingerprint="e",
         index_options={"kind": "exact"},
     )  # fmt: skip
+    assert choices.of(spaces.get(conn, "empty")) == parse("exact")
     with pytest.raises(InvalidInputError, match="holds no embeddings yet"):
         choices.apply(conn, spaces.get(conn, "empty"), parse("pca(2)"))
     spaces.drop(conn, "empty")

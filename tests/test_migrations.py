@@ -79,6 +79,8 @@ def test_every_file_of_sql_is_loaded_by_the_revision_that_the_lock_names() -> No
     }
     for path, entry in lock.items():
         assert path in modules[entry["revision"]].SOURCES
+        kept = sources.FROZEN / entry["revision"] / path
+        assert not kept.exists(), f"{kept} would be loaded in place of sql/{path}"
 
 
 def test_downgrade_that_would_lose_rows_is_refused_and_says_what(database_url: str, conn: db.Connection) -> None:

@@ -38,6 +38,7 @@ BEGIN
         $ddl$, 'embeddings_' || new_id, dimensions);
     EXECUTE format('COMMENT ON TABLE lookalike.%I IS %L', 'embeddings_' || new_id,
                    format('Unit-length embeddings of space %s (%s)', space_name, model));
+    PERFORM lookalike.tune_autovacuum();
     IF NOT EXISTS (SELECT FROM lookalike.embedding_spaces s WHERE s.active) THEN
         PERFORM lookalike.activate_space(space_name);
     END IF;
