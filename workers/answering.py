@@ -152,6 +152,8 @@ class Answering:
                 self._in_work.update(tasks)
                 self._pipeline.submit(tasks)
                 self._due |= len(claimed) == self._most
+                if tasks:
+                    self._wake()  # the worker is busy: chores stop, and its time counts
 
     def _answer(self, conn: db.Connection) -> None:
         """Write the answers there are; those that could not be written stay for the next connection."""
