@@ -280,6 +280,20 @@ def test_an_idle_worker_checks_within_its_budget_and_stops_when_work_comes(url: 
     assert recall.allowance(conn, budget=0.5) < 0
 
 
+def test_a_schema_without_checks_ends_no_worker(
+    url: str, conn: db.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    chores = Housekeeping(url, [spaces.active(conn)], settings=Settings(index_min_rows=10**6), wake=lambda: None)
+    conn.execute("ALTER FUNCTION lookalike.samples_waiting() RENAME TO of_another_revision")
+    end = time.monotonic() + 60
+    while "recall cannot be checked and is tried again in 300 s" not in caplog.text:
+        assert time.monotonic() < end
+        chores.step(conn, idle=True)
+        time.sleep(0.01)
+    chores.step(conn, idle=True)  # and not before
+    assert caplog.text.count("recall cannot be checked") == 1
+
+
 def test_the_command_line_keeps_shows_checks_and_adjusts(
     url: str, conn: db.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,7 @@ class Housekeeping:
                 return
         if idle and now >= self._recall_at and self._settings.recall_budget > 0:
             self._recall_at = now + _RECALL_LOOK_SECONDS
-            if recall.waiting(conn) and (left := recall.allowance(conn, budget=self._settings.recall_budget)) > 0:
+            if (left := self._recall_due(conn)) > 0:
                 self._interrupted.clear()
                 self._start(lambda own: self._check_recall(own, min(left, _RECALL_ROUND_SECONDS)))
 
@@ -116,6 +116,17 @@ class Housekeeping:
         values = {"space_id": space.id, "min_rows": self._settings.index_min_rows}
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
             return bool(cursor.execute(sql.query("index_wanted"), values).fetchone())
+
+    def _recall_due(self, conn: db.Connection) -> float:
+        """Return the seconds that may go to checks of recall now. Embedding goes on where there can be none."""
+        try:
+            return recall.allowance(conn, budget=self._settings.recall_budget) if recall.waiting(conn) else 0
+        except DatabaseUnavailableError:
+            raise
+        except LookalikeError as error:  # the schema is a revision back, say
+            self._recall_at = time.monotonic() + _TIDY_SECONDS
+            log.error("recall cannot be checked and is tried again in %.0f s: %s", _TIDY_SECONDS, error)  # noqa: TRY400
+            return 0
 
     def _check_recall(self, conn: db.Connection, seconds: float) -> None:
         self._checking = conn

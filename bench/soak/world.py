@@ -63,7 +63,7 @@ class World:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=2 * _PATIENCE,
             check=False,
         )
         if done.returncode:
