@@ -90,7 +90,7 @@ function recalled({ waiting, estimates, hours, days, adjustments }) {
   const drawn = h("div", {});
   byId("recall").replaceChildren(h("article", { class: "card" },
     h("div", { class: "tiles" }, ...all.map((one) => h("div", { class: `figure ${one.below ? "bad" : ""}` }, h("b", {}, told(one.recall)), h("span", {}, `${period(one.period_seconds).toLowerCase()}: ${told(one.low)} to ${told(one.high)}, ${number(one.searches)} checked`)))),
-    all.some((one) => one.below) && h("p", { class: "bad" }, `Below the goal of ${all.find((one) => one.below).goal}; “lookalike doctor” tells why.`),
+    all.some((one) => one.below) && h("p", { class: "bad" }, `Below the goal of ${Number(all.find((one) => one.below).goal.toFixed(4))}; “lookalike doctor” tells why.`),
     points.length > 0 && drawn,
     ...adjustments.slice(0, 3).map((one) => h("p", { class: "note" }, `${new Date(one.adjusted_at).toLocaleString()}: searches of ${one.space} go ${number(one.to_depth)} times as deep as set up, ${number(one.from_depth)} before. ${one.reason}`))));
   if (points.length) drawn.append(trend([...points].sort((a, b) => Date.parse(a.began_at) - Date.parse(b.began_at)), Math.max(280, drawn.clientWidth)));
