@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from app.cli import live, output, session
+from app.cli import live, output, progress, session
 from app.errors import ImageError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def frames(
         for one in done:
             one.stop()
 
-    with live.ended_by_signals(stop), session.database() as url, live.line() as show:
+    with live.ended_by_signals(stop), session.database() as url, progress.line() as show:
         for source in found:
             if stopped:
                 break

@@ -1,15 +1,13 @@
 """`lookalike index`: the ANN indexes, chosen, watched, rebuilt and cancelled. Imports `choices`, `index_choice`,
 `indexes`, `index_needs`, `spaces` and `cli`."""
 
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli import output, session
+from app.cli import output, progress, session
 from app.cli.text import Command, Group, Json, examples
 
 if TYPE_CHECKING:
@@ -34,7 +32,13 @@ app = typer.Typer(
     ),
 )
 Name = Annotated[str | None, typer.Argument(metavar="[SPACE]", help="The space; left out, the active one.")]
-_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
+Memory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="maintenance_work_mem of the build: 4GB. Else the server's.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=0, max=64, help="Parallel workers of the build. Else the server's number.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Although the disk seems too small.")]
 
 
 @app.command("ls", cls=Command)
@@ -104,13 +108,9 @@ def choose(
     second: Annotated[str | None, typer.Argument(hidden=True)] = None,
     refit: Annotated[bool, typer.Option("--refit", help="Fit the transform anew, on embeddings of today.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample and the rotation.")] = 0,
-    memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="maintenance_work_mem of the build: 4GB. Else the server's.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, max=64, help="Parallel workers of the build. Else the server's number.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Although the disk seems too small.")] = False,
+    memory: Memory = None,
+    workers: Workers = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Give a space (the active one, if none is named) another kind of index, with no failed search in between.
@@ -125,13 +125,13 @@ def choose(
     resources = index_needs.Resources(memory=None if memory is None else index_needs.memory_of(memory), workers=workers)
     with session.connection() as conn:
         space = _space(conn, None if second is None else first)
-        with build_progress(f"index of {space.name}") as progress:
+        with build_progress(f"index of {space.name}") as tell:
             done = choices.apply(
                 conn,
                 space,
                 choice,
                 report=output.say,
-                progress=progress,
+                progress=tell,
                 resources=resources,
                 seed=seed,
                 refit=refit,
@@ -188,13 +188,9 @@ def rebuild(
     ef_construction: Annotated[
         int | None, typer.Option(min=4, max=1000, help="At least twice m; left out, as before.")
     ] = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="maintenance_work_mem of the build: 4GB. Else the server's.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, max=64, help="Parallel workers of the build. Else the server's number.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Although the disk seems too small.")] = False,
+    memory: Memory = None,
+    workers: Workers = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Build a new index beside the old one, which serves until the new one is valid.
@@ -217,14 +213,14 @@ def rebuild(
             resources=resources,
         )
         output.say(_told(needs))
-        with build_progress(f"index of {space.name}") as progress:
+        with build_progress(f"index of {space.name}") as tell:
             done = indexes.rebuild(
                 conn,
                 space,
                 m=m,
                 ef_construction=ef_construction,
                 resources=resources,
-                progress=progress,
+                progress=tell,
                 force=force,
             )
     if json:
@@ -277,37 +273,12 @@ def _told(needs: "Needs") -> str:
 
 @contextmanager
 def build_progress(description: str) -> Iterator["Progress"]:
-    """Yield what shows phase, share done and time left on stderr; a line every ten seconds without a terminal."""
-    if not sys.stderr.isatty():
-        yield _plain_progress(description)
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=output.console_of(sys.stderr), transient=True) as bar:
-        task = bar.add_task(description, total=1.0, note="")
-        yield lambda now: bar.update(task, description=now.phase, completed=now.done, note=_note(now))
+    """Yield what shows a build's phase, share done and time left, on stderr."""
+    with progress.share(description) as show:
+        yield lambda now: show(now.done, ", ".join(filter(None, (now.phase, _note(now)))))
 
 
 def _note(now: "Build") -> str:
     if now.waits_for:
         return f"waits for {now.waits_for}"
     return "" if now.seconds_left is None else f"{output.age(now.seconds_left)} left"
-
-
-def _plain_progress(description: str) -> "Progress":
-    told = time.monotonic()
-
-    def tell(now: "Build") -> None:
-        nonlocal told
-        if time.monotonic() - told >= _PLAIN_SECONDS:
-            told = time.monotonic()
-            note = _note(now)
-            output.say(f"{description}: {now.phase}, {now.done:.0%}{', ' if note else ''}{note}")
-
-    return tell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli import output, session
+from app.cli import output, progress, session
 from app.cli.text import examples
 from app.errors import InvalidInputError
 
@@ -208,7 +208,7 @@ def _run(conn: "Connection", candidates: "list[Candidate]", counts: _Counts) -> 
         max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,
     )
-    with output.progress("ingesting", len(candidates)) as advance_to:
+    with progress.counted("ingesting", len(candidates)) as advance_to:
         for batch in batches:
             counts.add(batch)
             refused = len(counts.refused)
@@ -228,7 +228,7 @@ def _told_anyhow(counts: _Counts, *, of: int) -> Iterator[None]:
 def _wait(conn: "Connection", ids: list[int], patience: float) -> "Waiting":
     from app import ingest as domain
 
-    with output.progress("embedding", len(ids)) as advance_to:
+    with progress.counted("embedding", len(ids)) as advance_to:
 
         def show(now: "Waiting") -> None:
             notes = [f"{now.failed:,} failed"] * bool(now.failed)

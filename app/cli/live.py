@@ -1,44 +1,13 @@
-"""One line that tells how something endless goes, and an orderly end. Imports app.cli.output, and rich."""
+"""What ends when it is told to: an orderly end, and what a line about it says. Imports nothing of app."""
 
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from app.cli import output
-
 if TYPE_CHECKING:
     from app.arrivals import Arrivals
-
-_PLAIN_SECONDS = 10.0
-
-
-@contextmanager
-def line() -> Iterator[Callable[[str], None]]:
-    """Yield `show(text)`: a line on stderr that changes in place; without a terminal, at most one in ten seconds."""
-    if not sys.stderr.isatty():
-        yield _plain()
-        return
-    from rich.live import Live
-    from rich.text import Text
-
-    with Live(Text(""), console=output.console_of(sys.stderr), transient=True, refresh_per_second=8) as live:
-        yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"))
-
-
-def _plain() -> Callable[[str], None]:
-    told, at = "", time.monotonic()
-
-    def show(text: str) -> None:
-        nonlocal told, at
-        if text != told and time.monotonic() - at >= _PLAIN_SECONDS:
-            told, at = text, time.monotonic()
-            output.say(text)
-
-    return show
 
 
 @contextmanager

@@ -2,10 +2,9 @@
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
-
-_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
 def console_of(file: TextIO) -> "Console":
@@ -155,61 +152,3 @@ def live() -> "Iterator[Live]":
         console=Console(file=sys.stdout, markup=False, highlight=False, emoji=False), auto_refresh=False
     ) as shown:
         yield shown
-
-
-@contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Yield `advance_to(done, note)`, which shows done, rate, time left and a note, on stderr.
-
-    Without a terminal, a line every ten seconds.
-    """
-    if not sys.stderr.isatty():
-        yield _plain_progress(description, total)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    rate = _Rate()
-    with Progress(*columns, console=console_of(sys.stderr), transient=True) as bar:
-        task = bar.add_task(description, total=total, rate="", note="")
-
-        def advance_to(done: int, note: str = "") -> None:
-            bar.update(task, completed=done, rate=f"{rate.at(done):.0f}/s", note=note)
-
-        yield advance_to
-
-
-@dataclass
-class _Rate:
-    """Images a second, from the first ones on: not counted is the time that a worker took to load its model."""
-
-    _began: float = 0.0
-    _first: int = 0
-
-    def at(self, done: int) -> float:
-        now = time.monotonic()
-        if not self._first:
-            self._began, self._first = now, done
-        return (done - self._first) / max(now - self._began, 1e-9)
-
-
-def _plain_progress(description: str, total: int) -> Callable[[int, str], None]:
-    rate = _Rate()
-    told = time.monotonic()
-
-    def advance_to(done: int, note: str = "") -> None:
-        nonlocal told
-        now, speed = time.monotonic(), rate.at(done)
-        if now - told >= _PLAIN_SECONDS:
-            told = now
-            left = f", {age((total - done) / speed)} left" if speed else ""
-            say(f"{description}: {done:,} of {total:,}, {speed:.0f}/s{left}{', ' if note else ''}{note}")
-
-    return advance_to

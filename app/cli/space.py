@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli import comparison, output, session
+from app.cli import comparison, output, progress, session
 from app.cli.serve import check_worker_extra
 from app.cli.text import Command, Group, Json, examples
 from app.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError
@@ -201,7 +201,7 @@ def _wait_for(conn: "Connection", space: "Space") -> None:
     from app import spaces
 
     first = spaces.counts(conn, space)
-    with output.progress(f"filling {space.name}", first.images) as advance_to:
+    with progress.counted(f"filling {space.name}", first.images) as advance_to:
         while True:
             now = spaces.counts(conn, space)
             if not now.queued:

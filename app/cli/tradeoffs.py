@@ -1,15 +1,11 @@
 """`lookalike tradeoffs`: index choices measured on your own images. Imports `lab`, `queries`, `spaces` and `cli`."""
 
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from app.cli import output, session
+from app.cli import output, progress, session
 from app.cli.text import Json, examples
 from app.errors import ConfigurationError, ConflictError, InvalidInputError, LookalikeError
 
@@ -18,7 +14,7 @@ if TYPE_CHECKING:
 
     from app.db import Connection
     from app.evaluation import Vectors
-    from app.lab.clock import Progress, Tell
+    from app.lab.clock import Progress
     from app.lab.pareto import Point
     from app.lab.records import Run
     from app.records import Space
@@ -36,7 +32,6 @@ of your embeddings; your own tables are only read, in short statements. Every re
 lookalike.measurements with its raw times, and lookalike tune picks by them. Ctrl-C loses one build at most.
 """,
 )
-_PLAIN_SECONDS = 10.0
 _LEAST_LOGGED = 10
 
 
@@ -126,8 +121,10 @@ def tradeoffs(
                 output.say(f"searching by {len(live)} live searches; they are not kept, so this run cannot be resumed")
         vectors = live if live is not None else _embedded(conn, run, chosen)
         try:
-            with _progress(f"run {run.id}") as tell:
-                lab.go_on(url, run, scratch_url=scratch_url, queries=vectors, tell=tell)
+            with progress.share(f"run {run.id}") as tell:
+                lab.go_on(
+                    url, run, scratch_url=scratch_url, queries=vectors, tell=lambda now: tell(now.done, _note(now))
+                )
         except (KeyboardInterrupt, LookalikeError):
             output.say(f"run {run.id} is not complete; lookalike tradeoffs --resume goes on with it")
             raise
@@ -179,7 +176,7 @@ def _embedded(conn: "Connection", run: "Run", space: "Space") -> "Vectors | None
 
     timeout = session.settings().query_timeout
     found = []
-    with output.progress("queries", len(run.request.files)) as advance_to:
+    with progress.counted("queries", len(run.request.files)) as advance_to:
         for n, name in enumerate(run.request.files, 1):
             try:
                 image = Path(name).read_bytes()
@@ -265,38 +262,6 @@ def _table(points: "list[Point]", *, label: str | None) -> None:
     output.out("●  no other is as good or better in recall, p50 and bytes together")
 
 
-@contextmanager
-def _progress(description: str) -> Iterator["Tell"]:
-    """Yield what shows how far a run is, and the time left, on stderr; a line every ten seconds without a terminal."""
-    told = time.monotonic()
-    if not sys.stderr.isatty():
-
-        def tell(now: "Progress") -> None:
-            nonlocal told
-            if time.monotonic() - told >= _PLAIN_SECONDS:
-                told = time.monotonic()
-                output.say(f"{description}: {_words(now)}")
-
-        yield tell
-        return
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Bar(*columns, console=output.console_of(sys.stderr), transient=True) as bar:
-        task = bar.add_task(description, total=1.0, note="")
-
-        def draw(now: "Progress") -> None:
-            bar.update(task, completed=now.done, note=_words(now))
-
-        yield draw
-
-
-def _words(now: "Progress") -> str:
+def _note(now: "Progress") -> str:
     left = output.age(now.seconds_left)
-    return f"{now.done:.0%}, {f'{left} left, ' if left else ''}{now.now}"
+    return f"{f'{left} left, ' if left else ''}{now.now}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import output, session
+from app.cli import output, progress, session
 from app.cli.text import Json, examples
 
 PARTLY_REFUSED = 3
@@ -46,7 +46,7 @@ def export(
 
     with session.connection() as conn:
         chosen = spaces.active(conn) if space is None else spaces.get(conn, space)
-        with output.progress(f"exporting {chosen.name}", transfer.images_in(conn)) as advance_to:
+        with progress.counted(f"exporting {chosen.name}", transfer.images_in(conn)) as advance_to:
             done = transfer.export(conn, chosen, path, force=force, progress=lambda rows: advance_to(rows, ""))
     output.out(f"{path}: {output.count(done.images, 'image')}, {done.embedded:,} with an embedding in {chosen.name}")
 
@@ -74,7 +74,7 @@ def import_(
             if create
             else transfer.target(conn, reader.origin, space, trust=trust).dimensions
         )
-        with output.progress(f"looking through {path}", reader.origin.images or 0) as advance_to:
+        with progress.counted(f"looking through {path}", reader.origin.images or 0) as advance_to:
             rows = transfer.check(reader, dimensions, normalize=normalize, progress=lambda done: advance_to(done, ""))
         if reader.passed_over:
             output.say(f"no columns of ours: {', '.join(reader.passed_over)}; put them into attributes")
@@ -86,7 +86,7 @@ def import_(
             if create
             else transfer.target(conn, reader.origin, space, trust=trust)
         )
-        with output.progress(f"importing into {chosen.name}", rows) as advance_to:
+        with progress.counted(f"importing into {chosen.name}", rows) as advance_to:
             done = transfer.load(
                 conn,
                 reader,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli import live, output, session
+from app.cli import live, output, progress, session
 
 if TYPE_CHECKING:
     from app.sources import Refusal
@@ -23,7 +23,7 @@ def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None
         delete=delete,
         poll=poll,
     )
-    with live.ended_by_signals(watched.stop), session.database() as url, live.line() as show:
+    with live.ended_by_signals(watched.stop), session.database() as url, progress.line() as show:
         ready = False
 
         def tell(refused: "list[Refusal]") -> None:
