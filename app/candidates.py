@@ -1,5 +1,5 @@
-"""Candidates of a space's embeddings: the transform fitted, its table made and filled while others write. Imports `db`,
-`errors`, `index_choice`, `records`, `spaces`, `sql` and `transforms`."""
+"""Candidates of a space's embeddings: the transform fitted, its table made and filled while others write. Imports
+`copy_binary`, `db`, `errors`, `index_choice`, `records`, `spaces`, `sql` and `transforms`."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,7 +9,7 @@ from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import spaces, sql, transforms
+from app import copy_binary, spaces, sql, transforms
 from app.db import Connection, translated
 from app.errors import ConflictError, InvalidInputError
 from app.index_choice import IndexChoice
@@ -18,8 +18,6 @@ from app.transforms import Matrix, Projection, Transform
 
 # 25 MB of embeddings of 1,280 dimensions; their candidates are written in 0.1 s.
 _BATCH = 10_000
-_COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_END = b"\xff\xff"
 
 
 def rows(conn: Connection, space: Space) -> int:
@@ -151,7 +149,9 @@ def fill(conn: Connection, space: Space, transform: int, *, report: Callable[[st
                     with cursor.copy(
                         pgsql.SQL("COPY pg_temp.lookalike_fill ({}) FROM STDIN (FORMAT binary)").format(names)
                     ) as copy:
-                        copy.write(_COPY_HEAD + _packed(ids, vectors.astype(np.float32), fitted) + _COPY_END)
+                        copy.write(
+                            copy_binary.HEAD + _packed(ids, vectors.astype(np.float32), fitted) + copy_binary.END
+                        )
                     # Embeddings that were deleted since are left out; a row that is there already is newer.
                     cursor.execute(
                         pgsql.SQL(
@@ -177,39 +177,27 @@ def read(
     conn: Connection, statement: pgsql.Composed, dimensions: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
     """Yield ids and embeddings, in one part, of a statement that selects both; by COPY, which is much faster."""
-    row = np.dtype(
-        [
-            ("head", "S6"),
-            ("id", ">i8"),
-            ("size", ">i4"),
-            ("wide", ">i2"),
-            ("unused", ">i2"),
-            ("vector", ">f2", (dimensions,)),
-        ]
-    )
     with (
         conn.cursor() as cursor,
         cursor.copy(pgsql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(statement)) as copy,
     ):
-        data = b"".join(copy)
-    count = (len(data) - len(_COPY_HEAD) - len(_COPY_END)) // row.itemsize
-    if count:
-        found = np.frombuffer(data, row, count, len(_COPY_HEAD))
-        yield found["id"].astype(np.int64), found["vector"].astype(np.float16)
+        ids, vectors = copy_binary.unpacked(map(bytes, copy), dimensions)
+    if len(ids):
+        yield ids, vectors
 
 
 def _packed(ids: NDArray[np.int64], vectors: Matrix, fitted: Transform) -> bytes:
     """Return rows (image_id, bits, reduced), of those that the transform has, in the format of COPY BINARY."""
-    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [("n", ">i2"), ("id_size", ">i4"), ("id", ">i8")]
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [*copy_binary.ID]
     bits, reduced = fitted.packed(vectors), fitted.components(vectors)
     if bits is not None:
         fields += [("bits_size", ">i4"), ("bits_count", ">i4"), ("bits", "u1", (bits.shape[1],))]
     if reduced is not None:
-        fields += [("size", ">i4"), ("wide", ">i2"), ("unused", ">i2"), ("vector", ">f2", (reduced.shape[1],))]
+        fields += [*copy_binary.HALFVEC, ("vector", ">f2", (reduced.shape[1],))]
     made = np.zeros(len(ids), np.dtype(fields))
-    made["n"], made["id_size"], made["id"] = 1 + (bits is not None) + (reduced is not None), 8, ids
+    made["fields"], made["id_size"], made["id"] = 1 + (bits is not None) + (reduced is not None), 8, ids
     if bits is not None and fitted.bits is not None:
         made["bits_size"], made["bits_count"], made["bits"] = 4 + bits.shape[1], len(fitted.bits.axes), bits
     if reduced is not None:
-        made["size"], made["wide"], made["vector"] = 4 + 2 * reduced.shape[1], reduced.shape[1], reduced
+        made["size"], made["dimensions"], made["vector"] = 4 + 2 * reduced.shape[1], reduced.shape[1], reduced
     return made.tobytes()

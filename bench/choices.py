@@ -99,11 +99,7 @@ def prepare(url: str, n: int, text: str, rows: data.Vectors, stack: ExitStack, s
         " FROM generate_series(1, %s) n",
         (len(rows),),
     )
-    statement = "COPY lookalike.embeddings_1 (image_id, embedding) FROM STDIN (FORMAT binary)"
-    with conn.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
-        copy.write(data.binary_rows(rows, first_id=1))
-        copy.write(b"\xff\xff")
+    data.load_vectors(conn, rows, table="lookalike.embeddings_1")
     conn.execute("VACUUM ANALYZE")
     applied = choices.apply(
         conn, spaces.active(conn), index_choice.parse(text), resources=Resources(memory=2**30), seed=seed

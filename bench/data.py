@@ -1,4 +1,5 @@
-"""Data for benchmarks: vectors, attributes and queries from one seed, and the bulk load. Imports numpy and psycopg."""
+"""Data for benchmarks: vectors, attributes and queries from one seed, and the bulk load. Imports
+`copy_binary`, numpy and psycopg."""
 
 import json
 import platform
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import psycopg
+
+from app import copy_binary
 
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 0.0001)
 SCALE = 1_000_000  # attribute values that stand for a rank run from 0 to SCALE - 1
@@ -104,31 +107,11 @@ def load(conn: psycopg.Connection[Any], data: Dataset, *, table: str) -> None:
 def load_vectors(conn: psycopg.Connection[Any], vectors: Vectors, *, table: str) -> None:
     """Copy the embeddings of images 1, 2, ... into `table`; the caller owns the transaction."""
     with conn.cursor().copy(f"COPY {table} (image_id, embedding) FROM STDIN (FORMAT binary)") as copy:
-        copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+        copy.write(copy_binary.HEAD)
         for start in range(0, len(vectors), 10_000):
-            copy.write(binary_rows(vectors[start : start + 10_000], first_id=start + 1))
-        copy.write(b"\xff\xff")
-
-
-def binary_rows(vectors: Vectors, *, first_id: int) -> bytes:
-    """Return rows (image_id bigint, embedding halfvec) of consecutive ids in the format of COPY BINARY."""
-    rows, dimensions = vectors.shape
-    packed = np.empty(
-        rows,
-        dtype=[
-            ("fields", ">i2"),
-            ("id_bytes", ">i4"),
-            ("id", ">i8"),
-            ("vector_bytes", ">i4"),
-            ("dimensions", ">i2"),
-            ("unused", ">i2"),
-            ("vector", ">f2", (dimensions,)),
-        ],
-    )
-    packed["fields"], packed["id_bytes"], packed["id"] = 2, 8, np.arange(first_id, first_id + rows)
-    packed["vector_bytes"], packed["dimensions"], packed["unused"] = 4 + 2 * dimensions, dimensions, 0
-    packed["vector"] = vectors
-    return packed.tobytes()
+            part = vectors[start : start + 10_000]
+            copy.write(copy_binary.packed(np.arange(start + 1, start + len(part) + 1), part))
+        copy.write(copy_binary.END)
 
 
 def attributes(data: Dataset, i: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import multiprocessing.context
 import os
-import platform
 import re
 import shutil
 import statistics
@@ -30,11 +29,12 @@ import numpy as np
 import psycopg
 
 from app import db, embedded, indexes, schema, spaces, sql
-from bench.data import load_vectors, make
+from bench import data
 
 RESULTS = Path(__file__).parent / "results"
 CONCURRENCIES = (1, 8, 32)
 K = 10
+SEED = 11
 # As search.similar passes them.
 ARGUMENTS: dict[str, object] = {
     "query": None,
@@ -69,19 +69,19 @@ def gallery(vectors: Path | None, rows: int, kept: Path | None = None) -> Iterat
             shutil.rmtree(home, ignore_errors=True)
 
 
-def fill(url: str, vectors: Path | None, rows: int) -> None:
+def fill(url: str, file: Path | None, rows: int) -> None:
     """Register images and copy their embeddings: of the file (repeated with noise beyond its end), else made ones."""
-    data = make(rows=rows, queries=1, file=vectors, dimensions=1280, seed=7).vectors
+    vectors = data.make(rows=rows, queries=1, file=file, dimensions=1280, seed=7).vectors
     with db.connect(url) as conn:
-        conn.execute("SELECT lookalike.create_space('bench', 'none', %s, '{}', 'f')", (data.shape[1],))
+        conn.execute("SELECT lookalike.create_space('bench', 'none', %s, '{}', 'f')", (vectors.shape[1],))
         conn.execute(
             "INSERT INTO lookalike.images (uri, caption, attributes)"
             " SELECT '/bench/' || n || '.jpg', 'image ' || n, jsonb_build_object('price', mod(n, 100))"
             " FROM generate_series(1, %s) n",
-            (len(data),),
+            (len(vectors),),
         )
         conn.execute("TRUNCATE lookalike.jobs")
-        load_vectors(conn, data, table="lookalike.embeddings_1")
+        data.load_vectors(conn, vectors, table="lookalike.embeddings_1")
     with db.connect(url, autocommit=True) as conn:
         indexes.build(conn, spaces.active(conn))
         conn.execute("VACUUM ANALYZE lookalike.images")
@@ -261,9 +261,9 @@ def main() -> None:
 
 def run(url: str, given: argparse.Namespace) -> dict[str, object]:
     """Measure latency, throughput and 1,000 requests at concurrency 32; return everything, raw."""
-    with db.connect(url) as conn:
-        version = conn.execute("SHOW server_version").fetchone()
-    ids = [int(one) for one in np.random.default_rng(11).integers(1, given.rows + 1, given.searches)]
+    with psycopg.connect(url) as conn:
+        conditions = {**data.conditions(conn, seed=SEED), "load": os.getloadavg()[0]}
+    ids = [int(one) for one in np.random.default_rng(SEED).integers(1, given.rows + 1, given.searches)]
     with api(url, workers=given.workers, threads=given.threads) as (address, pid):
         processes = {"api": pid, "database": postmaster(url)}
         taken = latency(address, url, ids)
@@ -278,9 +278,7 @@ def run(url: str, given: argparse.Namespace) -> dict[str, object]:
             failed = sum(pool.starmap(_one, [(address, one) for one in (ids * 2)[:1000]], chunksize=1))
     return {
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()[0]},
-        "postgresql": str(version[0]) if version else "",
-        "python": platform.python_version(),
+        "conditions": conditions,
         "settings": {
             name: value.name if isinstance(value, Path) else value
             for name, value in vars(given).items()

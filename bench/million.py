@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.conninfo import make_conninfo
 
-from app import choices, db, embedded, index_choice, schema, spaces
+from app import choices, copy_binary, db, embedded, index_choice, schema, spaces
 from app.index_needs import Resources
 from bench import data
 
@@ -104,13 +104,13 @@ def load(url: str, options: argparse.Namespace) -> dict[str, Any]:
             conn.cursor() as cursor,
             cursor.copy(f"COPY {table} (image_id, embedding) FROM STDIN (FORMAT binary)") as copy,
         ):
-            copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+            copy.write(copy_binary.HEAD)
             for start in range(0, options.rows, BATCH):
                 part = mixtures(source, min(BATCH, options.rows - start), rng)
-                copy.write(data.binary_rows(part, first_id=start + 1))
+                copy.write(copy_binary.packed(np.arange(start + 1, start + len(part) + 1), part))
                 seen = np.concatenate([nearest, queries @ part.T], axis=1)
                 nearest = np.partition(seen, seen.shape[1] - MOST_K, axis=1)[:, -MOST_K:]
-            copy.write(b"\xff\xff")
+            copy.write(copy_binary.END)
         conn.execute(
             "CREATE TABLE public.queries (n int PRIMARY KEY, embedding halfvec STORAGE PLAIN, distances float8[])"
         )

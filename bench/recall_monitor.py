@@ -13,7 +13,6 @@ right. Writes `bench/results/recall_monitor.json`. Imports app.
 import argparse
 import json
 import os
-import platform
 import threading
 import time
 from contextlib import closing
@@ -251,7 +250,8 @@ def main() -> None:
         spent = cost(url, mix, options)
         # Of the same rows: nothing was written meanwhile.
         recalls = np.array(truth(conn, made.vectors, rank, mix))
-        version = conn.execute("SELECT version()").fetchone() or ("",)
+        with psycopg.connect(url) as plain:
+            conditions = data.conditions(plain, seed=options.seed)
     said = found["estimate"] or {"recall": None}
     by_share = {
         "no filter" if share is None else f"{share:.0%}": float(
@@ -268,9 +268,7 @@ def main() -> None:
         "error": None if said["recall"] is None else abs(said["recall"] - float(recalls.mean())),
         "draws": draws(recalls, options.samples, seed=options.seed),
         "conditions": {
-            "server": str(version[0]),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
+            **conditions,
             "psycopg": psycopg.__version__,
             **{name: str(value) for name, value in vars(options).items() if name != "vectors"},
             "real_vectors": options.vectors is not None,

@@ -53,14 +53,9 @@ def load(conn: Connection, vectors: Vectors) -> None:
     )
     table = spaces.active(conn).table_name
     conn.execute("ALTER TABLE lookalike.images DISABLE TRIGGER USER")
-    with conn.cursor() as cursor:
-        with cursor.copy("COPY lookalike.images (id, uri) FROM STDIN") as copy:
-            copy.write("".join(f"{n}\tbench:{n}\n" for n in range(1, len(vectors) + 1)))
-        with cursor.copy(f"COPY lookalike.{table} (image_id, embedding) FROM STDIN (FORMAT binary)") as copy:
-            copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
-            for start in range(0, len(vectors), 10_000):
-                copy.write(data.binary_rows(vectors[start : start + 10_000], first_id=start + 1))
-            copy.write(b"\xff\xff")
+    with conn.cursor() as cursor, cursor.copy("COPY lookalike.images (id, uri) FROM STDIN") as copy:
+        copy.write("".join(f"{n}\tbench:{n}\n" for n in range(1, len(vectors) + 1)))
+    data.load_vectors(conn, vectors, table=f"lookalike.{table}")
     conn.execute("ALTER TABLE lookalike.images ENABLE TRIGGER USER")
     conn.execute("VACUUM (ANALYZE)")
 

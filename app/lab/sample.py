@@ -1,7 +1,6 @@
 """Copies a sample of a space into a scratch database, in short statements, and learns the truth on the way. Imports
-`db`, `errors`, `evaluation`, `spaces` and `sql`."""
+`copy_binary`, `db`, `errors`, `evaluation`, `spaces` and `sql`."""
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
-from app import spaces, sql
+from app import copy_binary, spaces, sql
 from app.db import Connection, translated
 from app.errors import ConflictError
 from app.evaluation import Exact, Ids, Truth, Vectors
@@ -18,8 +17,6 @@ from app.records import Space
 
 # A statement on the source is over in tenths of a second: none holds back vacuum.
 _BATCH = 2000
-_HEADER = 19  # of COPY BINARY
-_SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 
 LEAST_ROWS = 20
 _SPARE = 64
@@ -122,24 +119,8 @@ def _embeddings(source: Connection, space: Space, ids: Ids) -> tuple[Ids, Vector
         "TO STDOUT (FORMAT binary)"
     ).format(pgsql.Identifier("lookalike", space.table_name))
     with translated(), source.cursor() as cursor, cursor.copy(statement, (ids.tolist(),)) as copy:
-        data = b"".join(bytes(block) for block in copy)
-    rows = np.frombuffer(data[_HEADER:-2], dtype=_row_type(space.dimensions))
-    return rows["id"].astype(np.int64), rows["vector"].astype(np.float32)
-
-
-def _row_type(dimensions: int) -> np.dtype[np.void]:
-    """A row (bigint, halfvec) as COPY BINARY writes it."""
-    return np.dtype(
-        [
-            ("fields", ">i2"),
-            ("id_bytes", ">i4"),
-            ("id", ">i8"),
-            ("vector_bytes", ">i4"),
-            ("dimensions", ">i2"),
-            ("unused", ">i2"),
-            ("vector", ">f2", (dimensions,)),
-        ]
-    )
+        found, vectors = copy_binary.unpacked(map(bytes, copy), space.dimensions)
+    return found, vectors.astype(np.float32)
 
 
 def _labels(source: Connection, ids: Ids, label: str | None) -> dict[int, str]:
@@ -181,13 +162,9 @@ def _store_images(scratch: Connection, ids: Ids) -> None:
 
 
 def _store(scratch: Connection, space: Space, ids: Ids, vectors: Vectors) -> None:
-    packed = np.empty(len(ids), dtype=_row_type(space.dimensions))
-    packed["fields"], packed["id_bytes"], packed["id"] = 2, 8, ids
-    packed["vector_bytes"], packed["dimensions"], packed["unused"] = 4 + 2 * space.dimensions, space.dimensions, 0
-    packed["vector"] = vectors
     table = pgsql.Identifier("lookalike", space.table_name)
     with scratch.transaction():
         _store_images(scratch, ids)
         statement = pgsql.SQL("COPY {} (image_id, embedding) FROM STDIN (FORMAT binary)").format(table)
         with scratch.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(_SIGNATURE + struct.pack(">ii", 0, 0) + packed.tobytes() + b"\xff\xff")
+            copy.write(copy_binary.HEAD + copy_binary.packed(ids, vectors) + copy_binary.END)
