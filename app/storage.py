@@ -3,6 +3,8 @@
 import os
 import re
 import secrets
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +27,10 @@ _SUFFIXES = {
     "image/webp": ".webp",
     "image/x-portable-anymap": ".pnm",
 }
+
+# Files being written, in a folder; one this old has lost its writer. No upload takes that long.
+_DRAFTS = ".drafts"
+_DRAFT_SECONDS = 3600.0
 
 _NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)?")
 
@@ -73,7 +79,7 @@ def put(storage: Storage, data: bytes, *, sha256: str, media_type: str) -> str:
         if storage.files.exists(path):
             return uri
         if storage.local:
-            _write_local(Path(path), data)
+            _write_local(Path(path), data, drafts=Path(storage.root) / _DRAFTS)
         else:
             storage.files.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
             storage.files.pipe_file(path, data)
@@ -102,6 +108,26 @@ def remove(storage: Storage, uri: str) -> None:
         raise StorageError(f"the upload {uri} cannot be removed: {_reason(error)}") from error
 
 
+def sweep(storage: Storage, *, older_than: float = _DRAFT_SECONDS) -> int:
+    """Remove what writers that were killed have left half written in a folder; return how many files.
+
+    Those younger than `older_than` seconds may still be at work. Object stores show no half-written file.
+    StorageError where the folder cannot be read.
+    """
+    if not storage.local:
+        return 0
+    removed = 0
+    try:
+        for draft in Path(storage.root, _DRAFTS).glob("*"):
+            with suppress(FileNotFoundError):  # finished, or swept, meanwhile
+                if time.time() - draft.stat().st_mtime >= older_than:
+                    draft.unlink()
+                    removed += 1
+    except OSError as error:
+        raise StorageError(f"half-written uploads in {storage.root} cannot be swept: {_reason(error)}") from error
+    return removed
+
+
 def _path(storage: Storage, name: str) -> str:
     return f"{storage.root}/{name[:2]}/{name}"
 
@@ -112,9 +138,10 @@ def _uri(storage: Storage, name: str) -> str:
     return path if storage.local else str(storage.files.unstrip_protocol(path))
 
 
-def _write_local(path: Path, data: bytes) -> None:
+def _write_local(path: Path, data: bytes, *, drafts: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    drafts.mkdir(exist_ok=True)
+    draft = drafts / f"{path.name}.{secrets.token_hex(8)}"
     # Mode 0666 less the umask, as any new file: a worker may run as another user.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:

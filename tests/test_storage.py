@@ -42,6 +42,25 @@ def test_put_never_writes_over(place: storage.Storage) -> None:
     assert read(uri) == DATA
 
 
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    place = storage.open_storage(Settings(storage_url=str(tmp_path)))
+    uri = storage.put(place, DATA, sha256=SHA256, media_type="image/png")
+    left, at_work = tmp_path / ".drafts" / "cut.png.0123", tmp_path / ".drafts" / "new.png.4567"
+    left.write_bytes(DATA[:3])
+    at_work.write_bytes(DATA[:3])
+    os.utime(left, (0, 0))
+    assert storage.sweep(place) == 1
+    assert not left.exists()
+    assert at_work.exists()
+    assert read(uri) == DATA
+    assert storage.sweep(place, older_than=0) == 1
+    assert read(uri) == DATA
+
+
+def test_nothing_to_sweep(place: storage.Storage) -> None:
+    assert storage.sweep(place) == 0
+
+
 def test_unknown_media_type_has_no_suffix(place: storage.Storage) -> None:
     assert storage.uri_of(place, SHA256, "text/html").endswith(SHA256)
 

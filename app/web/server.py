@@ -1,4 +1,4 @@
-"""Runs the API under gunicorn. Imports `config`, `web` and gunicorn."""
+"""Runs the API under gunicorn. Imports `config`, `errors`, `storage`, `web` and gunicorn."""
 
 import logging
 import os
@@ -8,9 +8,13 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
+from app import storage
 from app.config import Settings
+from app.errors import StorageError
 from app.web import logs, streams, telemetry
 from app.web.factory import create_app
+
+log = logging.getLogger(__name__)
 
 _PROPAGATED = {
     "version": 1,
@@ -29,13 +33,17 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only gunicorn's heartbeat files
 def serve(settings: Settings, url: str) -> None:
     """Serve the API on the database at `url` until a signal ends it; requests in hand are finished first.
 
-    gunicorn takes this process over: SIGTERM and SIGINT end it, SIGHUP replaces its workers one after the other. At the
-    end, and where it cannot listen, SystemExit is raised.
+    What uploads that were cut off have left is swept before. gunicorn takes this process over: SIGTERM and SIGINT end
+    it, SIGHUP replaces its workers one after the other. At the end, and where it cannot listen, SystemExit is raised.
     """
     if settings.log_level.upper() != "DEBUG":
         # The pool tells each loan at INFO.
         logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
     logs.configure(settings)
+    try:
+        storage.sweep(storage.open_storage(settings))
+    except StorageError as error:
+        log.warning("%s", error)
     arbiter = os.getpid()
     try:
         _Server(settings, url).run()
