@@ -1,5 +1,7 @@
 """The linter over migrations, and the plan of a migration: both find what keeps others out."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,20 @@ def test_the_plan_tells_locks_as_the_server_has_them(url: str, monkeypatch: pyte
     told = runner(monkeypatch, url)("migrate", "--plan").stdout
     assert "-- Locks lookalike.space_status: ACCESS EXCLUSIVE, keeps out searches and writes" in told
     assert "CREATE TABLE lookalike.space_switches" in told
+    assert len(re.findall(r"^-- Code .*; about \d+\.\d s here\.$", told, re.M)) == len(plan.steps)
+
+
+def test_the_estimate_grows_with_what_is_gone_through(url: str) -> None:
+    """By the rates of this server, measured."""
+    schema.downgrade(url, "0003", lose_data=True)
+    plan = migration_plan.make(url)
+    assert 0 < plan.rates.read < float("inf")
+    assert 0 < plan.rates.write < float("inf")
+    step = migration_plan.Step("x", "", "x", seconds=1.0)
+    step.statements.append(migration_plan.Statement("", {}, ["lookalike.images"], []))
+    step.statements.append(migration_plan.Statement("", {}, [], ["lookalike.images"]))
+    large = replace(plan, sizes={"lookalike.images": (10, 6_000)}, rates=migration_plan.Rates(read=2_000, write=1_000))
+    assert large.seconds(step) == pytest.approx(1 + 3 + 6)
 
 
 def test_at_the_newest_revision_there_is_nothing_to_plan(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def _print_plan(url: str) -> None:
         code = (
             f"of {step.serves} and later goes on working" if step.serves != step.revision else "of before does not fit"
         )
-        output.out(f"-- Code {code} while it runs and after it; {step.seconds:.1f} s on empty tables.")
+        output.out(f"-- Code {code} while it runs and after it; about {_seconds(plan.seconds(step))} here.")
         for name, mode in sorted(step.locks.items()):
             out = migration_plan.keeps_out(mode)
             output.out(f"-- Locks {name}{_of_size(plan.sizes.get(name))}: {_spelled(mode)}, keeps out {out}")
@@ -94,6 +94,10 @@ def _print_plan(url: str) -> None:
                 output.out(f"-- locks {name}: {_spelled(mode)}")
             output.out(statement.sql.rstrip(";") + ";")
         output.out("")
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s" if value < 60 else str(output.age(value))
 
 
 def _of_size(size: tuple[int, int] | None) -> str:
