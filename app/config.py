@@ -101,13 +101,13 @@ class Settings(BaseSettings):
     )
     image_roots: str | None = Field(
         None,
-        description="Folders, separated by colons, that local images must lie in; uploads always may. "
-        "Unset: whatever the process can read.",
+        description="Folders, separated by colons, that local images must lie in; uploads always may. Unset: with the "
+        "embedded server whatever the process can read, with `database_url`, into which others may write, none.",
     )
-    image_hosts: str = Field(
-        "*",
+    image_hosts: str | None = Field(
+        None,
         description="Hosts, separated by commas, that images are fetched from. *: every host with a public address; "
-        "a host that is named may have a private one.",
+        "a host that is named may have a private one. Unset: * with the embedded server, with `database_url` none.",
     )
     fetch_timeout: float = Field(20, gt=0, description="Seconds that fetching one image may take.")
     query_timeout: float = Field(10, gt=0, description="Seconds that a search waits for its query image's embedding.")

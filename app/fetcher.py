@@ -83,7 +83,7 @@ def _fetch_local(path: str, limits: Limits) -> bytes:
 def _check_root(path: str, real: Path, limits: Limits) -> None:
     if limits.roots is not None and not any(real.is_relative_to(root.resolve()) for root in limits.roots):
         roots = ", ".join(map(str, limits.roots)) or "none"
-        refuse(f"{path} lies outside the folders that images may be read from: {roots}")
+        refuse(f"{path} lies outside the folders that images may be read from: {roots} (LOOKALIKE_IMAGE_ROOTS)")
 
 
 def _local_trouble(path: str, error: OSError | ValueError | RuntimeError) -> NoReturn:

@@ -171,7 +171,8 @@ def _redirected(source: _Target, uri: str) -> _Target:
 def _connect(target: _Target, limits: Limits, deadline: _Deadline) -> Iterator[http.client.HTTPConnection]:
     named = target.host in limits.allowed_hosts
     if not named and "*" not in limits.allowed_hosts:
-        refuse(f"the host {target.host} is not among the allowed hosts: {', '.join(sorted(limits.allowed_hosts))}")
+        allowed = ", ".join(sorted(limits.allowed_hosts)) or "none"
+        refuse(f"the host {target.host} is not among the allowed hosts: {allowed} (LOOKALIKE_IMAGE_HOSTS)")
     addresses = _resolve(target, deadline)
     if not named:
         for address in addresses:

@@ -31,18 +31,30 @@ class Limits:
 
 def limits_of(settings: Settings) -> Limits:
     """Return what the settings allow one image to cost."""
-    roots = None
-    if settings.image_roots is not None:
-        uploads = settings.storage_url or str(settings.home.absolute() / "uploads")
-        named = (*settings.image_roots.split(":"), uploads.removeprefix("file://"))
-        roots = tuple(Path(root) for root in named if Path(root).is_absolute())
+    told = sources(settings)
+    uploads = settings.storage_url or str(settings.home.absolute() / "uploads")
+    named = (*told["LOOKALIKE_IMAGE_ROOTS"].split(":"), uploads.removeprefix("file://"))
     return Limits(
         max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,
         timeout=settings.fetch_timeout,
-        allowed_hosts=frozenset(host.strip() for host in settings.image_hosts.split(",") if host.strip()),
-        roots=roots,
+        allowed_hosts=frozenset(host.strip() for host in told["LOOKALIKE_IMAGE_HOSTS"].split(",") if host.strip()),
+        roots=tuple(Path(root) for root in named if Path(root).is_absolute()),
     )
+
+
+def sources(settings: Settings) -> dict[str, str]:
+    """Return where images may come from, as the environment variables that tell a child process the same.
+
+    A server that others use as well lets them name any uri: what a worker reads for them must be said. The embedded
+    server is of this user alone, also where a child is told of it by its URL.
+    """
+    shared = settings.database_url is not None
+    roots, hosts = settings.image_roots, settings.image_hosts
+    return {
+        "LOOKALIKE_IMAGE_ROOTS": roots if roots is not None else "" if shared else "/",
+        "LOOKALIKE_IMAGE_HOSTS": hosts if hosts is not None else "" if shared else "*",
+    }
 
 
 def refuse(reason: str, cause: BaseException | None = None) -> NoReturn:

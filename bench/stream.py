@@ -86,7 +86,10 @@ def camera(frames: list[bytes], fps: int) -> Iterator[tuple[str, threading.Event
 @contextmanager
 def worker(url: str) -> Iterator[None]:
     """Run a worker; the block begins when it is alive."""
-    process = subprocess.Popen([sys.executable, "-m", "workers"], env={**os.environ, "LOOKALIKE_DATABASE_URL": url})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers"],
+        env={**os.environ, "LOOKALIKE_DATABASE_URL": url, "LOOKALIKE_IMAGE_ROOTS": "/"},
+    )
     try:
         with db.connect(url, autocommit=True) as conn:
             while conn.execute("SELECT count(*) FROM lookalike.worker_status WHERE alive").fetchone() == (0,):

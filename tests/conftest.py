@@ -1,5 +1,6 @@
 """A real embedded PostgreSQL for the session; for each test a database of its own, cloned from a migrated template."""
 
+import os
 import shutil
 import signal
 import tempfile
@@ -26,7 +27,12 @@ FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", 
 
 
 def pytest_configure() -> None:
-    """Let children be interrupted, also where these tests run in the background, whose shell has SIGINT ignored."""
+    """Let workers read the tests' files, and let children be interrupted, also where these tests run in the background,
+    whose shell has SIGINT ignored.
+    """
+    # The tests' servers are named by URL, as a shared one would be, from which nothing is read unless it is allowed.
+    os.environ.setdefault("LOOKALIKE_IMAGE_ROOTS", "/")
+    os.environ.setdefault("LOOKALIKE_IMAGE_HOSTS", "*")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -23,7 +23,7 @@ from app import http_fetcher, image_header
 from app.config import Settings
 from app.errors import ImageError, TransientImageError
 from app.fetcher import fetch
-from app.limits import Limits, limits_of
+from app.limits import Limits, limits_of, sources
 from app.loader import load
 from tests import images
 
@@ -550,6 +550,31 @@ def test_settings_confine_local_files_and_hosts(tmp_path: Path) -> None:
     assert limits.allowed_hosts == {"pictures.example", "cdn.example"}
     with pytest.raises(ImageError, match=r"other\.example"):
         fetch("https://other.example/a.png", limits=limits)
+
+
+def test_of_a_database_of_the_users_own_nothing_but_uploads_is_read_unless_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOOKALIKE_IMAGE_ROOTS")
+    monkeypatch.delenv("LOOKALIKE_IMAGE_HOSTS")
+    for path in (tmp_path / "a.png", tmp_path / "home" / "uploads" / "b.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images.picture().save(path)
+    shared = Settings(home=tmp_path / "home", database_url="postgresql://db/x")
+    limits = limits_of(shared)
+    assert fetch(str(tmp_path / "home" / "uploads" / "b.png"), limits=limits)
+    with pytest.raises(ImageError, match=r"outside the folders .*\(LOOKALIKE_IMAGE_ROOTS\)"):
+        fetch(str(tmp_path / "a.png"), limits=limits)
+    with pytest.raises(ImageError, match=r"allowed hosts: none \(LOOKALIKE_IMAGE_HOSTS\)"):
+        fetch("https://pictures.example/a.png", limits=limits)
+    # The embedded server is its user's alone, and a child that is told of it by its URL reads the same.
+    own = Settings(home=tmp_path / "home")
+    assert fetch(str(tmp_path / "a.png"), limits=limits_of(own))
+    for name, value in sources(own).items():
+        monkeypatch.setenv(name, value)
+    child = limits_of(Settings(home=tmp_path / "home", database_url="postgresql://db/x"))
+    assert fetch(str(tmp_path / "a.png"), limits=child)
+    assert child.allowed_hosts == {"*"}
 
 
 def test_uploads_may_be_read_whatever_the_roots(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def up(
     workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers; one a GPU is the rule.")] = 1,
 ) -> None:
     """Run the database, a worker and the API together, until Ctrl-C."""
-    from app import db, schema
+    from app import db, limits, schema
     from app.cli.supervisor import Child, Milestone, Supervisor
     from app.web import access
 
@@ -52,7 +52,12 @@ def up(
         names = [f"worker {number + 1}" if workers > 1 else "worker" for number in range(workers)]
         children = [Child(name, (sys.executable, "-m", "workers"), tries=_WORKER_TRIES) for name in names]
         children.append(Child("api", (sys.executable, "-m", "app.cli", "serve")))
-        environment = {**os.environ, "LOOKALIKE_DATABASE_URL": url, "LOOKALIKE_PORT": str(port)}
+        environment = {
+            **os.environ,
+            **limits.sources(settings),
+            "LOOKALIKE_DATABASE_URL": url,
+            "LOOKALIKE_PORT": str(port),
+        }
         address = _address(settings.host, port)
         supervisor = Supervisor(say=output.say, environment=environment)
         milestones = [Milestone(lambda: _answers(address), lambda: _tell(settings, address))]

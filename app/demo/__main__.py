@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from app import db, indexes, ingest, schema, sheet, sources, spaces
+from app import db, indexes, ingest, limits, schema, sheet, sources, spaces
 from app.config import Settings, settings
 from app.db import Connection
 from app.demo import tour
@@ -93,7 +93,12 @@ def _worker(url: str) -> Iterator[None]:
     """Run a worker until the queue is drained; one that fails says so itself, and ends the wait."""
     process = subprocess.Popen(
         [sys.executable, "-m", "workers", "--drain"],
-        env={**os.environ, "LOOKALIKE_DATABASE_URL": url, "LOOKALIKE_LOG_LEVEL": "WARNING"},
+        env={
+            **os.environ,
+            **limits.sources(settings()),
+            "LOOKALIKE_DATABASE_URL": url,
+            "LOOKALIKE_LOG_LEVEL": "WARNING",
+        },
     )
     try:
         yield

@@ -174,6 +174,7 @@ def _environment(url: str, home: Path, port: int) -> dict[str, str]:
         "LOOKALIKE_MAX_ATTEMPTS": "50",
         "LOOKALIKE_INDEX_MIN_ROWS": "60",
         "LOOKALIKE_IMAGE_HOSTS": "127.0.0.1",
+        "LOOKALIKE_IMAGE_ROOTS": "/",
         "LOOKALIKE_DEVICE": "cpu",
         "LOOKALIKE_PRECISION": "fp32",  # the reference's
         "LOOKALIKE_LOG_LEVEL": "DEBUG",

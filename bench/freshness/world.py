@@ -50,7 +50,7 @@ def worker(url: str, log: Path, environment: dict[str, str]) -> Iterator[None]:
     with log.open("ab") as lines:
         process = subprocess.Popen(
             [sys.executable, "-m", "workers"],
-            env={**os.environ, "LOOKALIKE_DATABASE_URL": url, **environment},
+            env={**os.environ, "LOOKALIKE_DATABASE_URL": url, "LOOKALIKE_IMAGE_ROOTS": "/", **environment},
             stderr=lines,
         )
     try:
