@@ -236,7 +236,7 @@ def test_tradeoffs_and_tune_on_the_command_line(
 
 def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with db.connect(url, autocommit=True) as conn:
-        truth = {n: ids(conn, n, strategy="exact") for n in range(1, 40)}
+        truth = {n: distances(conn, n, k=ROWS, strategy="exact") for n in range(1, 40)}
         choice = "hnsw(m=4,ef_construction=8,ef_search=200)"
         by = store.latest(conn)
         assert by is not None
@@ -254,24 +254,25 @@ def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytes
         assert seen["errors"] == []
         assert seen["searches"] > 5
         assert seen["short"] == 0
+        assert seen["wrong"] == 0
         options = spaces.active(conn).index_options
         assert options["ef_search"] == 200
         assert options["promise"]["recall"] == pytest.approx(floor)
         assert [(one.m, one.valid) for one in indexes.ls(conn)] == [(4, True)]
 
 
-def ids(conn: db.Connection, image_id: int, **options: Any) -> list[int]:
-    return [one.image.id for one in search.similar(conn, image_id, **options).neighbors]
+def distances(conn: db.Connection, image_id: int, **options: Any) -> dict[int, float]:
+    return {one.image.id: one.distance for one in search.similar(conn, image_id, **options).neighbors}
 
 
 class searching:  # noqa: N801 — a context manager
-    """Search all the time, in a thread; count the searches, those with few rows or hits, and the errors."""
+    """Search all the time, in a thread; count the searches, those with too few rows or a wrong distance, the errors."""
 
-    def __init__(self, url: str, truth: dict[int, list[int]]) -> None:
+    def __init__(self, url: str, truth: dict[int, dict[int, float]]) -> None:
         self._url, self._truth = url, truth
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.seen: dict[str, Any] = {"searches": 0, "short": 0, "errors": []}
+        self.seen: dict[str, Any] = {"searches": 0, "short": 0, "wrong": 0, "errors": []}
 
     def __enter__(self) -> dict[str, Any]:
         self._thread.start()
@@ -286,9 +287,10 @@ class searching:  # noqa: N801 — a context manager
             with db.connect(self._url, autocommit=True) as conn:
                 while not self._stop.is_set():
                     for image_id, wanted in self._truth.items():
-                        found = ids(conn, image_id)
+                        found = distances(conn, image_id)
                         self.seen["searches"] += 1
-                        self.seen["short"] += len(found) < 10 or len(set(found) & set(wanted)) < 3
+                        self.seen["short"] += len(found) < 10
+                        self.seen["wrong"] += any(abs(wanted[one] - found[one]) > 1e-6 for one in found)
                     time.sleep(0.001)
         except Exception as error:  # noqa: BLE001 — the test looks at it
             self.seen["errors"].append(error)
