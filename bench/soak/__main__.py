@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import pickle
+import signal
 import sys
 import tempfile
 import time
@@ -37,6 +38,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="write PATH.json and PATH.png")
     parser.add_argument("--readme", type=Path, help="rewrite the table in this file")
     options = parser.parse_args()
+    # So that the server and all else that was started is ended, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as scratch:
         made = pool.make(
             options.pictures or Path(scratch),

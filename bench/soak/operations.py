@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from app import db, spaces
 from bench.soak.pool import Pool
-from bench.soak.world import World, reload_api
+from bench.soak.world import World, kill_standby, reload_api, start_standby
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,14 @@ class Programme:
 
     def round(self) -> None:
         """Do everything once. The active space is another one afterwards, and the one before is gone."""
-        for operation in (self.rebuild, self.reload, self.migrate, self.change_model, self.restart_workers):
+        for operation in (
+            self.rebuild,
+            self.reload,
+            self.migrate,
+            self.change_model,
+            self.restart_workers,
+            self.lose_standby,
+        ):
             operation()
 
     def rebuild(self) -> None:
@@ -66,6 +73,13 @@ class Programme:
             for process in list(self.world.workers):
                 self.world.end_worker(process)
                 self.world.start_worker()
+
+    def lose_standby(self) -> None:
+        with self._measured("kill the standby, start it again"):
+            kill_standby(self.world)
+            time.sleep(2)
+            start_standby(self.world)
+            time.sleep(2)
 
     def change_model(self) -> None:
         """Blue, green, blue again, green; then blue goes."""

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -16,12 +16,14 @@ from uuid import uuid4
 from psycopg.types.json import Jsonb
 
 from app import db, embedded, indexes, jobs, schema, spaces
+from app.embedded.place import PORT, find_place, give, run_tool
 from app.jobs import Embedded
 from bench.soak.pool import Pool
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
 _BATCH = 200
+_STANDBY = {"hot_standby_feedback": "on"}  # so that no search there is cancelled for a vacuum here
 _PATIENCE = 120.0
 
 
@@ -36,13 +38,16 @@ class World:
     api: str = ""
     api_process: "subprocess.Popen[str] | None" = None
     workers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    standby: embedded.EmbeddedServer | None = None
 
     def environment(self) -> dict[str, str]:
         return {
             **os.environ,
             "LOOKALIKE_DATABASE_URL": self.url,
+            **({"LOOKALIKE_READ_DATABASE_URL": self.standby.url} if self.standby else {}),
             "LOOKALIKE_HOME": str(self.home / "server"),
             "LOOKALIKE_STORAGE_URL": str(self.home / "uploads"),
+            "LOOKALIKE_IMAGE_ROOTS": "/",
             "LOOKALIKE_PORT": "0",
             "LOOKALIKE_API_WORKERS": "2",
             "LOOKALIKE_API_THREADS": "4",
@@ -119,10 +124,12 @@ def build(pool: Pool, *, images: int) -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="lookalike-soak-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o755)
-        with embedded.running(home / "server") as server:
+        with ExitStack() as servers:
+            server = servers.enter_context(embedded.running(home / "server"))
             schema.upgrade(server.url)
             world = World(home, server.url, pool, _gallery(server.url, pool, images))
             try:
+                world.standby = servers.enter_context(_standby(server, home / "standby"))
                 _start_api(world)
                 for _ in range(WORKERS):
                     world.start_worker()
@@ -135,6 +142,33 @@ def build(pool: Pool, *, images: int) -> Iterator[World]:
                 if world.api_process:
                     world.api_process.terminate()
                     world.api_process.wait(60)
+
+
+@contextmanager
+def _standby(primary: embedded.EmbeddedServer, home: Path) -> Iterator[embedded.EmbeddedServer]:
+    """Run a streaming standby, to which the API sends its searches."""
+    place = find_place(home)
+    place.data.mkdir(mode=0o700)
+    give(place, place.data)
+    connection = ("--host", str(primary.socket_dir), "--port", str(PORT), "--username", "postgres")
+    options = ("--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", f"--pgdata={place.data}")
+    made = run_tool(place, "pg_basebackup", *connection, *options)
+    if made.returncode:
+        raise RuntimeError(f"no standby can be made: {made.stderr}")
+    with embedded.running(home, settings=_STANDBY) as server:
+        yield server
+
+
+def kill_standby(world: World) -> None:
+    """Kill -9 it, as a machine is lost; its backends end when they notice."""
+    if world.standby:
+        os.kill(int((world.standby.data_dir / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+
+def start_standby(world: World) -> None:
+    """Start it again; returns when it takes connections."""
+    with embedded.running(world.home / "standby", settings=_STANDBY):
+        return
 
 
 def _gallery(url: str, pool: Pool, images: int) -> dict[int, int]:
