@@ -29,12 +29,14 @@ CHOICES = (
     "exact",
     "ivfflat",
     "pca(128)+rerank(50)",
-    "pca(64,lists=141)+rerank(100)",
     "bits(512)+rerank(100)",
     "bits(512)+rerank(400)",
     "bits(512)+pca(128,rerank=400)+rerank(50)",
-    "bits(512,lists=141)+rerank(100)",
-    "bits(1024,lists=100)+rerank(100)",
+    "pca(64,lists=141,probes=20)+rerank(60)",
+    "bits(512,lists=141,probes=20)+rerank(100)",
+    "bits(1024,lists=141,probes=12)+rerank(50)",
+    "bits(1024,lists=141,probes=25)+rerank(50)",
+    "bits(1024,lists=141,probes=50)+rerank(100)",
 )
 EPSILON = 1e-3
 

@@ -96,7 +96,7 @@ def tradeoffs(
             )
             if queries and logged:
                 raise InvalidInputError("--queries and --logged: choose one")
-            files = tuple(str(file.absolute()) for file in queries or ())
+            files = tuple(str(file.absolute()) for file in queries or () if _read(file))
             count = query_count or _query_count(conn, chosen, quick=quick)
             live = _logged(conn, chosen, count) if logged else None
             run = lab.start(
@@ -178,13 +178,18 @@ def _embedded(conn: "Connection", run: "Run", space: "Space") -> "Vectors | None
     found = []
     with progress.counted("queries", len(run.request.files)) as advance_to:
         for n, name in enumerate(run.request.files, 1):
-            try:
-                image = Path(name).read_bytes()
-            except OSError as error:
-                raise InvalidInputError(f"cannot read {name}: {error.strerror}") from error
-            found.append(queries.embed(conn, image, timeout=timeout, space=space))
+            found.append(queries.embed(conn, _read(Path(name)), timeout=timeout, space=space))
             advance_to(n, "")
     return np.stack(found)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        if data := file.read_bytes():
+            return data
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {file}: {error.strerror}") from error
+    raise InvalidInputError(f"{file} is empty")
 
 
 def _logged(conn: "Connection", space: "Space", most: int) -> "Vectors":

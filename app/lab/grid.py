@@ -5,20 +5,22 @@ import math
 
 def quick(dimensions: int, rows: int) -> list[str]:
     """Return a coarse grid, of less than two minutes on a thousand images."""
-    axes, bits = _reduced(dimensions)
+    axes, bits, wide = _reduced(dimensions)
+    lists = _lists(rows)
     return [
         "exact",
         *_hnsw(8, 64, (20, 60, 200)),
         *_hnsw(16, 64, (40, 100, 300)),
         *(f"pca({axes},m=16)+rerank({depth})" for depth in (20, 50, 100)),
         *(f"bits({bits},m=8)+rerank({depth})" for depth in (50, 100, 200)),
+        *(f"bits({wide},lists={lists},probes={probes})+rerank(50)" for probes in _shares(lists, (0.1, 0.25))),
     ]
 
 
 def standard(dimensions: int, rows: int) -> list[str]:
     """Return the grid that shows the whole frontier."""
-    axes, bits = _reduced(dimensions)
-    lists = max(round(math.sqrt(rows)), 4)
+    axes, bits, wide = _reduced(dimensions)
+    lists = _lists(rows)
     return [
         "exact",
         *_hnsw(8, 64, (20, 40, 80, 160, 320, 640)),
@@ -28,6 +30,7 @@ def standard(dimensions: int, rows: int) -> list[str]:
         *(f"pca({axes},m=16)+rerank({depth})" for depth in (20, 50, 100, 200)),
         *(f"bits({bits},m=8)+rerank({depth})" for depth in (50, 100, 200, 400)),
         *(f"bits({bits},m=8)+pca({axes},rerank={first})+rerank({depth})" for first, depth in ((200, 30), (400, 50))),
+        *(f"bits({wide},lists={lists},probes={probes})+rerank(50)" for probes in _shares(lists, (0.05, 0.1, 0.2, 0.4))),
     ]
 
 
@@ -35,9 +38,14 @@ def _hnsw(m: int, ef_construction: int, ef_search: tuple[int, ...]) -> list[str]
     return [f"hnsw(m={m},ef_construction={ef_construction},ef_search={ef})" for ef in ef_search]
 
 
-def _reduced(dimensions: int) -> tuple[int, int]:
-    """Return how many principal components, and how many bits, are worth trying."""
-    return max(min(128, dimensions // 2), 1), max(min(512, dimensions // 8 * 8), 8)
+def _reduced(dimensions: int) -> tuple[int, int, int]:
+    """Return how many principal components are worth trying, and how many bits: in a graph, and in lists."""
+    whole = max(dimensions // 8 * 8, 8)
+    return max(min(128, dimensions // 2), 1), min(512, whole), min(1024, whole)
+
+
+def _lists(rows: int) -> int:
+    return max(round(math.sqrt(rows)), 4)
 
 
 def _shares(lists: int, shares: tuple[float, ...]) -> list[int]:
