@@ -327,3 +327,29 @@ def test_comparison_counts_common_neighbours_and_labels(auto, two):
     assert all(0 <= row[1] <= 1 and row[4] is not None for row in rows)
     itself = auto.execute("SELECT DISTINCT overlap FROM lookalike.compare_spaces('old', 'old', 5, 20)").fetchall()
     assert itself == [(1.0,)]
+
+
+def test_tables_that_change_have_their_own_autovacuum_settings(conn: db.Connection) -> None:
+    """By migration, and by whoever makes a space; settings that a table has already are its owner's."""
+
+    def options(table: str) -> set[str]:
+        row = conn.execute(
+            "SELECT reloptions FROM pg_class WHERE oid = %s::regclass", (f"lookalike.{table}",)
+        ).fetchone()
+        return set(row[0] or ()) if row else set()  # type: ignore[call-overload]
+
+    assert options("images") == {
+        "autovacuum_vacuum_scale_factor=0.05",
+        "autovacuum_vacuum_insert_scale_factor=0.05",
+        "autovacuum_analyze_scale_factor=0.02",
+    }
+    conn.execute("ALTER TABLE lookalike.images RESET (autovacuum_vacuum_scale_factor)")
+    own = options("images")
+    space = spaces.create(conn, name="v", model="m", weights=None, dimensions=4, preprocessing={}, fingerprint="v")
+    assert options(space.table_name) == {
+        "autovacuum_vacuum_scale_factor=0.2",
+        "autovacuum_vacuum_threshold=1000",
+        "autovacuum_vacuum_insert_scale_factor=0.05",
+        "autovacuum_analyze_scale_factor=0.02",
+    }
+    assert options("images") == own

@@ -108,7 +108,7 @@ def measure(model: EmbeddingModel, options: argparse.Namespace) -> list[Rate]:
                     _round(encoder, row, options.seconds, clock, _PLAIN_SHARE)
     for encoder, rows in measured:
         for row in _compiled(rows):
-            _measure_compiled(encoder, row, options, clock)
+            _measure_compiled(model, encoder, rows, row, options, clock)
     return [row for row in found if row.rates or row.trouble]
 
 
@@ -132,7 +132,15 @@ def _compiled(rows: Sequence[Rate]) -> list[Rate]:
     return [row for row in rows if row.way != "plain" and row.batch == best]
 
 
-def _measure_compiled(encoder: Encoder, row: Rate, options: argparse.Namespace, clock: _Clock) -> None:
+def _measure_compiled(
+    model: EmbeddingModel,
+    encoder: Encoder,
+    rows: Sequence[Rate],
+    row: Rate,
+    options: argparse.Namespace,
+    clock: _Clock,
+) -> None:
+    """Measure what must be prepared first, in turns with the same without: the machine may be another by now."""
     if clock.up():
         row.trouble = "not tried: the time was up; raise --limit"
         return
@@ -144,7 +152,16 @@ def _measure_compiled(encoder: Encoder, row: Rate, options: argparse.Namespace, 
         row.trouble = str(error)
         return
     row.prepared_in = time.monotonic() - began
+    beside = Encoder(
+        replace(model, module=deepcopy(model.module)),
+        device=options.device,
+        precision=encoder.precision,
+        channels_last=encoder.channels_last,
+    )
+    plain = next(one for one in rows if one.way == "plain" and one.batch == row.batch)
+    plain.rates.clear()
     for _ in range(options.rounds):
+        _round(beside, plain, options.seconds, clock, always=True)
         _round(encoder, row, options.seconds, clock, always=True)
     encoder.accelerate()
 
