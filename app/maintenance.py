@@ -23,13 +23,16 @@ BLOAT = 1.5
 # Where recall is seen to be below its goal, less is enough; without any, a new index would not find more.
 LOW_RECALL_DEAD_SHARE = 0.02
 LOW_RECALL_BLOAT = 1.1
+_DEFAULT_M = 16  # pgvector's
 
 
 @dataclass(frozen=True, slots=True)
 class Churn:
     """What changes have left in one space: rows as statistics know them, sizes in bytes; recall as it was checked.
 
-    `below`: the recall of the last day's searches is below its `goal`, beyond chance.
+    `index` is the one that serves, on halfvecs of `dimensions`, or of as many bytes; `candidates` the table that it is
+    on, where that is not the embeddings' own. `below`: the recall of the last day's searches is below its `goal`,
+    beyond chance.
     """
 
     space_id: int
@@ -39,8 +42,10 @@ class Churn:
     dead: int
     index: str | None
     index_bytes: int
-    m: int
     vacuumed_at: datetime | None
+    m: int | None = None
+    lists: int | None = None
+    candidates: str | None = None
     recall: float | None = None
     goal: float | None = None
     below: bool = False
@@ -53,7 +58,9 @@ class Churn:
     @property
     def fresh_bytes(self) -> int:
         """The size of an index of these rows, built now."""
-        return index_needs.index_bytes(self.rows, self.dimensions, self.m)
+        if self.lists:
+            return index_needs.ivfflat_bytes(self.rows, self.dimensions, self.lists)
+        return index_needs.index_bytes(self.rows, self.dimensions, self.m or _DEFAULT_M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class Decision:
     rebuild: bool
     vacuum: bool
     why: str
+    candidates: str | None = None
 
 
 def look(conn: Connection) -> list[Churn]:
@@ -93,7 +101,11 @@ def decide(churn: Churn) -> Decision:
         return Decision(churn.space, rebuild=False, vacuum=False, why=f"{found}: autovacuum will do")
     bounds = [f"dead from {dead_bound:.0%} on"] * dying + [f"size from {size_bound} on"] * bloated
     return Decision(
-        churn.space, rebuild=churn.index is not None, vacuum=True, why=f"{found}; bound: {', '.join(bounds)}"
+        churn.space,
+        rebuild=churn.index is not None,
+        vacuum=True,
+        why=f"{found}; bound: {', '.join(bounds)}",
+        candidates=churn.candidates,
     )
 
 
@@ -113,5 +125,6 @@ def maintain(conn: Connection, decision: Decision, *, resources: Resources | Non
             done.index.bytes,
         )
     with translated():
-        conn.execute(pgsql.SQL("VACUUM (ANALYZE) {}").format(pgsql.Identifier("lookalike", space.table_name)))
+        for table in filter(None, (space.table_name, decision.candidates)):
+            conn.execute(pgsql.SQL("VACUUM (ANALYZE) {}").format(pgsql.Identifier("lookalike", table)))
     log.info("space %s: vacuumed", space.name)

@@ -27,6 +27,7 @@ from bench import data
 from bench.copy import RESULTS, scratch
 
 JUDGES = 400
+ROUNDS = 3
 ALLOWED_RECALL, ALLOWED_P95 = 0.01, 1.2
 
 
@@ -76,12 +77,13 @@ def reachable(measured: list[Measurement], rng: random.Random) -> Goal:
 
 
 def judge(url: str, queries: Vectors, truths: list[Truth], *, k: int) -> tuple[float, float]:
-    """Return mean recall and p95 in milliseconds, in a session of its own."""
+    """Return mean recall and p95 in milliseconds, in a session of its own: a first pass for the one, which brings the
+    index into the server's cache, then as many timed passes as the lab takes for the other.
+    """
     with db.connect(url, autocommit=True, application="lookalike bench") as conn:
-        measure.search_pass(conn, queries[:30], k=k)
-        timed = measure.search_pass(conn, queries, k=k)
-    recalls = measure.recalls(timed, truths)
-    return sum(recalls) / len(recalls), measure.quantile(timed.milliseconds, 0.95)
+        recalls = measure.recalls(measure.search_pass(conn, queries, k=k), truths)
+        timed = [ms for _ in range(ROUNDS) for ms in measure.search_pass(conn, queries, k=k).milliseconds]
+    return sum(recalls) / len(recalls), measure.quantile(timed, 0.95)
 
 
 def main() -> None:
@@ -103,7 +105,7 @@ def main() -> None:
             choices=tuple((grid.quick if options.quick else grid.standard)(space.dimensions, len(stored))),
             k=options.k,
             seed=options.seed,
-            rounds=3,
+            rounds=ROUNDS,
             seconds=1.0,
             workers=1,
         )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from app import db, indexes, maintenance
+from app import choices, db, index_choice, indexes, maintenance
 from app.config import Settings
 from app.maintenance import Churn
 from app.records import Space
@@ -94,6 +94,39 @@ def test_index_first_then_vacuum_and_why(auto: db.Connection, churned: Space, ca
     assert after.index_bytes == pytest.approx(after.fresh_bytes, rel=0.1)
     assert not maintenance.decide(after).vacuum
     assert states(auto) == {"embeddings_1_hnsw": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("ivfflat(lists=20)", "embeddings_1_ivfflat"),
+        ("pca(4)+rerank(20)", "candidates_1_hnsw"),
+        ("bits(8,lists=20)+rerank(50)", "candidates_1_ivfflat"),
+    ],
+)
+def test_of_every_choice_the_index_that_serves_is_judged(auto: db.Connection, text: str, index: str) -> None:
+    space = filled(auto, 1500)
+    choices.apply(auto, space, index_choice.parse(text))
+    auto.execute("SELECT pg_stat_force_next_flush()")
+    auto.execute("SELECT 1")
+    (fresh,) = maintenance.look(auto)
+    assert fresh.index == index
+    assert fresh.index_bytes == pytest.approx(fresh.fresh_bytes, rel=0.3, abs=20 * 8192)
+    assert not maintenance.decide(fresh).vacuum
+    for table in filter(None, ("embeddings_1", fresh.candidates)):
+        auto.execute(f"ALTER TABLE lookalike.{table} SET (autovacuum_enabled = off)")
+    auto.execute("DELETE FROM lookalike.images WHERE id <= 600")
+    auto.execute("SELECT pg_stat_force_next_flush()")
+    auto.execute("SELECT 1")
+    (found,) = maintenance.look(auto)
+    assert found.dead == 600
+    decision = maintenance.decide(found)
+    assert decision.rebuild
+    maintenance.maintain(auto, decision)
+    auto.execute("SELECT pg_stat_force_next_flush()")
+    (after,) = maintenance.look(auto)
+    assert (after.rows, after.dead, after.index) == (900, 0, index)
+    assert states(auto) == {index: True}
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, database_url: str, auto: db.Connection, churned: Space) -> None:
