@@ -3,8 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from weakref import WeakKeyDictionary
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -72,6 +72,12 @@ class Database:
                 yield connection
             finally:
                 pool.putconn(connection)
+
+    def warm(self, act: Callable[[db.Connection], object]) -> None:
+        """Open all connections, and have `act` use each. DatabaseUnavailableError where they cannot be had in time."""
+        with ExitStack() as lent:
+            for _ in range(self._size):
+                act(lent.enter_context(self.connection()))
 
     def _set_timeout(self, connection: db.Connection, seconds: float) -> None:
         if self._timeouts.get(connection, self._timeout) != seconds:

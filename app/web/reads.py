@@ -1,4 +1,5 @@
-"""Where a search is answered: on a standby that is fit, else on the primary. Imports `replicas`, `web.database`."""
+"""Where a search is answered: on a standby that is fit, else on the primary. Imports `replicas`,
+`search`, `web.database`."""
 
 import os
 import random
@@ -11,10 +12,10 @@ from weakref import WeakSet
 
 from psycopg.errors import QueryCanceled, SerializationFailure
 
-from app import replicas
+from app import replicas, search
 from app.config import Settings
 from app.db import Connection
-from app.errors import DatabaseUnavailableError, NotFoundError, SchemaError, SpaceChangedError
+from app.errors import DatabaseUnavailableError, LookalikeError, NotFoundError, SchemaError, SpaceChangedError
 from app.records import Standby
 from app.replicas import Host, Watch
 from app.web.database import Database
@@ -76,6 +77,16 @@ class Reads:
         with self._primary.connection(timeout=timeout) as conn:
             return act(conn), PRIMARY
 
+    def warm(self) -> None:
+        """Open the connections that searches will want, and search once on each, so that no caller waits for that.
+
+        A database that is down, or empty, is none of a start's concern.
+        """
+        hosts = [self._databases[host.name] for host in self._candidates()] or [self._primary]
+        for database in hosts:
+            with suppress(LookalikeError):
+                database.warm(_search_once)
+
     @property
     def replicated(self) -> bool:
         """Whether there are standbys to ask, fit or not."""
@@ -115,3 +126,9 @@ class Reads:
                 if not conn.closed:
                     with suppress(OSError), socket.socket(fileno=os.dup(conn.fileno())) as line:
                         line.shutdown(socket.SHUT_RDWR)
+
+
+def _search_once(conn: Connection) -> None:
+    found = conn.execute("SELECT min(image_id) FROM lookalike.active_embeddings").fetchone()
+    if found and found[0] is not None:
+        search.similar(conn, int(str(found[0])))

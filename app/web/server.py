@@ -13,6 +13,7 @@ from app.config import Settings
 from app.errors import StorageError
 from app.web import logs, streams, telemetry
 from app.web.factory import create_app
+from app.web.services import EXTENSION
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,12 @@ def serve(settings: Settings, url: str) -> None:
         os._exit(ended.code if isinstance(ended.code, int) else 1)
 
 
+def _begin(worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
+    streams.serve_while(lambda: worker.alive)
+    # Before it takes requests: at a reload its predecessor still answers them.
+    worker.wsgi.extensions[EXTENSION].reads.warm()
+
+
 def _leave(_: object, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
     if hasattr(worker, "wsgi"):  # it came up
         telemetry.close(worker.wsgi)
@@ -87,7 +94,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "accesslog": "-" if self._settings.log_level.upper() == "DEBUG" else None,
             "proc_name": "lookalike api",
             # So that event streams end with the process that serves them, and no reload waits for one.
-            "post_worker_init": lambda worker: streams.serve_while(lambda: worker.alive),
+            "post_worker_init": _begin,
             "worker_exit": _leave,
         }
         for name, value in options.items():

@@ -81,10 +81,26 @@ def fetched(address: str, body: object = None) -> tuple[int, dict[str, object]]:
         return response.status, json.load(response)
 
 
+def warm(url: str) -> int:
+    """How many connections of the API are idle after a search, or after a request's own statement."""
+    with psycopg.connect(url) as conn:
+        found = conn.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lookalike api' "
+            "AND datname = current_database() AND state = 'idle' AND query LIKE '%lookalike.%'"
+        ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
 def test_gunicorn(gallery_url: str, tmp_path: Path) -> None:
     with gunicorn(gallery_url, tmp_path) as (address, process):
         assert fetched(f"{address}/healthz") == (200, {"status": "ok"})
         assert fetched(f"{address}/readyz")[0] == 200
+        # Two processes of two threads: all connections are open, and have searched, before anybody asks.
+        deadline = time.monotonic() + 30
+        while warm(gallery_url) != 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
         def search(n: int) -> tuple[int, int]:
             status, answer = fetched(f"{address}/v1/search", {"image_id": n % 29 + 1, "k": 5})
@@ -92,13 +108,7 @@ def test_gunicorn(gallery_url: str, tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(16) as threads:
             assert set(threads.map(search, range(200))) == {(200, 5)}
-        with psycopg.connect(gallery_url) as conn:
-            connections = conn.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lookalike api' "
-                "AND datname = current_database()"
-            ).fetchone()
-        assert connections is not None
-        assert 1 <= connections[0] <= 4
+        assert warm(gallery_url) == 4
         process.terminate()
         out, err = process.communicate(timeout=40)
         assert process.returncode == 0, err
