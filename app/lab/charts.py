@@ -249,14 +249,12 @@ def _build_chart(axes: "Axes", points: Sequence[Point], theme: Theme) -> None:
         seconds = one.measured.build_seconds
         axes.barh(n, seconds, color=theme.kinds.get(kind_of(one), theme.faint), height=0.62)
         said = f"{_short(name)}   {seconds:.1f} s, a row {one.measured.insert_ms:.1f} ms"
-        inside = seconds > 0.55 * longest
         axes.annotate(
-            said, (seconds, n), xytext=(-6 if inside else 6, 0), textcoords="offset points", va="center", size=8.2,
-            ha="right" if inside else "left", color=theme.paper if inside else theme.ink,
-        )  # fmt: skip
+            said, (seconds, n), xytext=(6, 0), textcoords="offset points", va="center", size=8.2, color=theme.ink
+        )
     axes.set_yticks([])
     axes.set_ylim(-0.7, max(len(shown) - 0.3, 3))
-    axes.set_xlim(0, longest * 1.12)
+    axes.set_xlim(0, longest * 2.1)  # room for what is said beside the longest bar
     axes.set_xlabel("seconds to build")
     _dress(axes, theme, "Cost of a build, and of each row written")
     axes.grid(visible=False, axis="y")
