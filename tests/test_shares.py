@@ -104,6 +104,47 @@ def test_batches_take_turns_by_their_shares(database_url, served, small, shares:
     assert "".join("q" if one.task.is_query else "j" for one in done[1:]) == order
 
 
+class Sized(Encoder):
+    """The real encoder, which keeps the sizes of its batches; called by one thread."""
+
+    threads = 1
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.__dict__.update(encoder.__dict__)
+        self.sizes: list[int] = []
+
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(batch))
+        return super().encode(batch)
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(6, [3, 3]), (1, [1])])
+def test_a_batch_waits_for_what_will_fill_it_and_for_nothing_else(
+    database_url, served, small, monkeypatch, images: int, sizes: list[int]
+):
+    """However slowly they are decoded."""
+    monkeypatch.setattr("workers.pipeline._FULL_WAIT", 60.0)
+    monkeypatch.setattr("workers.pipeline._PART_WAIT", 0.0)
+    encoder = Sized(small)
+    done: list[Outcome] = []
+    pipeline = Pipeline(
+        {served.space.id: encoder},
+        limits=limits_of(Settings()),
+        batch_size=3,
+        threads=1,
+        timings=Timings(),
+        wake=lambda: done.extend(pipeline.take_outcomes()),
+        answer=done.extend,
+        known=Known(database_url),
+    )
+    try:
+        pipeline.submit(tasks_of(served, range(images)))
+        until(lambda: len(done) == images)
+    finally:
+        pipeline.stop()
+    assert encoder.sizes == sizes
+
+
 @pytest.fixture
 def piped(database_url, served):
     """Make a pipeline of one lane and one thread for query images, batches of one; and what comes out of it."""

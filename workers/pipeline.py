@@ -21,8 +21,10 @@ from workers.tasks import Outcome, Ready, Task
 from workers.timings import Timings
 from workers.twins import Twins
 
-# A batch that is not full waits for images still being loaded, but the first of it no longer than this.
-_MOST_WAIT = 0.1
+# Seconds that the first image of a batch waits for others being loaded: where these will fill it, and where they will
+# not. Under load a full batch is worth more than its first image's time; one that hangs must not hold up the rest.
+_FULL_WAIT = 1.0
+_PART_WAIT = 0.1
 
 
 class Pipeline:
@@ -166,7 +168,8 @@ class Pipeline:
         """Return whose batch goes next, or None and for how long to wait at most.
 
         A query goes at once. A job batch goes when it is full, when nothing more is being loaded for it, or when its
-        first image has waited long enough: so a single image is not kept waiting, and a backlog fills its batches.
+        first image has waited long enough: so a single image is not kept waiting, and a backlog fills its batches, also
+        where large images take longer to decode than to encode.
         """
         now = time.monotonic()
         # The one that has waited longest comes first.
@@ -176,7 +179,7 @@ class Pipeline:
         due = [
             key
             for since, key in jobs
-            if len(self._ready[key]) >= self._batch_size_of(key) or not self._loading[key] or now - since >= _MOST_WAIT
+            if len(self._ready[key]) >= self._batch_size_of(key) or now - since >= self._patience(key)
         ]
         # Of the active space first, since other spaces' images are not searched yet; theirs when it is their turn.
         others_turn = bool(self._active_share) and self._active_batches >= self._active_share
@@ -193,7 +196,13 @@ class Pipeline:
             waits = any(not self._is_active(key) for _, key in jobs)
             self._active_batches = self._active_batches + 1 if self._is_active(due[0]) and waits else 0
             return due[0], None
-        return None, max(0.0, jobs[0][0] + _MOST_WAIT - now) if jobs else None
+        return None, min((max(0.0, since + self._patience(key) - now) for since, key in jobs), default=None)
+
+    def _patience(self, key: tuple[bool, int]) -> float:
+        if not self._loading[key]:
+            return 0.0
+        fills = len(self._ready[key]) + self._loading[key] >= self._batch_size_of(key)
+        return _FULL_WAIT if fills else _PART_WAIT
 
     def _is_active(self, key: tuple[bool, int]) -> bool:
         return self._ready[key][0].task.space.active
