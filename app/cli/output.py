@@ -111,7 +111,8 @@ def made_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
 def count(number: int, noun: str, *, capped: int | None = None) -> str:
     """Return `1 image`, `1,200 images`, and `100,000+ images` where counting stopped at `capped`."""
     plus = "+" if capped is not None and number >= capped else ""
-    return f"{number:,}{plus} {noun}{'' if number == 1 else 's'}"
+    plural = "" if number == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{number:,}{plus} {noun}{plural}"
 
 
 def size(number: float) -> str:
