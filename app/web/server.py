@@ -13,6 +13,7 @@ from app.config import Settings
 from app.errors import StorageError
 from app.web import logs, streams, telemetry
 from app.web.factory import create_app
+from app.web.handover import Handover
 from app.web.services import EXTENSION
 
 log = logging.getLogger(__name__)
@@ -58,12 +59,6 @@ def serve(settings: Settings, url: str) -> None:
         os._exit(ended.code if isinstance(ended.code, int) else 1)
 
 
-def _begin(worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
-    streams.serve_while(lambda: worker.alive)
-    # Before it takes requests: at a reload its predecessor still answers them.
-    worker.wsgi.extensions[EXTENSION].reads.warm()
-
-
 def _leave(_: object, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
     if hasattr(worker, "wsgi"):  # it came up
         telemetry.close(worker.wsgi)
@@ -73,6 +68,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, settings: Settings, url: str) -> None:
         self._settings = settings
         self._url = url
+        self._handover = Handover(settings.api_workers)
         super().__init__()
 
     def load_config(self) -> None:
@@ -93,8 +89,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "loglevel": self._settings.log_level.lower(),
             "accesslog": "-" if self._settings.log_level.upper() == "DEBUG" else None,
             "proc_name": "lookalike api",
-            # So that event streams end with the process that serves them, and no reload waits for one.
-            "post_worker_init": _begin,
+            "on_reload": lambda _: self._handover.begin(),
+            "post_worker_init": self._begin,
             "worker_exit": _leave,
         }
         for name, value in options.items():
@@ -102,3 +98,9 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Any:  # noqa: ANN401 (a WSGI application)
         return create_app(self._settings, self._url)
+
+    def _begin(self, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
+        # So that event streams end with the process that serves them, and no reload waits for one.
+        streams.serve_while(lambda: worker.alive)
+        worker.wsgi.extensions[EXTENSION].reads.warm()
+        self._handover.ready()

@@ -116,6 +116,49 @@ def test_gunicorn(gallery_url: str, tmp_path: Path) -> None:
         assert "Traceback" not in err
 
 
+HANDOVER = """
+import os, signal, sys, time
+from app.web.handover import Handover
+
+ended = []
+
+def end(*_):
+    print("ended", flush=True)
+    ended.append(1)
+
+signal.signal(signal.SIGTERM, end)
+handover = Handover(1)
+handover.ready()
+if "reload" in sys.argv:
+    handover.begin()
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGTERM)
+print("told", flush=True)
+if "reload" in sys.argv:
+    if os.fork() == 0:
+        handover.ready()
+        os._exit(0)
+    while not ended:
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(("arguments", "out"), [((), ["ended", "ended", "told"]), (("reload",), ["told", "ended"])])
+def test_a_process_that_is_replaced_ends_when_its_successor_is_ready(
+    arguments: tuple[str, ...], out: list[str]
+) -> None:
+    """And at once where it is not replaced."""
+    done = subprocess.run(
+        [sys.executable, "-c", HANDOVER, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == out
+
+
 def test_a_reload_loses_no_request(gallery_url: str, tmp_path: Path) -> None:
     """SIGHUP replaces the processes while requests come: each is answered, by the old ones or by the new."""
     with gunicorn(gallery_url, tmp_path) as (address, process):
