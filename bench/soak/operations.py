@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from app import db, spaces
 from bench.soak.pool import Pool
@@ -92,7 +93,9 @@ class Programme:
         self.models[new] = number
         with self._measured("create and backfill a space") as told:
             weights = ["--weights", model.weights] if model.weights else []
-            told.append(self.world.cli("space", "create", new, "--model", model.name, *weights))
+            said = self.world.cli("space", "create", new, "--model", model.name, *weights)
+            # Results are kept: where the files lie is of this machine alone.
+            told.append(said.replace(f"{Path(model.weights).parent}/", "") if model.weights else said)
             told.append(self.world.cli("space", "backfill", new))
         with self._measured("build its index"):
             self._await_index(new)
