@@ -148,14 +148,22 @@ class Watch:
     """
 
     def __init__(
-        self, settings: Settings, primary: str, *, when_silent: Callable[[Host], None] = lambda _: None
+        self,
+        settings: Settings,
+        primary: str,
+        *,
+        when_silent: Callable[[Host], None] = lambda _: None,
+        when_back: Callable[[Host], None] = lambda _: None,
     ) -> None:
-        """`when_silent` is called, in a thread of this watch, with a host that is out since it does not answer."""
+        """`when_silent` is called, in a thread of this watch, with a host that is out since it does not answer;
+        `when_back` with one that answers again, before searches go there.
+        """
         self.hosts = hosts(settings)
         self._primary = primary
         self._max_lag = settings.read_max_lag
         self._any = takes_any(settings)
         self._when_silent = when_silent
+        self._when_back = when_back
         self._lock = threading.Lock()
         self._process = 0
         self._ended = threading.Event()
@@ -213,7 +221,11 @@ class Watch:
                 conn = conn or db.connect(
                     host.url if host else self._primary, autocommit=True, application="lookalike standby watch"
                 )
-                self._note(host, _look(conn), None)
+                seen = _look(conn)
+                if host is not None and self._known[host.name].error is not None:
+                    self._when_back(host)
+                    seen = _look(conn)
+                self._note(host, seen, None)
             except (LookalikeError, psycopg.Error) as error:
                 self._note(host, None, str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
                 if conn is not None:

@@ -23,8 +23,8 @@ from app.web.database import Database
 T = TypeVar("T")
 
 PRIMARY = "primary"
-# A standby whose connections are all lent is not waited for as long as the primary, which is there besides.
-_PATIENCE = 0.5
+# A standby whose connections are all lent, or lost, is not waited for as long as the primary, which is there besides.
+_PATIENCE = 0.1
 
 
 class Reads:
@@ -35,7 +35,7 @@ class Reads:
         self._primary = primary
         self._wait = settings.read_wait
         self._balance = replicas.balances(settings)
-        self._watch = Watch(settings, primary.url, when_silent=self._cut)
+        self._watch = Watch(settings, primary.url, when_silent=self._cut, when_back=self._warm)
         self._databases = {
             host.name: Database(host.url, size=settings.api_threads, timeout=settings.write_timeout, patience=_PATIENCE)
             for host in self._watch.hosts
@@ -82,10 +82,12 @@ class Reads:
 
         A database that is down, or empty, is none of a start's concern.
         """
-        hosts = [self._databases[host.name] for host in self._candidates()] or [self._primary]
-        for database in hosts:
+        hosts = self._candidates()
+        for host in hosts:
+            self._warm(host)
+        if not hosts:
             with suppress(LookalikeError):
-                database.warm(_search_once)
+                self._primary.warm(_search_once)
 
     @property
     def replicated(self) -> bool:
@@ -118,6 +120,10 @@ class Reads:
             finally:
                 with self._lock:
                     self._lent[host.name].discard(conn)
+
+    def _warm(self, host: Host) -> None:
+        with suppress(LookalikeError):
+            self._databases[host.name].warm(_search_once)
 
     def _cut(self, host: Host) -> None:
         """End what is being asked of a host that is out: it may hang, and the primary can answer."""
