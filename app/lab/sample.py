@@ -64,7 +64,7 @@ def draw(
     if len(ids) < held + LEAST_ROWS:
         raise ConflictError(
             f"space {space.name} holds {len(ids):,} embeddings, too few to measure with {held} held out to search by; "
-            f"{held + LEAST_ROWS} are needed (fewer queries: --queries-count)"
+            f"{held + LEAST_ROWS} are needed (fewer queries: --query-count)"
         )
     held_ids, kept = ids[:held], np.sort(ids[held:])
     found_ids, held_vectors = _embeddings(source, space, held_ids)
