@@ -5,8 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from app.cli import output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 _PLAIN_SECONDS = 10.0
 
@@ -39,17 +43,10 @@ def counted(description: str, total: int) -> Iterator[Callable[[int, str], None]
 
         yield tell
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=output.console_of(sys.stderr), transient=True) as bar:
+    speed = TextColumn("{task.fields[rate]}", markup=False)
+    with _bar(MofNCompleteColumn(), speed, TimeRemainingColumn(compact=True)) as bar:
         task = bar.add_task(description, total=total, rate="", note="")
 
         def advance_to(done: int, note: str = "") -> None:
@@ -65,15 +62,9 @@ def share(description: str) -> Iterator[Callable[[float, str], None]]:
         lines = _PlainLines()
         yield lambda done, note: lines.say(f"{description}: {done:.0%}, {note}")
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TaskProgressColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=output.console_of(sys.stderr), transient=True) as bar:
+    with _bar(TaskProgressColumn()) as bar:
         task = bar.add_task(description, total=1.0, note="")
         yield lambda done, note: bar.update(task, completed=done, note=note)
 
@@ -89,6 +80,21 @@ def line() -> Iterator[Callable[[str], None]]:
 
     with Live(Text(""), console=output.console_of(sys.stderr), transient=True, refresh_per_second=8) as live:
         yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+
+
+def _bar(*columns: "ProgressColumn") -> "Progress":
+    """Return a bar between its description and its tasks' notes; `columns` say how far it is."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    description, note = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[note]"))
+    return Progress(
+        description,
+        BarColumn(bar_width=30),
+        *columns,
+        note,
+        console=output.console_of(sys.stderr),
+        transient=True,
+    )
 
 
 @dataclass
