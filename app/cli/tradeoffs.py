@@ -10,6 +10,8 @@ from app.cli.text import Json, examples
 from app.errors import ConfigurationError, ConflictError, InvalidInputError, LookalikeError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pgvector import HalfVector
 
     from app.db import Connection
@@ -84,6 +86,7 @@ def tradeoffs(
         live = None
         if resume:
             run = store.interrupted(conn, chosen)
+            images = [_read(Path(name)) for name in run.request.files]
             if run.request.source == "logged":
                 raise ConflictError(f"run {run.id} searched by live searches, which are not kept; begin a new one")
             output.say(f"run {run.id} goes on: {run.choices} of {len(run.request.choices)} choices are measured")
@@ -96,7 +99,8 @@ def tradeoffs(
             )
             if queries and logged:
                 raise InvalidInputError("--queries and --logged: choose one")
-            files = tuple(str(file.absolute()) for file in queries or () if _read(file))
+            images = [_read(file) for file in queries or ()]
+            files = tuple(str(file.absolute()) for file in queries or ())
             count = query_count or _query_count(conn, chosen, quick=quick)
             live = _logged(conn, chosen, count) if logged else None
             run = lab.start(
@@ -119,7 +123,7 @@ def tradeoffs(
             )
             if live is not None:
                 output.say(f"searching by {len(live)} live searches; they are not kept, so this run cannot be resumed")
-        vectors = live if live is not None else _embedded(conn, run, chosen)
+        vectors = live if live is not None else _embedded(conn, images, chosen)
         try:
             with progress.share(f"run {run.id}") as tell:
                 lab.go_on(
@@ -166,9 +170,9 @@ def _polite(conn: "Connection") -> int:
     return min((os.cpu_count() or 2) // 2, int(str(row[0])) if row else 0)
 
 
-def _embedded(conn: "Connection", run: "Run", space: "Space") -> "Vectors | None":
-    """Have a worker embed the files to search by."""
-    if not run.request.files:
+def _embedded(conn: "Connection", images: "Sequence[bytes]", space: "Space") -> "Vectors | None":
+    """Have a worker embed the pictures to search by; None where there are none."""
+    if not images:
         return None
     import numpy as np
 
@@ -176,9 +180,9 @@ def _embedded(conn: "Connection", run: "Run", space: "Space") -> "Vectors | None
 
     timeout = session.settings().query_timeout
     found = []
-    with progress.counted("queries", len(run.request.files)) as advance_to:
-        for n, name in enumerate(run.request.files, 1):
-            found.append(queries.embed(conn, _read(Path(name)), timeout=timeout, space=space))
+    with progress.counted("queries", len(images)) as advance_to:
+        for n, image in enumerate(images, 1):
+            found.append(queries.embed(conn, image, timeout=timeout, space=space))
             advance_to(n, "")
     return np.stack(found)
 
