@@ -1,5 +1,5 @@
 """What changes leave behind, and clearing it up: dead rows and a bloated index. Imports `db`, `indexes`, `index_needs`,
-`spaces` and `sql`."""
+`index_target`, `spaces` and `sql`."""
 
 import logging
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 from app import index_needs, indexes, spaces, sql
 from app.db import Connection, translated
 from app.index_needs import Resources
+from app.index_target import target
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +24,14 @@ BLOAT = 1.5
 # Where recall is seen to be below its goal, less is enough; without any, a new index would not find more.
 LOW_RECALL_DEAD_SHARE = 0.02
 LOW_RECALL_BLOAT = 1.1
-_DEFAULT_M = 16  # pgvector's
 
 
 @dataclass(frozen=True, slots=True)
 class Churn:
     """What changes have left in one space: rows as statistics know them, sizes in bytes; recall as it was checked.
 
-    `index` is the one that serves, on halfvecs of `dimensions`, or of as many bytes; `candidates` the table that it is
-    on, where that is not the embeddings' own. `below`: the recall of the last day's searches is below its `goal`,
-    beyond chance.
+    `index` is the one that serves, on halfvecs of `dimensions`, or of as many bytes. `below`: the recall of the last
+    day's searches is below its `goal`, beyond chance.
     """
 
     space_id: int
@@ -42,10 +41,9 @@ class Churn:
     dead: int
     index: str | None
     index_bytes: int
+    m: int
     vacuumed_at: datetime | None
-    m: int | None = None
     lists: int | None = None
-    candidates: str | None = None
     recall: float | None = None
     goal: float | None = None
     below: bool = False
@@ -60,7 +58,7 @@ class Churn:
         """The size of an index of these rows, built now."""
         if self.lists:
             return index_needs.ivfflat_bytes(self.rows, self.dimensions, self.lists)
-        return index_needs.index_bytes(self.rows, self.dimensions, self.m or _DEFAULT_M)
+        return index_needs.index_bytes(self.rows, self.dimensions, self.m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,6 @@ class Decision:
     rebuild: bool
     vacuum: bool
     why: str
-    candidates: str | None = None
 
 
 def look(conn: Connection) -> list[Churn]:
@@ -101,11 +98,7 @@ def decide(churn: Churn) -> Decision:
         return Decision(churn.space, rebuild=False, vacuum=False, why=f"{found}: autovacuum will do")
     bounds = [f"dead from {dead_bound:.0%} on"] * dying + [f"size from {size_bound} on"] * bloated
     return Decision(
-        churn.space,
-        rebuild=churn.index is not None,
-        vacuum=True,
-        why=f"{found}; bound: {', '.join(bounds)}",
-        candidates=churn.candidates,
+        churn.space, rebuild=churn.index is not None, vacuum=True, why=f"{found}; bound: {', '.join(bounds)}"
     )
 
 
@@ -125,6 +118,6 @@ def maintain(conn: Connection, decision: Decision, *, resources: Resources | Non
             done.index.bytes,
         )
     with translated():
-        for table in filter(None, (space.table_name, decision.candidates)):
+        for table in dict.fromkeys((space.table_name, target(space).table)):  # that of its candidates, too
             conn.execute(pgsql.SQL("VACUUM (ANALYZE) {}").format(pgsql.Identifier("lookalike", table)))
     log.info("space %s: vacuumed", space.name)

@@ -113,7 +113,7 @@ def test_of_every_choice_the_index_that_serves_is_judged(auto: db.Connection, te
     assert fresh.index == index
     assert fresh.index_bytes == pytest.approx(fresh.fresh_bytes, rel=0.3, abs=20 * 8192)
     assert not maintenance.decide(fresh).vacuum
-    for table in filter(None, ("embeddings_1", fresh.candidates)):
+    for table in {"embeddings_1", index.rpartition("_")[0]}:
         auto.execute(f"ALTER TABLE lookalike.{table} SET (autovacuum_enabled = off)")
     auto.execute("DELETE FROM lookalike.images WHERE id <= 600")
     auto.execute("SELECT pg_stat_force_next_flush()")

@@ -5,7 +5,7 @@
 SELECT s.id AS space_id, s.name AS space,
        CASE WHEN t.id IS NULL THEN s.dimensions ELSE coalesce(t.bits / 16, t.dimensions) END AS dimensions,
        coalesce(u.n_live_tup, 0) AS rows, greatest(u.n_dead_tup, c.n_dead_tup, 0) AS dead, x.name AS index,
-       coalesce(x.bytes, 0) AS index_bytes, x.m, x.lists, c.relname AS candidates,
+       coalesce(x.bytes, 0) AS index_bytes, coalesce(x.m, 16) AS m, x.lists,
        greatest(u.last_vacuum, u.last_autovacuum) AS vacuumed_at, r.recall, r.goal, coalesce(r.below, false) AS below
 FROM lookalike.embedding_spaces s
 JOIN pg_stat_user_tables u ON u.relid = to_regclass(format('lookalike.%I', s.table_name))
