@@ -1,5 +1,5 @@
 """Where a search is answered: on a standby that is fit, else on the primary. Imports `replicas`,
-`search`, `web.database`."""
+`search`, `sql`, `web.database`."""
 
 import os
 import random
@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from psycopg.errors import QueryCanceled, SerializationFailure
 
-from app import replicas, search
+from app import replicas, search, sql
 from app.config import Settings
 from app.db import Connection
 from app.errors import DatabaseUnavailableError, LookalikeError, NotFoundError, SchemaError, SpaceChangedError
@@ -35,7 +35,9 @@ class Reads:
         self._primary = primary
         self._wait = settings.read_wait
         self._balance = replicas.balances(settings)
-        self._watch = Watch(settings, primary.url, when_silent=self._cut, when_back=self._warm)
+        self._watch = Watch(
+            settings, primary.url, when_silent=self._cut, when_back=lambda host: _warm(self._databases[host.name])
+        )
         self._databases = {
             host.name: Database(host.url, size=settings.api_threads, timeout=settings.write_timeout, patience=_PATIENCE)
             for host in self._watch.hosts
@@ -82,12 +84,8 @@ class Reads:
 
         A database that is down, or empty, is none of a start's concern.
         """
-        hosts = self._candidates()
-        for host in hosts:
-            self._warm(host)
-        if not hosts:
-            with suppress(LookalikeError):
-                self._primary.warm(_search_once)
+        for database in [self._databases[host.name] for host in self._candidates()] or [self._primary]:
+            _warm(database)
 
     @property
     def replicated(self) -> bool:
@@ -121,10 +119,6 @@ class Reads:
                 with self._lock:
                     self._lent[host.name].discard(conn)
 
-    def _warm(self, host: Host) -> None:
-        with suppress(LookalikeError):
-            self._databases[host.name].warm(_search_once)
-
     def _cut(self, host: Host) -> None:
         """End what is being asked of a host that is out: it may hang, and the primary can answer."""
         with self._lock:
@@ -134,7 +128,11 @@ class Reads:
                         line.shutdown(socket.SHUT_RDWR)
 
 
+def _warm(database: Database) -> None:
+    with suppress(LookalikeError):
+        database.warm(_search_once)
+
+
 def _search_once(conn: Connection) -> None:
-    found = conn.execute("SELECT min(image_id) FROM lookalike.active_embeddings").fetchone()
-    if found and found[0] is not None:
-        search.similar(conn, int(str(found[0])))
+    for (image_id,) in conn.execute(sql.query("first_embedded")).fetchall():
+        search.similar(conn, int(str(image_id)))
