@@ -10,7 +10,7 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict
 
 from app import db, embedded, schema
-from app.embedded.place import find_place, give, run_tool
+from bench import standby
 from tests import clients
 from tests.conftest import FAST
 
@@ -76,13 +76,7 @@ def running_pair() -> Iterator[Pair]:
         with embedded.running(folder / "a", settings=FAST) as primary:
             schema.upgrade(primary.url)
             clients.fill(primary.url)
-            place = find_place(folder / "b")
-            place.data.mkdir(mode=0o700)
-            give(place, place.data)
-            options = ("-X", "stream", "-c", "fast", "--no-sync", "-R")
-            server = ("-h", str(primary.socket_dir), "-U", "postgres")
-            made = run_tool(place, "pg_basebackup", "-D", str(place.data), *server, *options)
-            assert made.returncode == 0, made.stderr
+            standby.make(primary, folder / "b")
             pair = Pair(folder / "b", primary)
             pair.start_standby()
             try:

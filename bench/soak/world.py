@@ -16,8 +16,8 @@ from uuid import uuid4
 from psycopg.types.json import Jsonb
 
 from app import db, embedded, indexes, jobs, schema, spaces
-from app.embedded.place import PORT, find_place, give, run_tool
 from app.jobs import Embedded
+from bench import standby
 from bench.soak.pool import Pool
 
 ROOT = Path(__file__).parents[2]
@@ -147,14 +147,7 @@ def build(pool: Pool, *, images: int) -> Iterator[World]:
 @contextmanager
 def _standby(primary: embedded.EmbeddedServer, home: Path) -> Iterator[embedded.EmbeddedServer]:
     """Run a streaming standby, to which the API sends its searches."""
-    place = find_place(home)
-    place.data.mkdir(mode=0o700)
-    give(place, place.data)
-    connection = ("--host", str(primary.socket_dir), "--port", str(PORT), "--username", "postgres")
-    options = ("--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", f"--pgdata={place.data}")
-    made = run_tool(place, "pg_basebackup", *connection, *options)
-    if made.returncode:
-        raise RuntimeError(f"no standby can be made: {made.stderr}")
+    standby.make(primary, home)
     with embedded.running(home, settings=_STANDBY) as server:
         yield server
 

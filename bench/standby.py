@@ -1,0 +1,18 @@
+"""A streaming standby of an embedded server, for benches and tests. Imports `app.embedded`."""
+
+from pathlib import Path
+
+from app.embedded import EmbeddedServer
+from app.embedded.place import PORT, find_place, give, run_tool
+
+
+def make(primary: EmbeddedServer, home: Path) -> None:
+    """Make it in `home` by pg_basebackup, to be run by `embedded.running`; RuntimeError where that fails."""
+    place = find_place(home)
+    place.data.mkdir(mode=0o700)
+    give(place, place.data)
+    connection = ("--host", str(primary.socket_dir), "--port", str(PORT), "--username", "postgres")
+    options = ("--checkpoint=fast", "--wal-method=stream", "--no-sync", "--write-recovery-conf")
+    made = run_tool(place, "pg_basebackup", *connection, *options, f"--pgdata={place.data}")
+    if made.returncode:
+        raise RuntimeError(f"no standby can be made: {made.stderr}")
