@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -31,13 +32,20 @@ auto, start = test_worker.auto, test_worker.start
 small, served = test_vacuum.small, test_vacuum.served
 
 
-class Gated(Encoder):
-    """The real encoder, which waits at a gate; called by one thread, so that batches have an order."""
+class Single(Encoder):
+    """The real encoder, called by one thread, so that batches have an order."""
 
     threads = 1
 
     def __init__(self, encoder: Encoder) -> None:
         self.__dict__.update(encoder.__dict__)
+
+
+class Gated(Single):
+    """Waits at a gate."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
         self.gate = threading.Event()
         self.reached = threading.Event()
 
@@ -60,6 +68,23 @@ def picture(number: int) -> bytes:
     return buffer.getvalue()
 
 
+def pipe(
+    database_url: str, served: Served, encoder: Encoder, timings: Timings, **options: Any
+) -> tuple[Pipeline, list[Outcome]]:
+    """A pipeline of one space, batches of one and two threads unless told otherwise; and what comes out of it."""
+    done: list[Outcome] = []
+    pipeline = Pipeline(
+        {served.space.id: encoder},
+        limits=limits_of(Settings()),
+        timings=timings,
+        wake=lambda: done.extend(pipeline.take_outcomes()),
+        answer=done.extend,
+        known=Known(database_url),
+        **{"batch_size": 1, "threads": 2, **options},
+    )
+    return pipeline, done
+
+
 @pytest.mark.parametrize(
     ("shares", "order"),
     [
@@ -72,19 +97,7 @@ def picture(number: int) -> bytes:
 )
 def test_batches_take_turns_by_their_shares(database_url, served, small, shares: tuple[int, int], order: str):
     encoder, timings, decoded = Gated(small), Timings(), []
-    done: list[Outcome] = []
-    pipeline = Pipeline(
-        {served.space.id: encoder},
-        limits=limits_of(Settings()),
-        batch_size=1,
-        threads=2,
-        timings=timings,
-        wake=lambda: done.extend(pipeline.take_outcomes()),
-        answer=lambda outcomes: done.extend(outcomes),
-        shares=shares,
-        express=False,
-        known=Known(database_url),
-    )
+    pipeline, done = pipe(database_url, served, encoder, timings, shares=shares, express=False)
     try:
         lease, now = uuid4(), datetime.now(UTC)
         jobs = [Task(served.space, Job(n, PICTURES[n], 1, now, False), lease) for n in range(7)]
@@ -104,13 +117,11 @@ def test_batches_take_turns_by_their_shares(database_url, served, small, shares:
     assert "".join("q" if one.task.is_query else "j" for one in done[1:]) == order
 
 
-class Sized(Encoder):
-    """The real encoder, which keeps the sizes of its batches; called by one thread."""
-
-    threads = 1
+class Sized(Single):
+    """Keeps the sizes of its batches."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self.__dict__.update(encoder.__dict__)
+        super().__init__(encoder)
         self.sizes: list[int] = []
 
     def encode(self, batch: np.ndarray) -> np.ndarray:
@@ -126,17 +137,7 @@ def test_a_batch_waits_for_what_will_fill_it_and_for_nothing_else(
     monkeypatch.setattr("workers.pipeline._FULL_WAIT", 60.0)
     monkeypatch.setattr("workers.pipeline._PART_WAIT", 0.0)
     encoder = Sized(small)
-    done: list[Outcome] = []
-    pipeline = Pipeline(
-        {served.space.id: encoder},
-        limits=limits_of(Settings()),
-        batch_size=3,
-        threads=1,
-        timings=Timings(),
-        wake=lambda: done.extend(pipeline.take_outcomes()),
-        answer=done.extend,
-        known=Known(database_url),
-    )
+    pipeline, done = pipe(database_url, served, encoder, Timings(), batch_size=3, threads=1)
     try:
         pipeline.submit(tasks_of(served, range(images)))
         until(lambda: len(done) == images)
@@ -151,18 +152,7 @@ def piped(database_url, served):
     made: list[tuple[Pipeline, Gated]] = []
 
     def make(encoder: Gated, timings: Timings) -> tuple[Pipeline, list[Outcome]]:
-        done: list[Outcome] = []
-        pipeline = Pipeline(
-            {served.space.id: encoder},
-            limits=limits_of(Settings()),
-            batch_size=1,
-            threads=2,
-            timings=timings,
-            wake=lambda: done.extend(pipeline.take_outcomes()),
-            answer=done.extend,
-            shares=(2, 1),
-            known=Known(database_url),
-        )
+        pipeline, done = pipe(database_url, served, encoder, timings, shares=(2, 1))
         made.append((pipeline, encoder))
         return pipeline, done
 
