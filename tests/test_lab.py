@@ -29,6 +29,7 @@ CHOICES = (
     "hnsw(m=4,ef_construction=8,ef_search=200)",
     "hnsw(m=16,ef_construction=64,ef_search=100)",
     "bits(16,m=8,ef_construction=64)+rerank(20)",
+    "hnsw(m=8,ef_construction=64,ef_search=200)",
 )
 QUICK = Request(choices=CHOICES, queries=40, clients=(1, 2), seconds=0.05, rounds=1, label="kind", workers=0)
 
@@ -77,13 +78,14 @@ def test_a_run_measures_every_choice_and_leaves_nothing_behind(
     assert done.ended_at is not None
     found = {one.choice: one for one in store.measurements(conn, done)}
     assert list(found) == list(CHOICES)
-    exact, poor, deep, full, bits = found.values()
+    exact, poor, deep, full, bits, sound = found.values()
     assert exact.rows == ROWS - 40
     assert (exact.recall, exact.recall_floor, exact.index_bytes) == (1.0, 1.0, 0)
     assert poor.recall < deep.recall
     assert deep.recall > 0.9
     assert poor.recall_floor < poor.recall
     assert (poor.build_seconds, poor.index_bytes) == (deep.build_seconds, deep.index_bytes)
+    assert sound.label_precision == pytest.approx(1, abs=0.05)  # neighbours are of one cluster
     assert poor.label_precision > 0.7  # neighbours are of one cluster, but for what so poor a graph does not reach
     for one in found.values():
         assert len(one.query_ms) == len(one.query_recalls) == 40
@@ -237,7 +239,7 @@ def test_tradeoffs_and_tune_on_the_command_line(
 def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with db.connect(url, autocommit=True) as conn:
         truth = {n: distances(conn, n, k=ROWS, strategy="exact") for n in range(1, 40)}
-        choice = "hnsw(m=4,ef_construction=8,ef_search=200)"
+        choice = CHOICES[-1]
         by = store.latest(conn)
         assert by is not None
         floor = next(one.recall_floor for one in store.measurements(conn, by) if one.choice == choice)
@@ -249,7 +251,7 @@ def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytes
             r"promise checked on 100 stored images: recall (\S+), p95 \S+ ms: (kept|NOT kept)", done.stdout
         )
         assert found, done.stdout + done.stderr
-        assert float(found[1]) >= floor - 0.1  # a graph of four edges differs with each build
+        assert float(found[1]) >= floor - 0.01
         assert done.exit_code == (0 if found[2] == "kept" else 1)
         assert seen["errors"] == []
         assert seen["searches"] > 5
@@ -258,7 +260,7 @@ def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytes
         options = spaces.active(conn).index_options
         assert options["ef_search"] == 200
         assert options["promise"]["recall"] == pytest.approx(floor)
-        assert [(one.m, one.valid) for one in indexes.ls(conn)] == [(4, True)]
+        assert [(one.m, one.valid) for one in indexes.ls(conn)] == [(8, True)]
 
 
 def distances(conn: db.Connection, image_id: int, **options: Any) -> dict[int, float]:
@@ -266,7 +268,7 @@ def distances(conn: db.Connection, image_id: int, **options: Any) -> dict[int, f
 
 
 class searching:  # noqa: N801 — a context manager
-    """Search all the time, in a thread; count the searches, those with too few rows or a wrong distance, the errors."""
+    """Search all the time, in a thread; count the searches, those with few rows or hits, or a wrong distance."""
 
     def __init__(self, url: str, truth: dict[int, dict[int, float]]) -> None:
         self._url, self._truth = url, truth
@@ -289,7 +291,8 @@ class searching:  # noqa: N801 — a context manager
                     for image_id, wanted in self._truth.items():
                         found = distances(conn, image_id)
                         self.seen["searches"] += 1
-                        self.seen["short"] += len(found) < 10
+                        nearest = sorted(wanted, key=lambda one: wanted[one])[:10]
+                        self.seen["short"] += len(found) < 10 or len(found.keys() & set(nearest)) < 3
                         self.seen["wrong"] += any(abs(wanted[one] - found[one]) > 1e-6 for one in found)
                     time.sleep(0.001)
         except Exception as error:  # noqa: BLE001 — the test looks at it
