@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app import choices, cli, db, drift, index_choice, index_health, indexes, spaces
+from app import choices, cli, db, drift, index_choice, index_health, indexes, maintenance, spaces
 from app.config import settings
 from app.index_health import Evidence
 from tests.gallery_data import fill, make_space, unit
@@ -57,6 +57,33 @@ def test_doctor_names_recall_and_what_it_may_come_from(database_url: str, monkey
     assert told.exit_code == 1
     assert "find 0.800 of their true neighbours" in told.stdout
     assert "52% of those there are now came after" in told.stdout
+
+
+def test_rows_that_analyze_counted_before_their_session_did_count_once(database_url: str) -> None:
+    with db.connect(database_url, autocommit=True) as conn:
+        make_space(conn, 8)
+        conn.execute("ALTER TABLE lookalike.embeddings_1 SET (autovacuum_enabled = off)")
+        # A session reports its counts at most once a second: what it changes right after a report is analyzed first.
+        conn.execute("SELECT pg_stat_force_next_flush()")
+        fill(conn, unit(1200, 8))
+        conn.execute("SELECT pg_stat_force_next_flush()")
+        doubled = conn.execute("SELECT pg_stat_get_live_tuples('lookalike.embeddings_1'::regclass)").fetchone()
+        evidence, (churn,) = index_health.look(conn), maintenance.look(conn)
+        assert doubled is not None
+        assert doubled[0] > 1200, "this server no longer counts twice: is the evidence still worth its cost?"
+        assert evidence is not None
+        assert (evidence.rows, evidence.dead) == (churn.rows, churn.dead) == (1200, 0)
+        conn.execute("SELECT pg_stat_force_next_flush()")
+        conn.execute("DELETE FROM lookalike.embeddings_1 WHERE image_id <= 500")
+        with db.connect(database_url, autocommit=True) as other:
+            other.execute("ANALYZE lookalike.embeddings_1")
+        conn.execute("SELECT pg_stat_force_next_flush()")
+        dead = conn.execute("SELECT pg_stat_get_dead_tuples('lookalike.embeddings_1'::regclass)").fetchone()
+        evidence, (churn,) = index_health.look(conn), maintenance.look(conn)
+        assert dead is not None
+        assert dead[0] == 1000
+        assert evidence is not None
+        assert (evidence.rows, evidence.dead) == (churn.rows, churn.dead) == (700, 500)
 
 
 def test_data_that_left_the_sample_behind_is_told(database_url: str) -> None:
