@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.errors import InvalidInputError
 
 

@@ -1,11 +1,10 @@
-"""Follows images from their commit until they are searchable. Imports app.db and app.sql."""
+"""Follows images from their commit until they are searchable. Imports app.db and app.db.sql."""
 
 import time
 from collections import deque
 from collections.abc import Iterable
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 
 _TRACKED = 5000
 _FEW = 100

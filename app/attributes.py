@@ -8,7 +8,8 @@ from typing import LiteralString
 
 from psycopg import sql as pgsql
 
-from app import db, sql
+from app import db
+from app.db import sql
 from app.errors import ConflictError, NotFoundError
 
 TYPES = ("numeric", "text", "boolean", "timestamp", "text[]")

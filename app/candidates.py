@@ -9,8 +9,8 @@ from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import copy_binary, spaces, sql, transforms
-from app.db import Connection, translated
+from app import copy_binary, spaces, transforms
+from app.db import Connection, sql, translated
 from app.errors import ConflictError, InvalidInputError
 from app.index_choice import IndexChoice
 from app.records import Space

@@ -15,8 +15,8 @@ from datetime import datetime
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from app import candidates, indexes, spaces, sql
-from app.db import Connection, translated
+from app import candidates, indexes, spaces
+from app.db import Connection, sql, translated
 from app.errors import ConflictError
 from app.index_choice import IndexChoice
 from app.index_needs import Resources

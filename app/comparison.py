@@ -11,8 +11,8 @@ from zlib import crc32
 from pgvector import HalfVector
 from psycopg.rows import class_row
 
-from app import costs, queries, spaces, sql
-from app.db import Connection, translated
+from app import costs, queries, spaces
+from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.records import Embedding, Space
 

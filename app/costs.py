@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 
 from psycopg.rows import class_row
 
-from app import spaces, sql
-from app.db import Connection, translated
+from app import spaces
+from app.db import Connection, sql, translated
 from app.errors import InvalidInputError, StorageError
 from app.storage import Storage
 

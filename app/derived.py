@@ -8,11 +8,11 @@ import numpy as np
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import candidates, indexes, spaces, sql, transforms
-from app.db import Connection, translated
+from app import candidates, indexes, spaces, transforms
+from app.db import Connection, sql, translated
+from app.db.vectors import halfvecs
 from app.errors import InvalidInputError
 from app.records import Space
-from app.vectors import halfvecs
 
 _BATCH = 2_000
 

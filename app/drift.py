@@ -7,8 +7,8 @@ from datetime import datetime
 import numpy as np
 from psycopg.rows import tuple_row
 
-from app import candidates, sql
-from app.db import Connection, translated
+from app import candidates
+from app.db import Connection, sql, translated
 from app.transforms import Matrix, Projection
 
 RECENT = 500  # of the latest embeddings

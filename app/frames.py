@@ -1,6 +1,6 @@
 """Turns a video's frames into images: sampled, near-identical ones left out, stored by content, registered.
 
-Imports app.arrivals, app.db, app.images, app.ingest, app.reconnect, app.sources, app.storage and app.video.
+Imports app.arrivals, app.db, app.images, app.ingest, app.db.retry, app.sources, app.storage and app.video.
 
 A thread decodes into a short buffer; the loop writes. A file waits where the database or the workers are behind; of a
 live source the oldest frames are dropped, so that what is searchable is what can be seen now.
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from app import images, ingest, storage, video
 from app.arrivals import Arrivals
 from app.db import Connection
+from app.db.retry import backoff, until_available
 from app.errors import ImageError, NoWorkerError, StorageError, TransientImageError
 from app.image_header import Header
 from app.ingest import Inspected
 from app.limits import Limits
-from app.reconnect import backoff, until_available
 from app.records import Json
 from app.sources import Candidate
 from app.storage import Storage

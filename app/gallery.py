@@ -11,8 +11,7 @@ from typing import LiteralString, cast
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.records import Image, Json
 
 # Images that are looked at: some 0.1 s for ten attributes.

@@ -11,8 +11,7 @@ from typing import Any
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.errors import ConflictError, InvalidInputError, LookalikeError, NotFoundError
 from app.records import Image, Json
 

@@ -7,8 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.drift import Drift
 from app.index_needs import shown
 from app.maintenance import DEAD_SHARE, LEAST_ROWS

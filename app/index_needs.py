@@ -9,9 +9,8 @@ from pathlib import Path
 
 from psycopg.rows import class_row
 
-from app import sql
-from app.db import Connection, translated
-from app.embedded.sizing import this_machine
+from app.db import Connection, sql, translated
+from app.db.embedded.sizing import this_machine
 from app.errors import ConfigurationError, InvalidInputError, NotFoundError
 from app.records import Space
 

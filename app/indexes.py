@@ -22,8 +22,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from app import index_needs, sql
-from app.db import Connection, translated
+from app import index_needs
+from app.db import Connection, sql, translated
 from app.errors import BuildRunningError, ConfigurationError, ConflictError, LookalikeError, NotFoundError
 from app.index_needs import Resources
 from app.index_target import Target, changed, target

@@ -1,6 +1,6 @@
 """Registers images in the database, idempotent by uri and content, and waits until they are searchable.
 
-Imports app.db, app.errors, app.image_header, app.sources and app.sql.
+Imports app.db, app.errors, app.image_header, app.sources and app.db.sql.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from pathlib import Path
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 
-from app import image_header, sql
-from app.db import Connection, translated
+from app import image_header
+from app.db import Connection, sql, translated
 from app.errors import ImageError, NoWorkerError
 from app.sources import Candidate, Refusal
 

@@ -13,11 +13,10 @@ from uuid import UUID
 import numpy as np
 from psycopg.rows import class_row, scalar_row, tuple_row
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
+from app.db.vectors import halfvecs
 from app.errors import ImageError, InvalidInputError
 from app.records import Embedding, Failure, Job, Space
-from app.vectors import halfvecs
 
 # An embedding is as long as 1 up to this; far wider than float32's rounding, far narrower than any mistake.
 _NORM_TOLERANCE = 1e-3

@@ -13,8 +13,7 @@ from typing import Literal, get_args
 
 from psycopg.rows import class_row, dict_row, scalar_row
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.errors import InvalidInputError, NotFoundError
 from app.records import ApiKey
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from psycopg import sql as pgsql
 from psycopg.rows import class_row
 
-from app import index_needs, indexes, spaces, sql
-from app.db import Connection, translated
+from app import index_needs, indexes, spaces
+from app.db import Connection, sql, translated
 from app.index_needs import Resources
 from app.index_target import target
 

@@ -1,6 +1,6 @@
 """Lets images follow the files of a folder: renames and deletes them by uri.
 
-Imports app.db, app.errors, app.sources and app.sql. Connections are in autocommit: a call is a transaction, of a long
+Imports app.db, app.errors, app.sources and app.db.sql. Connections are in autocommit: a call is a transaction, of a long
 one each page.
 """
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from app import sources, sql
-from app.db import Connection, translated
+from app import sources
+from app.db import Connection, sql, translated
 from app.errors import ConflictError
 from app.sources import Candidate, Refusal
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import attributes, choices, index_choice, spaces, sql
+from app import attributes, choices, index_choice, spaces
 from app.config import ENVIRONMENT_FILE
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.errors import ConfigurationError, NotFoundError
 from app.records import Space
 

@@ -7,8 +7,7 @@ from pgvector import HalfVector
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.errors import SchemaError
 from app.records import Answer, Embedding, Image, Json, Neighbor
 

@@ -8,8 +8,7 @@ from psycopg import errors as pg
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.errors import ConflictError, LookalikeError, NotFoundError, SchemaError
 from app.records import Held, Json, Space, SpaceCounts, SpaceLack
 

@@ -5,8 +5,8 @@ from typing import TypeVar
 
 from psycopg.rows import class_row
 
-from app import recall, schema, sql
-from app.db import Connection, translated
+from app import recall
+from app.db import Connection, schema, sql, translated
 from app.records import FailureReason, Freshness, LatencyTotal, SpaceStatus, Status, WorkerStatus
 
 T = TypeVar("T")

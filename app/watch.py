@@ -1,6 +1,6 @@
 """Keeps the database in step with a folder: files become images as they land, change, move and go.
 
-Imports app.arrivals, app.db, app.folders, app.hearing, app.ingest, app.mirror, app.reconnect and app.sources.
+Imports app.arrivals, app.db, app.folders, app.hearing, app.ingest, app.mirror, app.db.retry and app.sources.
 
 Word of a change (inotify, or the difference to the scan before) only says where to look; what is done follows from
 what is there then, so that lost, doubled or late word does no harm. Nothing is remembered but in memory: a start scans,
@@ -20,10 +20,10 @@ from pathlib import Path
 from app import folders, ingest, mirror
 from app.arrivals import Arrivals
 from app.db import Connection
+from app.db.retry import until_available
 from app.errors import DatabaseUnavailableError, InvalidInputError
 from app.folders import Word
 from app.hearing import Hearing
-from app.reconnect import until_available
 from app.sources import Candidate, Refusal
 
 log = logging.getLogger(__name__)

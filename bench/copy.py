@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app import db, embedded, schema
+from app import db
+from app.db import embedded, schema
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import embedded, schema
+from app.db import embedded, schema
 from bench import data
 from bench.data import SCALE, SHARES, Dataset
 

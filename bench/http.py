@@ -28,7 +28,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import psycopg
 
-from app import db, embedded, indexes, schema, spaces, sql
+from app import db, indexes, spaces
+from app.db import embedded, schema, sql
 from bench import data
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.conninfo import make_conninfo
 
-from app import choices, copy_binary, db, embedded, index_choice, schema, spaces
+from app import choices, copy_binary, db, index_choice, spaces
+from app.db import embedded, schema
 from app.index_needs import Resources
 from bench import data
 

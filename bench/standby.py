@@ -1,9 +1,9 @@
-"""A streaming standby of an embedded server, for benches and tests. Imports `app.embedded`."""
+"""A streaming standby of an embedded server, for benches and tests. Imports `app.db.embedded`."""
 
 from pathlib import Path
 
-from app.embedded import EmbeddedServer
-from app.embedded.place import PORT, find_place, give, run_tool
+from app.db.embedded import EmbeddedServer
+from app.db.embedded.place import PORT, find_place, give, run_tool
 
 
 def make(primary: EmbeddedServer, home: Path) -> None:

@@ -25,7 +25,8 @@ import numpy as np
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from app import db, embedded, indexes, jobs, schema, spaces
+from app import db, indexes, jobs, spaces
+from app.db import embedded, schema
 from app.jobs import Embedded
 from app.records import Space
 from bench import data, streaming_churn, streaming_report

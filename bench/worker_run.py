@@ -18,8 +18,9 @@ import PIL
 import timm
 import torch
 
-from app import db, embedded, schema, spaces
+from app import db, spaces
 from app.config import Settings
+from app.db import embedded, schema
 from workers.device import hardware_of
 from workers.encoder import Encoder
 from workers.serving import Served

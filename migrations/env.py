@@ -8,12 +8,10 @@ import psycopg
 from alembic import context
 from sqlalchemy import Connection, create_engine, pool, text
 
-from app import (
-    db,
-    lab_tables,  # noqa: F401 — its tables join the metadata
-)
+from app import db
 from app.config import settings
-from app.tables import metadata
+from app.db import measurement_tables  # noqa: F401 — its tables join the metadata
+from app.db.tables import metadata
 from migrations import sources
 from migrations.guard import LOCK_TIMEOUT, PATIENCE, Guard, alone, persistently
 

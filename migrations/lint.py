@@ -1,6 +1,6 @@
 """`python -m migrations.lint`: squawk over the SQL of each revision, for statements that keep searches or writes out.
 
-No database is needed. Imports Alembic and `app.schema`; squawk comes with the extra "dev".
+No database is needed. Imports Alembic and `app.db.schema`; squawk comes with the extra "dev".
 """
 
 import io
@@ -13,7 +13,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from app import db, schema
+from app import db
+from app.db import schema
 
 # The first revision makes the tables: nobody is there yet who could be kept out.
 _FIRST = "0001"

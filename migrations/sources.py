@@ -1,4 +1,4 @@
-"""Loads objects of `sql/` in a revision, each as it was at that revision. Imports `app.errors`, `app.sql` and
+"""Loads objects of `sql/` in a revision, each as it was at that revision. Imports `app.errors`, `app.db.sql` and
 `migrations.guard`.
 
 `sql/` holds the current text. When a revision changes a file, the text before it is kept under
@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script
 from sqlalchemy import text
 
-from app import sql
+from app.db import sql
 from app.errors import SchemaError
 from migrations.guard import LOCK_TIMEOUT
 

@@ -14,7 +14,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, embedded, indexes, schema, spaces
+from app import db, indexes, spaces
+from app.db import embedded, schema
 from tests import running
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alembic.config import Config
 
-from app import schema
+from app.db import schema
 
 _TEXT = '''"""A revision of a test."""
 import time
@@ -40,6 +40,6 @@ def config(url: str, folder: Path, **attributes: object) -> Config:
     """Alembic's configuration with the revisions of `folder` beside our own."""
     made = schema.config(url, **attributes)
     made.set_main_option("path_separator", "os")
-    own = Path(schema.__file__).parents[1] / "migrations/versions"
+    own = Path(schema.__file__).parents[2] / "migrations/versions"
     made.set_main_option("version_locations", f"{own}:{folder}")
     return made

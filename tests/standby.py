@@ -9,7 +9,8 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
-from app import db, embedded, schema
+from app import db
+from app.db import embedded, schema
 from bench import standby
 from tests import clients
 from tests.conftest import FAST

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app import db
-from app.embedded import EmbeddedServer
+from app.db.embedded import EmbeddedServer
 from tests.gallery_data import Vectors, as_stored, distances, fill, make_space
 
 FOLDER = Path(__file__).parents[1] / "sql/analyst"

@@ -12,7 +12,16 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 ALL = sorted(path for folder in ("app", "workers", "migrations", "bench") for path in (ROOT / folder).rglob("*.py"))
 
 EDGES = ("app.web", "app.cli", "app.demo")
-BASE = ("app.config", "app.db", "app.embedded", "app.errors", "app.records", "app.schema", "app.sql", "app.tables")
+BASE = (
+    "app.config",
+    "app.db",
+    "app.db.embedded",
+    "app.errors",
+    "app.records",
+    "app.db.schema",
+    "app.db.sql",
+    "app.db.tables",
+)
 
 
 def imports(path: Path) -> set[str]:

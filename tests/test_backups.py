@@ -16,8 +16,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app import db, embedded, jobs, schema, search, spaces
-from app.embedded.place import find_place, give, run_tool
+from app import db, jobs, search, spaces
+from app.db import embedded, schema
+from app.db.embedded.place import find_place, give, run_tool
 from app.jobs import Embedded
 from tests.gallery_data import unit
 from tests.test_cli import runner

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import db, schema
+from app import db
+from app.db import schema
 from tests.gallery_data import as_stored, distances, fill, half, index, make_space, unit
 
 DIMENSIONS = 8

@@ -13,7 +13,7 @@ import pytest
 from pgvector import HalfVector
 
 from app import db
-from app.embedded import EmbeddedServer
+from app.db.embedded import EmbeddedServer
 from app.errors import NoWorkerError, QueryTimeoutError
 from tests.gallery_data import make_space
 from tests.running import Running

@@ -8,7 +8,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, schema
+from app import db
+from app.db import schema
 from tests.gallery_data import distances, fill, half, index, make_space, unit
 
 COUNT = 6000

@@ -12,8 +12,9 @@ from PIL import Image
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
-from app import cli, config, db, schema, spaces
+from app import cli, config, db, spaces
 from app.config import Settings
+from app.db import schema
 
 Command = Callable[..., Any]
 

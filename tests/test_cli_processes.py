@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app import db, schema
+from app import db
 from app.cli.supervisor import Child, Milestone, Supervisor, status
+from app.db import schema
 
 ROOT = Path(__file__).parents[1]
 GALLERY = ROOT / "app" / "demo" / "gallery"

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from app import db, sheet
+from app.db.embedded import EmbeddedServer
 from app.demo import tour
-from app.embedded import EmbeddedServer
 from app.errors import NotFoundError
 from tests.running import Running
 

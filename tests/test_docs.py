@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from app.embedded import EmbeddedServer
+from app.db.embedded import EmbeddedServer
 from tests import videos
 from tests.running import Running
 

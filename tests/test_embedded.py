@@ -16,8 +16,8 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from app import embedded
-from app.embedded.sizing import GB, MB, Machine, settings_for, this_machine
+from app.db import embedded
+from app.db.embedded.sizing import GB, MB, Machine, settings_for, this_machine
 from app.errors import ConfigurationError, ConflictError, DatabaseUnavailableError
 
 FAST = {"fsync": "off", "shared_buffers": "32MB"}

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from app import db, spaces, sql, status
+from app import db, spaces, status
+from app.db import sql
 from tests import test_worker
 from tests.test_worker import PICTURES, add, one, until
 from workers.heartbeat import Heartbeat, Progress

@@ -12,7 +12,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from app import db, index_needs, indexes, search, spaces, sql
+from app import db, index_needs, indexes, search, spaces
+from app.db import sql
 from app.errors import (
     BuildRunningError,
     ConfigurationError,

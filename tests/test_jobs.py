@@ -13,10 +13,10 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
 
 from app import db, jobs, spaces
+from app.db.vectors import halfvecs
 from app.errors import ImageError, InvalidInputError
 from app.jobs import Embedded
 from app.records import Space
-from app.vectors import halfvecs
 
 DIMENSIONS = 8
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import db, spaces, sql
+from app import db, spaces
 from app.config import Settings
+from app.db import sql
 from app.web.factory import create_app
 from workers.timings import Timings
 

@@ -8,7 +8,8 @@ import pytest
 from alembic import command
 from psycopg.conninfo import make_conninfo
 
-from app import db, migration_plan, schema
+from app import db
+from app.db import migration_plan, schema
 from app.errors import ConfigurationError
 from migrations import lint
 from tests import clients, revisions

@@ -11,8 +11,9 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg import sql as pgsql
 
-from app import attributes, db, schema
-from app.embedded import EmbeddedServer
+from app import attributes, db
+from app.db import schema
+from app.db.embedded import EmbeddedServer
 from app.errors import SchemaError
 from migrations import sources
 

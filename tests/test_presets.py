@@ -8,8 +8,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from app import choices, config, db, presets, schema, search, spaces
+from app import choices, config, db, presets, search, spaces
 from app.config import ENVIRONMENT_FILE
+from app.db import schema
 from app.errors import ConflictError, NotFoundError
 from tests import gallery_data
 from tests.test_cli import runner

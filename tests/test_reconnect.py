@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app import reconnect
+from app.db import retry
 from app.errors import DatabaseUnavailableError
 
 
@@ -12,8 +12,8 @@ from app.errors import DatabaseUnavailableError
 def pauses(monkeypatch) -> Callable[..., list[float]]:
     """Return the pauses after actions that each fail after so many seconds, of a clock that the test turns."""
     now = [0.0]
-    monkeypatch.setattr(reconnect.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(reconnect.random, "uniform", lambda _, high: high)
+    monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(retry.random, "uniform", lambda _, high: high)
 
     def run(*lasted: float) -> list[float]:
         left, paused = list(lasted), []
@@ -26,7 +26,7 @@ def pauses(monkeypatch) -> Callable[..., list[float]]:
             paused.append(seconds)
             return bool(left)
 
-        assert reconnect.until_available(action, pause=pause) is None
+        assert retry.until_available(action, pause=pause) is None
         return paused
 
     return run

@@ -17,8 +17,9 @@ import pytest
 from flask.testing import FlaskClient
 from psycopg.errors import SerializationFailure
 
-from app import db, duplicates, gallery, replicas, request, spaces
+from app import db, duplicates, gallery, request, spaces
 from app.config import Settings
+from app.db import replicas
 from app.errors import ConfigurationError, DatabaseUnavailableError, SpaceChangedError
 from app.records import Embedding
 from app.request import Request
@@ -181,7 +182,7 @@ def test_what_the_standby_does_not_know_yet_is_asked_of_the_primary(
 def test_a_lagging_standby_is_left_out_said_so_and_comes_back(
     make_client: Callable[..., FlaskClient], pair: Pair, primary: db.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="app.replicas")
+    caplog.set_level(logging.INFO, logger="app.db.replicas")
     client = make_client(read_max_lag=0.5)
 
     def served() -> str:
@@ -201,7 +202,7 @@ def test_a_lagging_standby_is_left_out_said_so_and_comes_back(
         assert f'lookalike_standby_fit{{host="{pair.host}"}} 0.0' in client.get("/metrics").text
     until(lambda: served() == STANDBY)
     until(lambda: any("has searches again" in one.message for one in caplog.records))
-    said = [one.message for one in caplog.records if one.name == "app.replicas"]
+    said = [one.message for one in caplog.records if one.name == "app.db.replicas"]
     assert [pair.host in one for one in said] == [True, True]
     assert "is left out" in said[0]
     assert "has searches again" in said[1]

@@ -13,7 +13,8 @@ from psycopg import errors as pg
 from psycopg import sql as pgsql
 from psycopg.conninfo import make_conninfo
 
-from app import attributes, db, embedded, schema
+from app import attributes, db
+from app.db import embedded, schema
 from tests.conftest import FAST
 
 ROLES = ("lookalike_reader", "lookalike_writer", "lookalike_worker", "lookalike_api")

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from app import db, request
-from app.embedded import EmbeddedServer
+from app.db.embedded import EmbeddedServer
 from app.request import Request
 from app.statement import statement
 from tests import gallery_data

@@ -12,8 +12,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from app import archive, db, spaces, transfer
+from app.db.vectors import halfvecs
 from app.errors import ConflictError, InvalidInputError, LookalikeError, NotFoundError
-from app.vectors import halfvecs
 from tests.gallery_data import unit
 from tests.test_cli import Command, runner
 

@@ -13,8 +13,9 @@ import pytest
 from alembic import command
 from flask.testing import FlaskClient
 
-from app import db, schema
+from app import db
 from app.config import Settings
+from app.db import schema
 from app.errors import ConflictError
 from app.web import create_app
 from app.web.services import EXTENSION

@@ -11,8 +11,8 @@ from types import FrameType
 
 from app import db
 from app.config import Settings, settings
+from app.db.retry import until_available
 from app.errors import ConfigurationError, DatabaseRefusedError, LookalikeError
-from app.reconnect import until_available
 
 log = logging.getLogger(__name__)
 

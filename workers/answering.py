@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from app import db, queries
-from app.reconnect import until_available
+from app.db.retry import until_available
 from app.records import Space
 from workers import writer
 from workers.bell import Bell

@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from psycopg.rows import scalar_row
 
-from app import db, sql
+from app import db
+from app.db import sql
 from app.errors import LookalikeError
 from app.records import Space
 from workers.costs import costs

@@ -10,8 +10,9 @@ from contextlib import closing
 import psycopg
 from psycopg.rows import scalar_row
 
-from app import db, indexes, maintenance, queries, recall, spaces, sql
+from app import db, indexes, maintenance, queries, recall, spaces
 from app.config import Settings
+from app.db import sql
 from app.errors import BuildRunningError, ConfigurationError, DatabaseUnavailableError, LookalikeError
 from app.records import Space
 

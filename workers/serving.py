@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app import schema, spaces
+from app import spaces
 from app.config import Settings
-from app.db import Connection
+from app.db import Connection, schema
 from app.errors import ConfigurationError, ConflictError
 from app.records import Space
 from workers.batch_size import tune

@@ -12,11 +12,12 @@ from uuid import uuid4
 
 import psycopg
 
-from app import db, jobs, schema, spaces
+from app import db, jobs, spaces
 from app.config import Settings
+from app.db import schema
+from app.db.retry import until_available
 from app.errors import DatabaseUnavailableError, NotFoundError, SchemaError
 from app.limits import limits_of
-from app.reconnect import until_available
 from app.records import Space
 from workers import writer
 from workers.answering import Answering

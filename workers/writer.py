@@ -15,6 +15,7 @@ import numpy as np
 
 from app import jobs, queries
 from app.db import Connection
+from app.db.retry import backoff
 from app.errors import (
     DatabaseUnavailableError,
     ImageError,
@@ -25,7 +26,6 @@ from app.errors import (
 )
 from app.jobs import Embedded
 from app.queries import QueryImage
-from app.reconnect import backoff
 from app.records import Job, Space
 from workers.tasks import Outcome, Task
 

@@ -70,7 +70,8 @@ def _worker_extra() -> Check:
 def _of_database(url: str) -> Iterator[Check]:
     import psycopg
 
-    from app import db, schema, status
+    from app import db, status
+    from app.db import schema
 
     # Not db.connect: that wants pgvector's types, which may be what is missing.
     with db.translated(), psycopg.connect(url, autocommit=True) as conn:
@@ -113,7 +114,7 @@ def _of_index(conn: "Connection") -> Iterator[Check]:
 def _settings(conn: "Connection") -> Check:
     from psycopg.rows import scalar_row
 
-    from app import sql
+    from app.db import sql
 
     with conn.cursor(row_factory=scalar_row) as cursor:
         wrong = cursor.execute(sql.query("settings_to_change")).fetchall()
@@ -126,7 +127,7 @@ def _settings(conn: "Connection") -> Check:
 
 
 def _roles(conn: "Connection") -> Check:
-    from app import sql
+    from app.db import sql
 
     wrong = conn.execute(sql.query("roles_to_grant")).fetchall()
     missing = ", ".join(str(role) for role, _ in wrong)
@@ -142,7 +143,7 @@ def _roles(conn: "Connection") -> Check:
 
 
 def _standbys(conn: "Connection") -> Iterator[Check]:
-    from app import replicas
+    from app.db import replicas
 
     for one in replicas.look(session.settings(), conn):
         yield Check(
@@ -163,7 +164,7 @@ def _text(conn: "object", query: str) -> str:
 
 
 def _revision(found: str) -> str:
-    from app import schema
+    from app.db import schema
 
     ahead = f", newer than this code ({schema.head()}), which it goes on serving" if found != schema.head() else ""
     return f"revision {found}{ahead}"

@@ -60,7 +60,7 @@ def migrate(
 
 
 def _go(url: str, to: str, current: str | None, *, lose_data: bool, wait: float) -> None:
-    from app import schema
+    from app.db import schema
 
     if _is_down(to, current):
         schema.downgrade(url, to, lose_data=lose_data, patience=wait)
@@ -70,7 +70,8 @@ def _go(url: str, to: str, current: str | None, *, lose_data: bool, wait: float)
 
 def _print_plan(url: str) -> None:
     """Print SQL, with all else as its comments."""
-    from app import db, migration_plan
+    from app import db
+    from app.db import migration_plan
 
     with db.translated():
         plan = migration_plan.make(url)
@@ -109,7 +110,8 @@ def _spelled(mode: str) -> str:
 
 
 def _checked(url: str, current: str | None) -> str:
-    from app import db, schema
+    from app import db
+    from app.db import schema
 
     head = schema.head()
     if current == head:
@@ -126,7 +128,8 @@ def _checked(url: str, current: str | None) -> str:
 def _revision(url: str) -> str | None:
     import psycopg
 
-    from app import db, schema
+    from app import db
+    from app.db import schema
 
     # Not db.connect: that wants pgvector's types, which the first revision brings.
     with db.translated(), psycopg.connect(url, autocommit=True) as conn:
@@ -135,7 +138,7 @@ def _revision(url: str) -> str | None:
 
 def _is_down(to: str, current: str | None) -> bool:
     """Say whether `to` lies below the current revision; InvalidInputError where there is no such revision."""
-    from app import schema
+    from app.db import schema
 
     if to == "base" or to.startswith("-"):
         return True

@@ -28,7 +28,7 @@ def psql(context: typer.Context) -> None:
     if settings.database_url:
         code = _run(_of_path(), settings.database_url, context.args)
     else:
-        from app import embedded
+        from app.db import embedded
 
         with embedded.running(settings.home) as server:
             code = _run(str(server.bin_dir / "psql"), server.url, context.args)

@@ -90,8 +90,9 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, as the API answers.")] = False,
 ) -> None:
     """Find the images that look most like a file, stored images or examples, or whose words fit; nearest first."""
-    from app import filters, replicas, request
+    from app import filters, request
     from app import recall as live_recall
+    from app.db import replicas
 
     options = {
         "text": _utf8("--text", text),
@@ -211,7 +212,7 @@ def _statement(conn: "Connection", asked: "Request") -> str:
     from psycopg import sql as pgsql
     from psycopg.types.json import Jsonb
 
-    from app import sql
+    from app.db import sql
 
     name = "analyst_similar" if asked.query is None else "analyst_search"
     values: dict[str, object] = {

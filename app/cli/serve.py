@@ -58,7 +58,8 @@ def serve() -> None:
 
 def _check(url: str, settings: "Settings") -> None:
     """See that the schema is there and that somebody may come in: else the service would start and help nobody."""
-    from app import db, schema
+    from app import db
+    from app.db import schema
     from app.web import access
 
     with db.translated(), db.connect(url, autocommit=True) as conn:

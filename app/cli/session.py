@@ -44,7 +44,8 @@ def database() -> Iterator[str]:
 @contextmanager
 def connected(url: str, application: str) -> Iterator["Connection"]:
     """Yield a connection in autocommit to this database, at this code's revision; database errors become ours."""
-    from app import db, schema
+    from app import db
+    from app.db import schema
 
     with db.translated(), db.connect(url, autocommit=True, application=application) as conn:
         schema.check(conn)

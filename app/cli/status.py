@@ -60,8 +60,8 @@ def status(
 
 
 def _read(conn: "Connection") -> "Status":
-    from app import replicas
     from app import status as domain
+    from app.db import replicas
 
     return replace(domain.read(conn), standbys=replicas.look(session.settings(), conn))
 

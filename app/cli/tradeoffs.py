@@ -200,7 +200,7 @@ def _logged(conn: "Connection", space: "Space", most: int) -> "Vectors":
     """Return the latest live searches by which the recall monitor goes."""
     import numpy as np
 
-    from app import sql, vectors
+    from app.db import sql, vectors
 
     rows = conn.execute(sql.query("logged_queries"), {"space_id": space.id, "most": most}).fetchall()
     if len(rows) < _LEAST_LOGGED:

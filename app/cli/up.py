@@ -35,8 +35,9 @@ def up(
     workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers; one a GPU is the rule.")] = 1,
 ) -> None:
     """Run the database, a worker and the API together, until Ctrl-C."""
-    from app import db, limits, schema
+    from app import db, limits
     from app.cli.supervisor import Child, Milestone, Supervisor
+    from app.db import schema
     from app.web import access
 
     settings = session.settings()
@@ -93,7 +94,7 @@ def _answers(address: str) -> bool:
 def _worker_alive(url: str) -> bool:
     import psycopg
 
-    from app import sql
+    from app.db import sql
 
     try:
         with psycopg.connect(url, connect_timeout=2) as conn:

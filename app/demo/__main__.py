@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from app import db, indexes, ingest, limits, schema, sheet, sources, spaces
+from app import db, indexes, ingest, limits, sheet, sources, spaces
 from app.config import Settings, settings
-from app.db import Connection
+from app.db import Connection, schema
 from app.demo import tour
 from app.errors import LookalikeError
 from app.records import Image

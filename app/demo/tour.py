@@ -7,8 +7,8 @@ from pathlib import Path
 
 import PIL.Image
 
-from app import images, search, sql
-from app.db import Connection, translated
+from app import images, search
+from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.records import Answer, Image, Json
 from app.sheet import Line, Picture, Row, Tile

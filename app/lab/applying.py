@@ -7,8 +7,8 @@ from typing import Any
 from psycopg import sql as pgsql
 from psycopg.types.json import Jsonb
 
-from app import choices, index_needs, indexes, spaces, sql
-from app.db import Connection, translated
+from app import choices, index_needs, indexes, spaces
+from app.db import Connection, sql, translated
 from app.index_choice import IndexChoice
 from app.index_needs import Resources
 from app.index_target import target

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from psycopg.rows import scalar_row
 
-from app import evaluation, sql
-from app.db import Connection, translated
+from app import evaluation
+from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.records import Space
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from psycopg.rows import dict_row
 
-from app import index_needs, sql
-from app.db import Connection, translated
-from app.embedded.sizing import this_machine
+from app import index_needs
+from app.db import Connection, sql, translated
+from app.db.embedded.sizing import this_machine
 
 
 def read(conn: Connection) -> dict[str, Any]:

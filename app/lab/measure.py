@@ -12,8 +12,8 @@ from psycopg import errors as pg
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import db, sql
-from app.db import Connection, translated
+from app import db
+from app.db import Connection, sql, translated
 from app.errors import DatabaseUnavailableError
 from app.evaluation import Truth, Vectors
 from app.lab.sample import Sample

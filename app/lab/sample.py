@@ -9,8 +9,8 @@ from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
-from app import copy_binary, spaces, sql
-from app.db import Connection, translated
+from app import copy_binary, spaces
+from app.db import Connection, sql, translated
 from app.errors import ConflictError
 from app.evaluation import Exact, Ids, Truth, Vectors
 from app.records import Space

@@ -16,8 +16,7 @@ from psycopg import sql as pgsql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import scalar_row
 
-from app import schema, sql
-from app.db import Connection, translated
+from app.db import Connection, schema, sql, translated
 from app.errors import ConfigurationError
 
 _PREFIX = "lookalike_lab_"

@@ -7,8 +7,7 @@ from typing import Any
 from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from app import sql
-from app.db import Connection, translated
+from app.db import Connection, sql, translated
 from app.errors import ConflictError, NotFoundError
 from app.lab.records import Measurement, Request, Run
 from app.records import Json, Space

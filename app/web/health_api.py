@@ -7,7 +7,8 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import db, schema, spaces, sql, status
+from app import db, spaces, status
+from app.db import schema, sql
 from app.records import Space
 from app.web import bodies, docs
 from app.web.models import Health, Ready, StatusAnswer

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from flask import Flask, Response, g, request
 
-from app import replicas
-from app.db import Connection
+from app.db import Connection, replicas
 from app.web.errors import InvalidRequestError
 from app.web.models import LSN_PATTERN, FieldError
 from app.web.services import services

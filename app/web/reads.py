@@ -12,12 +12,12 @@ from weakref import WeakSet
 
 from psycopg.errors import QueryCanceled, SerializationFailure
 
-from app import replicas, search, sql
+from app import search
 from app.config import Settings
-from app.db import Connection
+from app.db import Connection, replicas, sql
+from app.db.replicas import Host, Watch
 from app.errors import DatabaseUnavailableError, LookalikeError, NotFoundError, SchemaError, SpaceChangedError
 from app.records import Standby
-from app.replicas import Host, Watch
 from app.web.database import Database
 
 T = TypeVar("T")

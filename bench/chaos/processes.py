@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app import embedded
+from app.db import embedded
 from bench.chaos.journal import Journal
 
 ROOT = Path(__file__).parents[2]

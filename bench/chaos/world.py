@@ -15,7 +15,8 @@ import psycopg
 import timm
 import torch
 
-from app import db, schema, spaces
+from app import db, spaces
+from app.db import schema
 from bench.chaos.callers import Api, Asker, Uploader
 from bench.chaos.check import Truth
 from bench.chaos.havoc import DISK, Havoc, Host

@@ -22,8 +22,9 @@ import timm
 import torch
 from PIL import Image
 
-from app import db, embedded, queries, schema, spaces, status
+from app import db, queries, spaces, status
 from app.config import Settings
+from app.db import embedded, schema
 from app.demo import tour
 from bench.data import conditions
 from bench.freshness import report

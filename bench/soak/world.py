@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from app import db, embedded, indexes, jobs, schema, spaces
+from app import db, indexes, jobs, spaces
+from app.db import embedded, schema
 from app.jobs import Embedded
 from bench import standby
 from bench.soak.pool import Pool

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from app import db, sql
+from app import db
+from app.db import sql
 from app.records import Image
 from app.web.models import SearchAnswer
 from tests.api.conftest import IMAGES, vectors

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from app import embedded, schema
+from app.db import embedded, schema
 from tests.api.conftest import fill
 from tests.conftest import FAST
 

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app import db, keys
+from app.db.embedded import EmbeddedServer
 from app.demo import tour
-from app.embedded import EmbeddedServer
 from tests import running
 from tests.running import Running
 

@@ -21,8 +21,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import class_row, scalar_row
 
-from app import db, sql
+from app import db
 from app.config import Settings
+from app.db import sql
 from app.errors import (
     ConfigurationError,
     DatabaseUnavailableError,

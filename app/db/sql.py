@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import LiteralString, cast
 
-ROOT = Path(__file__).parents[1] / "sql"
+ROOT = Path(__file__).parents[2] / "sql"
 
 # psql writes a variable as :'name', quoted by itself; psycopg wants %(name)s.
 _VARIABLE = re.compile(r"(?<!:):'([a-z_]+)'")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from app import db, sql
+from app import db
+from app.db import sql
 from app.errors import SchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_MIGRATIONS = Path(__file__).parents[1] / "migrations"
+_MIGRATIONS = Path(__file__).parents[2] / "migrations"
 _REVISION = re.compile(r'^revision: str = "(\w+)"$', re.MULTILINE)
 _DOWN_REVISION = re.compile(r'^down_revision: str(?: \| None)? = (?:"(\w+)"|None)$', re.MULTILINE)
 

@@ -14,8 +14,8 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool
 from pydantic_core import from_json
 
-from app import embedded
 from app.config import Settings
+from app.db import embedded
 from app.errors import (
     ConfigurationError,
     ConflictError,

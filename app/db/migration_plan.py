@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql as pgsql
 from psycopg.conninfo import make_conninfo
 
-from app import schema
+from app.db import schema
 from app.errors import ConfigurationError
 
 # Weak to strong; what stands before SHARE lets searches and writes go on.

@@ -1,4 +1,4 @@
-"""The trade-off lab's tables of schema `lookalike`, beside those of `app.tables`, which it imports."""
+"""The trade-off lab's tables of schema `lookalike`, beside those of `app.db.tables`, which it imports."""
 
 from sqlalchemy import (
     REAL,
@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from app.tables import metadata, time_column
+from app.db.tables import metadata, time_column
 
 measurement_runs = Table(
     "measurement_runs",

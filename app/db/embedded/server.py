@@ -1,4 +1,4 @@
-"""Starting, sharing and stopping the embedded server. Imports app.errors and the rest of app.embedded."""
+"""Starting, sharing and stopping the embedded server. Imports app.errors and the rest of app.db.embedded."""
 
 import fcntl
 import logging
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from app.embedded.place import PORT, Place, environment, find_place, give, run_tool, socket_dir_of, tail
-from app.embedded.sizing import settings_for, this_machine
+from app.db.embedded.place import PORT, Place, environment, find_place, give, run_tool, socket_dir_of, tail
+from app.db.embedded.sizing import settings_for, this_machine
 from app.errors import ConfigurationError, ConflictError, DatabaseUnavailableError
 
 logger = logging.getLogger(__name__)

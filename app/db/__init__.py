@@ -1,0 +1,23 @@
+"""PostgreSQL: connections, the SQL of `sql/`, the schema, standbys, retries and the embedded server."""
+
+from app.db.connection import (
+    MIN_SERVER,
+    Connection,
+    check_server,
+    connect,
+    database,
+    open_pool,
+    translate,
+    translated,
+)
+
+__all__ = [
+    "MIN_SERVER",
+    "Connection",
+    "check_server",
+    "connect",
+    "database",
+    "open_pool",
+    "translate",
+    "translated",
+]
