@@ -6,15 +6,16 @@ from functools import partial
 
 import PIL.Image
 
-from app import images, sheet
+from app import images
 from app.comparison import Comparison
 from app.db import Connection
 from app.errors import ImageError
-from app.fetcher import fetch
-from app.limits import Limits
-from app.loader import load
+from app.media import contact_sheet
+from app.media.contact_sheet import Line, Row, Tile
+from app.media.decode import load
+from app.media.fetch import fetch
+from app.media.limits import Limits
 from app.records import Image
-from app.sheet import Line, Row, Tile
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def draw(conn: Connection, found: Comparison, *, limits: Limits) -> PIL.Image.Im
     legend = "orange frame: both find it"
     if found.label is not None:
         legend = f"green dot: the same {found.label}; {legend}"
-    return sheet.draw(
+    return contact_sheet.draw(
         rows,
         title=f"{found.first.space} and {found.second.space}: where they disagree most",
         subtitle=f"{found.overlap:.0%} of the {found.k} nearest in common over {found.images:,} images; {legend}",
@@ -86,7 +87,7 @@ def _match(query: Image, image: Image, label: str | None) -> bool | None:
 
 def _read(image: Image, limits: Limits) -> PIL.Image.Image | None:
     try:
-        return load(fetch(image.uri, limits=limits), limits, target=(sheet.CELL, sheet.CELL)).image
+        return load(fetch(image.uri, limits=limits), limits, target=(contact_sheet.CELL, contact_sheet.CELL)).image
     except ImageError as error:
         log.warning("the picture of image %d cannot be shown: %s", image.id, error)
         return None

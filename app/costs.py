@@ -8,7 +8,7 @@ from psycopg.rows import class_row
 from app import spaces
 from app.db import Connection, sql, translated
 from app.errors import InvalidInputError, StorageError
-from app.storage import Storage
+from app.media.uploads import Storage
 
 _PROBES = 50
 _MILLION = 1_000_000

@@ -1,6 +1,6 @@
 """Turns a video's frames into images: sampled, near-identical ones left out, stored by content, registered.
 
-Imports app.arrivals, app.db, app.images, app.ingest, app.db.retry, app.sources, app.storage and app.video.
+Imports app.arrivals, app.db, app.images, app.ingest, app.db.retry, app.sources, app.media.uploads and app.media.video.
 
 A thread decodes into a short buffer; the loop writes. A file waits where the database or the workers are behind; of a
 live source the oldest frames are dropped, so that what is searchable is what can be seen now.
@@ -19,18 +19,19 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from app import images, ingest, storage, video
+from app import images, ingest
 from app.arrivals import Arrivals
 from app.db import Connection
 from app.db.retry import backoff, until_available
 from app.errors import ImageError, NoWorkerError, StorageError, TransientImageError
-from app.image_header import Header
 from app.ingest import Inspected
-from app.limits import Limits
+from app.media import uploads, video
+from app.media.header import Header
+from app.media.limits import Limits
+from app.media.uploads import Storage
+from app.media.video import Frame, Source
 from app.records import Json
 from app.sources import Candidate
-from app.storage import Storage
-from app.video import Frame, Source
 
 log = logging.getLogger(__name__)
 
@@ -234,14 +235,14 @@ class FrameIngest:
             attributes["taken_at"] = taken.frame.taken_at.isoformat()
         if taken.received_at:
             attributes["received_at"] = taken.received_at.isoformat()
-        uri = storage.uri_of(self._place, sha256.hexdigest(), "image/jpeg")
+        uri = uploads.uri_of(self._place, sha256.hexdigest(), "image/jpeg")
         candidate = Candidate(uri, None, self.source.name, None, attributes)
         header = Header("image/jpeg", width, height)
         while True:
             try:
                 with conn.transaction():
                     images.hold_upload(conn, uri)
-                    storage.put(self._place, data, sha256=sha256.hexdigest(), media_type="image/jpeg")
+                    uploads.put(self._place, data, sha256=sha256.hexdigest(), media_type="image/jpeg")
                     batch = ingest.write(conn, [Inspected(candidate, sha256.digest(), header)], [])
                 break
             except StorageError as error:

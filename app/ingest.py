@@ -1,6 +1,6 @@
 """Registers images in the database, idempotent by uri and content, and waits until they are searchable.
 
-Imports app.db, app.errors, app.image_header, app.sources and app.db.sql.
+Imports app.db, app.errors, app.media.header, app.sources and app.db.sql.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ from pathlib import Path
 from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 
-from app import image_header
 from app.db import Connection, sql, translated
 from app.errors import ImageError, NoWorkerError
+from app.media.header import Header, read_header
 from app.sources import Candidate, Refusal
 
 BATCH = 500
@@ -75,7 +75,7 @@ class Inspected:
 
     candidate: Candidate
     sha256: bytes | None
-    header: image_header.Header | None
+    header: Header | None
 
 
 def ingest(
@@ -132,7 +132,7 @@ def _inspect(candidate: Candidate, max_bytes: int, max_pixels: int) -> Inspected
         return Inspected(candidate, None, None)
     try:
         data = _read(candidate.path, max_bytes)
-        header = image_header.read(data, max_pixels=max_pixels)
+        header = read_header(data, max_pixels=max_pixels)
     except ImageError as error:
         return Refusal(candidate.origin, error.reason)
     return Inspected(candidate, hashlib.sha256(data).digest(), header)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.config import Settings
-from app.limits import limits_of
-from app.loader import load
+from app.media.decode import load
+from app.media.limits import limits_of
 from workers.device import cores
 from workers.encoder import MIN_COSINE, Encoder
 from workers.models import load_model

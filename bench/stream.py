@@ -23,11 +23,12 @@ from typing import Any
 
 from PIL import Image
 
-from app import db, storage, video
+from app import db
 from app.config import Settings
 from app.demo import tour
 from app.frames import FrameIngest
-from app.limits import Limits
+from app.media import uploads, video
+from app.media.limits import Limits
 from bench.copy import RESULTS, scratch
 from bench.data import conditions
 
@@ -149,7 +150,7 @@ def main() -> None:
                 video.source_of(address, limits),
                 fps=options.fps,
                 limits=limits,
-                place=storage.open_storage(Settings(home=Path(home))),
+                place=uploads.open_storage(Settings(home=Path(home))),
                 skip_similar=options.skip_similar,
                 max_lag=options.max_lag,
             )

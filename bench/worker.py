@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.config import Settings
-from app.limits import limits_of
+from app.media.limits import limits_of
 from bench.worker_memory import memory
 from bench.worker_run import NOT_WORK, RESULTS, STAGES, Run, conditions, cpu_seconds, drain, running
 from workers.device import cores

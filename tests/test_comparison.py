@@ -9,10 +9,11 @@ from PIL import Image
 from psycopg.types.json import Jsonb
 from typer.testing import CliRunner
 
-from app import cli, comparison, comparison_sheet, db, sheet, spaces
+from app import cli, comparison, comparison_sheet, db, spaces
 from app.config import Settings, settings
 from app.errors import NotFoundError
-from app.limits import limits_of
+from app.media import contact_sheet
+from app.media.limits import limits_of
 from tests.gallery_data import half
 
 KINDS = ("red", "green", "blue")
@@ -74,13 +75,17 @@ def test_the_sheet_shows_both_lines_and_who_stands_alone(url: str, tmp_path: Pat
         drawn = comparison_sheet.draw(
             conn, replace(found, examples=[other, missing]), limits=limits_of(Settings(home=tmp_path))
         )
-    line = sheet.HEADING + sheet.CELL + sheet.CAPTION
-    assert drawn.height == sheet.HEADER + 4 * line + sheet.MARGIN
+    line = contact_sheet.HEADING + contact_sheet.CELL + contact_sheet.CAPTION
+    assert drawn.height == contact_sheet.HEADER + 4 * line + contact_sheet.MARGIN
 
     def middle(row: int, place: int) -> tuple[int, ...]:
-        x = sheet.MARGIN + (0 if place < 0 else sheet.CELL + 3 * sheet.GAP + place * (sheet.CELL + sheet.GAP))
-        y = sheet.HEADER + row * line + sheet.HEADING
-        return tuple(drawn.getpixel((x + sheet.CELL // 2, y + sheet.CELL // 2)))  # type: ignore[arg-type]
+        x = contact_sheet.MARGIN + (
+            0
+            if place < 0
+            else contact_sheet.CELL + 3 * contact_sheet.GAP + place * (contact_sheet.CELL + contact_sheet.GAP)
+        )
+        y = contact_sheet.HEADER + row * line + contact_sheet.HEADING
+        return tuple(drawn.getpixel((x + contact_sheet.CELL // 2, y + contact_sheet.CELL // 2)))  # type: ignore[arg-type]
 
     assert middle(0, -1) == (0, 128, 0), "the query"
     assert [middle(0, place) for place in range(5)] == [(0, 128, 0)] * 5, "its neighbours in the first space"

@@ -9,8 +9,8 @@ from app import cli, costs, db
 from app.config import Settings, settings
 from app.costs import Prices
 from app.errors import InvalidInputError
+from app.media.uploads import open_storage
 from app.records import Space
-from app.storage import open_storage
 from tests.gallery_data import fill, index, make_space, unit
 from workers.costs import costs as shared_out
 from workers.heartbeat import Heartbeat, Progress

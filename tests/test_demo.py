@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app import db, sheet
+from app import db
 from app.db.embedded import EmbeddedServer
 from app.demo import tour
 from app.errors import NotFoundError
+from app.media import contact_sheet
 from tests.running import Running
 
 
@@ -44,14 +45,21 @@ def test_every_stop_of_the_tour_is_a_file_of_the_gallery() -> None:
 
 
 def test_the_sheet_shows_every_picture(tmp_path: Path, stops: list[tour.Visit]) -> None:
-    drawn = sheet.draw([tour.sheet_row(seen) for seen in stops], title="T", subtitle="S")
+    drawn = contact_sheet.draw([tour.sheet_row(seen) for seen in stops], title="T", subtitle="S")
     drawn.save(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as read:
         assert read.size == drawn.size
     # Each tile holds a picture, and a picture has many colours; paper has one.
     for column in range(tour.RESULTS):
-        x = sheet.MARGIN + sheet.CELL + 3 * sheet.GAP + column * (sheet.CELL + sheet.GAP)
-        tile = drawn.crop((x, sheet.HEADER + 30, x + sheet.CELL, sheet.HEADER + 30 + sheet.CELL))
+        x = (
+            contact_sheet.MARGIN
+            + contact_sheet.CELL
+            + 3 * contact_sheet.GAP
+            + column * (contact_sheet.CELL + contact_sheet.GAP)
+        )
+        tile = drawn.crop(
+            (x, contact_sheet.HEADER + 30, x + contact_sheet.CELL, contact_sheet.HEADER + 30 + contact_sheet.CELL)
+        )
         assert len(tile.getcolors(2**16) or []) > 50
 
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from app.errors import ConfigurationError, ImageError, TransientImageError
-from app.limits import Limits
-from app.loader import load
+from app.media.decode import load
+from app.media.limits import Limits
 from tests import images
 from workers import batch_size, models
 from workers.device import native_precisions

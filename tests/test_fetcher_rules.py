@@ -13,10 +13,9 @@ from urllib.parse import quote
 
 import pytest
 
-from app import fetcher
 from app.errors import ImageError
-from app.fetcher import fetch
-from app.limits import Limits
+from app.media.fetch import _UNCHECKED, fetch
+from app.media.limits import Limits
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**7, timeout=5)
 
@@ -131,7 +130,7 @@ def test_a_name_is_looked_up_once_and_that_address_connected_to(inner: int, monk
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr("app.http_fetcher._check_public", lambda *_: None)  # 198.51.100.0/24 is for documentation
+    monkeypatch.setattr("app.media.http_fetch._check_public", lambda *_: None)  # 198.51.100.0/24 is for documentation
     monkeypatch.setattr(socket.socket, "connect", connect)
     with pytest.raises(ImageError, match="refused the connection"):
         fetch(f"http://rebind.example:{inner}/x", limits=LIMITS)
@@ -262,4 +261,4 @@ def test_every_protocol_that_fsspec_knows_is_thought_about() -> None:
         *("abfs", "abfss", "adl", "az", "box", "dropbox", "gcs", "gdrive", "gs", "hf", "memory", "oci", "ocilake"),
         *("oss", "s3", "s3a", "tos", "tosfs", "wandb"),
     }
-    assert set(known_implementations) - fetcher._UNCHECKED - stores == {"data", "file"}
+    assert set(known_implementations) - _UNCHECKED - stores == {"data", "file"}

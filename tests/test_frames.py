@@ -17,11 +17,12 @@ import psycopg
 import pytest
 from PIL import Image
 
-from app import db, storage, video
+from app import db
 from app.config import Settings
 from app.errors import ConfigurationError, ImageError, InvalidInputError, NoWorkerError, TransientImageError
 from app.frames import LIVE_LAG, FrameIngest
-from app.limits import Limits
+from app.media import uploads, video
+from app.media.limits import Limits
 from tests import running, videos
 from tests.test_ingest import embed, make_space
 
@@ -258,7 +259,7 @@ class Running:
 def ingest(database_url: str, tmp_path: Path) -> Callable[..., Running]:
     def make(given: object, *, fps: float = 10, patience: float | None = None, **options: float) -> Running:
         source = video.source_of(str(given), LIMITS)
-        place = storage.open_storage(Settings(home=tmp_path / "home"))
+        place = uploads.open_storage(Settings(home=tmp_path / "home"))
         return Running(
             FrameIngest(source, fps=fps, limits=LIMITS, place=place, **options),  # type: ignore[arg-type]
             database_url,

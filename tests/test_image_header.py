@@ -5,8 +5,9 @@ import io
 import pytest
 from PIL import Image
 
-from app import image_header
 from app.errors import ImageError
+from app.media import header
+from app.media.header import read_header
 from tests.images import encoded, picture
 
 PIXELS = 10**6
@@ -23,15 +24,15 @@ def animated(form: str, frames: int) -> bytes:
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
 def test_frames_are_counted(form: str) -> None:
     data = animated(form, 5)
-    assert image_header.read(data, max_pixels=PIXELS, max_frames=5).width == 16
+    assert read_header(data, max_pixels=PIXELS, max_frames=5).width == 16
     with pytest.raises(ImageError, match=r"has more than 4 frames \(LOOKALIKE_MAX_IMAGE_FRAMES\)"):
-        image_header.read(data, max_pixels=PIXELS, max_frames=4)
-    assert image_header.read(data, max_pixels=PIXELS).width == 16
+        read_header(data, max_pixels=PIXELS, max_frames=4)
+    assert read_header(data, max_pixels=PIXELS).width == 16
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP"])
 def test_one_frame_is_one(form: str) -> None:
-    assert image_header.read(encoded(picture(), form), max_pixels=PIXELS, max_frames=1).width > 0
+    assert read_header(encoded(picture(), form), max_pixels=PIXELS, max_frames=1).width > 0
 
 
 def test_a_bomb_of_frames_costs_nothing() -> None:
@@ -40,11 +41,11 @@ def test_a_bomb_of_frames_costs_nothing() -> None:
     block = one[one.index(b"\x2c", 13) : -1]
     bomb = one[:-1] + block * 1_000_000 + b";"
     with pytest.raises(ImageError, match="more than 1,000 frames"):
-        image_header.read(bomb, max_pixels=PIXELS, max_frames=1000)
-    assert image_header._gif_frames(bomb, 1000) == 1001  # where it stopped
+        read_header(bomb, max_pixels=PIXELS, max_frames=1000)
+    assert header._gif_frames(bomb, 1000) == 1001  # where it stopped
 
 
 def test_a_gif_cut_off_anywhere_is_counted_to_there() -> None:
     data = animated("GIF", 3)
     for size in range(14, len(data)):
-        assert image_header._gif_frames(data[:size], 3) <= 3
+        assert header._gif_frames(data[:size], 3) <= 3

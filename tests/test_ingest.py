@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from PIL import Image
 
-from app import db, image_header, ingest, sources, spaces
+from app import db, ingest, sources, spaces
 from app.errors import ImageError, NoWorkerError
+from app.media.header import Header, read_header
 from app.sources import Candidate, Refusal
 
 LIMITS = {"max_bytes": 100_000, "max_pixels": 1_000_000}
@@ -169,17 +170,17 @@ def test_what_is_no_image_is_refused_alone_with_its_reason(tmp_path: Path, conn:
 
 @pytest.mark.parametrize(("form", "media_type"), FORMATS.items())
 def test_headers_of_every_format(form: str, media_type: str) -> None:
-    header = image_header.read(picture(size=(32, 17), form=form), max_pixels=1000)
-    assert header == image_header.Header(media_type, 32, 17)
+    header = read_header(picture(size=(32, 17), form=form), max_pixels=1000)
+    assert header == Header(media_type, 32, 17)
 
 
 def test_a_header_is_read_without_its_pixels() -> None:
     content = picture(size=(300, 200), form="JPEG", quality=95)
-    assert image_header.read(content[: len(content) // 2], max_pixels=10**6).width == 300
+    assert read_header(content[: len(content) // 2], max_pixels=10**6).width == 300
     with pytest.raises(
         ImageError, match=r"the file is a PDF, not an image that can be decoded; supported are JPEG, PNG"
     ):
-        image_header.read(b"%PDF-1.7", max_pixels=1)
+        read_header(b"%PDF-1.7", max_pixels=1)
 
 
 def test_batches_are_committed_as_they_come_and_the_rest_follows_in_another_run(

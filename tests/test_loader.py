@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import http_fetcher, image_header
 from app.config import Settings
 from app.errors import ImageError, TransientImageError
-from app.fetcher import fetch
-from app.limits import Limits, limits_of, sources
-from app.loader import load
+from app.media import http_fetch
+from app.media.decode import load
+from app.media.fetch import fetch
+from app.media.header import read_header
+from app.media.limits import Limits, limits_of, sources
 from tests import images
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**7, timeout=5)
@@ -52,7 +53,7 @@ def test_every_kind_of_image_decodes_to_its_pixels(kind):
     assert loaded.image.mode == "RGB"
     assert (loaded.width, loaded.height) == loaded.image.size == images.SIZE
     assert np.abs(pixels(loaded.image) - pixels(expected)).max() <= 1
-    header = image_header.read(data, max_pixels=LIMITS.max_pixels)
+    header = read_header(data, max_pixels=LIMITS.max_pixels)
     assert (header.media_type, header.width, header.height) == (loaded.media_type, loaded.width, loaded.height)
 
 
@@ -496,12 +497,12 @@ def test_a_redirect_to_a_private_address_is_refused_though_the_first_host_was_al
 )
 def test_public_addresses_are_told_from_private_ones(address, public):
     ip = ipaddress.ip_address(address)
-    target = http_fetcher._target(f"http://[{ip}]/" if ip.version == 6 else f"http://{ip}/")
+    target = http_fetch._target(f"http://[{ip}]/" if ip.version == 6 else f"http://{ip}/")
     resolved = (socket.AF_INET, (address, 80))
     if public:
-        http_fetcher._check_public(target, resolved)
+        http_fetch._check_public(target, resolved)
     else:
-        refused(lambda: http_fetcher._check_public(target, resolved))
+        refused(lambda: http_fetch._check_public(target, resolved))
 
 
 @pytest.mark.parametrize(

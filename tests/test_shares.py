@@ -16,7 +16,7 @@ from PIL import Image
 
 from app import db
 from app.config import Settings
-from app.limits import limits_of
+from app.media.limits import limits_of
 from app.queries import QueryImage
 from app.records import Job
 from tests import test_vacuum, test_worker

@@ -1,4 +1,4 @@
-"""app.storage: files by content hash, in a folder and in an fsspec store; whole or not at all, never written over."""
+"""app.media.uploads: files by content hash, in a folder and in an fsspec store; whole or not at all, never written over."""
 
 import hashlib
 import os
@@ -8,18 +8,18 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from app import storage
 from app.config import Settings
 from app.errors import ConfigurationError, StorageError
+from app.media import uploads
 
 DATA = b"the bytes of an image"
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 @pytest.fixture(params=["folder", "file url", "store"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> storage.Storage:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> uploads.Storage:
     url = {"folder": f"{tmp_path}/a b", "file url": f"file://{tmp_path}/u/", "store": f"memory://bucket{tmp_path}"}
-    return storage.open_storage(Settings(storage_url=url[request.param]))
+    return uploads.open_storage(Settings(storage_url=url[request.param]))
 
 
 def read(uri: str) -> bytes:
@@ -27,56 +27,56 @@ def read(uri: str) -> bytes:
         return bytes(file.read())
 
 
-def test_put_names_by_content(place: storage.Storage) -> None:
-    uri = storage.put(place, DATA, sha256=SHA256, media_type="image/png")
+def test_put_names_by_content(place: uploads.Storage) -> None:
+    uri = uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
     assert uri.endswith(f"/{SHA256[:2]}/{SHA256}.png")
     assert uri.startswith("/" if place.local else "memory://")
     assert read(uri) == DATA
-    assert storage.uri_of(place, SHA256, "image/png") == uri
-    assert storage.put(place, DATA, sha256=SHA256, media_type="image/png") == uri
+    assert uploads.uri_of(place, SHA256, "image/png") == uri
+    assert uploads.put(place, DATA, sha256=SHA256, media_type="image/png") == uri
 
 
-def test_put_never_writes_over(place: storage.Storage) -> None:
-    uri = storage.put(place, DATA, sha256=SHA256, media_type="image/jpeg")
-    storage.put(place, b"other bytes", sha256=SHA256, media_type="image/jpeg")
+def test_put_never_writes_over(place: uploads.Storage) -> None:
+    uri = uploads.put(place, DATA, sha256=SHA256, media_type="image/jpeg")
+    uploads.put(place, b"other bytes", sha256=SHA256, media_type="image/jpeg")
     assert read(uri) == DATA
 
 
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
-    place = storage.open_storage(Settings(storage_url=str(tmp_path)))
-    uri = storage.put(place, DATA, sha256=SHA256, media_type="image/png")
+    place = uploads.open_storage(Settings(storage_url=str(tmp_path)))
+    uri = uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
     left, at_work = tmp_path / ".drafts" / "cut.png.0123", tmp_path / ".drafts" / "new.png.4567"
     left.write_bytes(DATA[:3])
     at_work.write_bytes(DATA[:3])
     os.utime(left, (0, 0))
-    assert storage.sweep(place) == 1
+    assert uploads.sweep(place) == 1
     assert not left.exists()
     assert at_work.exists()
     assert read(uri) == DATA
-    assert storage.sweep(place, older_than=0) == 1
+    assert uploads.sweep(place, older_than=0) == 1
     assert read(uri) == DATA
 
 
-def test_nothing_to_sweep(place: storage.Storage) -> None:
-    assert storage.sweep(place) == 0
+def test_nothing_to_sweep(place: uploads.Storage) -> None:
+    assert uploads.sweep(place) == 0
 
 
-def test_unknown_media_type_has_no_suffix(place: storage.Storage) -> None:
-    assert storage.uri_of(place, SHA256, "text/html").endswith(SHA256)
+def test_unknown_media_type_has_no_suffix(place: uploads.Storage) -> None:
+    assert uploads.uri_of(place, SHA256, "text/html").endswith(SHA256)
 
 
-def test_remove(place: storage.Storage) -> None:
-    uri = storage.put(place, DATA, sha256=SHA256, media_type="image/png")
-    storage.remove(place, uri)
+def test_remove(place: uploads.Storage) -> None:
+    uri = uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
+    uploads.remove(place, uri)
     with pytest.raises(FileNotFoundError):
         read(uri)
-    storage.remove(place, uri)
+    uploads.remove(place, uri)
 
 
-def test_owns_only_what_put_names(place: storage.Storage, tmp_path: Path) -> None:
-    uri = storage.uri_of(place, SHA256, "image/png")
+def test_owns_only_what_put_names(place: uploads.Storage, tmp_path: Path) -> None:
+    uri = uploads.uri_of(place, SHA256, "image/png")
     folder = uri.removesuffix(f"/{SHA256[:2]}/{SHA256}.png")
-    assert storage.owns(place, uri)
+    assert uploads.owns(place, uri)
     for other in (
         f"{folder}/{SHA256}.png",
         f"{folder}/zz/{SHA256}.png",
@@ -86,28 +86,28 @@ def test_owns_only_what_put_names(place: storage.Storage, tmp_path: Path) -> Non
         f"{tmp_path}/elsewhere/{SHA256[:2]}/{SHA256}.png",
         "",
     ):
-        assert not storage.owns(place, other)
+        assert not uploads.owns(place, other)
         with pytest.raises(ValueError, match="is not a file of the storage"):
-            storage.remove(place, other)
+            uploads.remove(place, other)
 
 
 def test_default_is_uploads_in_home(tmp_path: Path) -> None:
-    place = storage.open_storage(Settings(home=tmp_path / "home"))
+    place = uploads.open_storage(Settings(home=tmp_path / "home"))
     assert not (tmp_path / "home").exists()
-    uri = storage.put(place, DATA, sha256=SHA256, media_type="image/png")
+    uri = uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
     assert Path(uri).is_relative_to(tmp_path / "home" / "uploads")
     assert Path(uri).stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 
 def test_relative_home_gives_an_absolute_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    place = storage.open_storage(Settings(home=Path("home")))
+    place = uploads.open_storage(Settings(home=Path("home")))
     monkeypatch.chdir("/")
-    assert storage.put(place, DATA, sha256=SHA256, media_type="image/png").startswith(f"{tmp_path}/home/uploads/")
+    assert uploads.put(place, DATA, sha256=SHA256, media_type="image/png").startswith(f"{tmp_path}/home/uploads/")
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = storage.open_storage(Settings(storage_url=str(tmp_path / "u")))
+    place = uploads.open_storage(Settings(storage_url=str(tmp_path / "u")))
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -115,32 +115,32 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(StorageError, match="No space left on device"):
-            storage.put(place, DATA, sha256=SHA256, media_type="image/png")
+            uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
     assert [path for path in (tmp_path / "u").rglob("*") if path.is_file()] == []
-    storage.put(place, DATA, sha256=SHA256, media_type="image/png")
+    uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
 
 
 def test_storage_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    place = storage.open_storage(Settings(storage_url=str(tmp_path / "file")))
+    place = uploads.open_storage(Settings(storage_url=str(tmp_path / "file")))
     with pytest.raises(StorageError, match="cannot be stored"):
-        storage.put(place, DATA, sha256=SHA256, media_type="image/png")
+        uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
 
 
 @pytest.mark.parametrize("url", ["nonsense://bucket", "abfs://container/x"])
 def test_unusable_url(url: str) -> None:
     with pytest.raises(ConfigurationError, match="LOOKALIKE_STORAGE_URL"):
-        storage.open_storage(Settings(storage_url=url))
+        uploads.open_storage(Settings(storage_url=url))
 
 
 def test_many_writers_of_one_content(tmp_path: Path) -> None:
-    place = storage.open_storage(Settings(storage_url=str(tmp_path)))
+    place = uploads.open_storage(Settings(storage_url=str(tmp_path)))
     seen: list[str] = []
     data = DATA * 100_000
     sha256 = hashlib.sha256(data).hexdigest()
 
     def write() -> None:
-        uri = storage.put(place, data, sha256=sha256, media_type="image/png")
+        uri = uploads.put(place, data, sha256=sha256, media_type="image/png")
         assert len(Path(uri).read_bytes()) == len(data)
         seen.append(uri)
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app import image_header
 from app.errors import ImageError
-from app.fetcher import fetch
-from app.limits import Limits
+from app.media.fetch import fetch
+from app.media.header import read_header
+from app.media.limits import Limits
 from app.queries import QueryImage
 from app.records import Embedding, Space
 from workers.device import cores
@@ -232,7 +232,7 @@ class Loading:
     def _reused(self, file: _File, embedding: Embedding) -> Outcome:
         """Return the outcome of a file whose embedding is known; what its bytes tell is read from its own header."""
         try:
-            header = image_header.read(file.data, max_pixels=self._limits.max_pixels)
+            header = read_header(file.data, max_pixels=self._limits.max_pixels)
         except ImageError as error:
             return Outcome(file.task, error)
         facts = Facts(file.sha256, header.media_type, header.width, header.height)

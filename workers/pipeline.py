@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from app.limits import Limits
+from app.media.limits import Limits
 from workers.encoder import Encoder
 from workers.encoding import encode_each
 from workers.loading import Loading, LookUp

@@ -1,10 +1,10 @@
-"""From an image file's bytes to what a model takes in. Imports workers.encoder, app.loader and numpy."""
+"""From an image file's bytes to what a model takes in. Imports workers.encoder, app.media.decode and numpy."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.limits import Limits
-from app.loader import LoadedImage, load
+from app.media.decode import LoadedImage, load
+from app.media.limits import Limits
 from workers.encoder import Encoder
 
 # One transformed image: uint8, shape (3, height, width).

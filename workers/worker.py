@@ -17,7 +17,7 @@ from app.config import Settings
 from app.db import schema
 from app.db.retry import until_available
 from app.errors import DatabaseUnavailableError, NotFoundError, SchemaError
-from app.limits import limits_of
+from app.media.limits import limits_of
 from app.records import Space
 from workers import writer
 from workers.answering import Answering

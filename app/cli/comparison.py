@@ -81,7 +81,7 @@ def run(
 ) -> None:
     """Compare by files, or else by stored images, print and draw; without a first space, the active one is it."""
     from app import comparison, comparison_sheet, spaces
-    from app.limits import limits_of
+    from app.media.limits import limits_of
 
     if files and (label or sheet):
         option = f"--label {label}" if label else f"--sheet {sheet}"

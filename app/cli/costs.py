@@ -37,7 +37,7 @@ def costs(
 ) -> None:
     """Show seconds of workers and bytes for one image, and what a million images and searches come to."""
     from app import costs as domain
-    from app import storage
+    from app.media import uploads
 
     if (hour is None) != (gb_month is None):
         raise InvalidInputError("--hour and --gb-month go together: give both, or none for seconds and bytes alone")
@@ -47,7 +47,7 @@ def costs(
     elif server_hour is not None:
         raise InvalidInputError("--server-hour needs --hour and --gb-month beside it")
     with session.connection() as conn:
-        opened = storage.open_storage(session.settings()) if files else None
+        opened = uploads.open_storage(session.settings()) if files else None
         found = domain.read(conn, days=days, prices=prices, storage=opened)
     if json:
         output.as_json(found)

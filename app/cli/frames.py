@@ -23,16 +23,16 @@ def frames(
     json: bool,
 ) -> None:
     """Ingest the frames of these videos, one after the other; a stream or a device goes on until a signal ends it."""
-    from app import storage, video
     from app.frames import FrameIngest
-    from app.limits import limits_of
+    from app.media import uploads, video
+    from app.media.limits import limits_of
 
     settings = session.settings()
     limits = limits_of(settings)
     found = [video.source_of(one, limits) for one in given]
     if len(found) > 1 and any(one.live for one in found):
         raise InvalidInputError("a live source does not end: give one of them alone, and run one process for each")
-    place = storage.open_storage(settings)
+    place = uploads.open_storage(settings)
     done: list[FrameIngest] = []
     stopped = False
 

@@ -150,7 +150,7 @@ def ingest(
 
 def _no_video(given: list[str], *, skip_similar: float, max_lag: float | None) -> None:
     """Refuse what makes sense of videos alone."""
-    from app import video
+    from app.media import video
 
     if skip_similar or max_lag is not None:
         raise InvalidInputError(f"{'--skip-similar' if skip_similar else '--max-lag'} goes with --fps")

@@ -35,9 +35,10 @@ def up(
     workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers; one a GPU is the rule.")] = 1,
 ) -> None:
     """Run the database, a worker and the API together, until Ctrl-C."""
-    from app import db, limits
+    from app import db
     from app.cli.supervisor import Child, Milestone, Supervisor
     from app.db import schema
+    from app.media import limits
     from app.web import access
 
     settings = session.settings()

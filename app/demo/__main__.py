@@ -15,11 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from app import db, indexes, ingest, limits, sheet, sources, spaces
+from app import db, indexes, ingest, sources, spaces
 from app.config import Settings, settings
 from app.db import Connection, schema
 from app.demo import tour
 from app.errors import LookalikeError
+from app.media import contact_sheet, limits
 from app.records import Image
 
 REFERENCE = Path(__file__).parent / "reference.json"
@@ -127,7 +128,7 @@ def _show(conn: Connection, configured: Settings) -> None:
         measured = tour.label_precision(conn, label)
         _step("precision@5", f"{measured:.3f} by {label}, leave-one-out over the gallery, exact search")
         _step("", f"{reference[label]:.3f} by timm's own transform and forward in fp32, for comparison")
-    picture = sheet.draw(
+    picture = contact_sheet.draw(
         [tour.sheet_row(seen) for seen in visits],
         title="Lookalike",
         subtitle="Image retrieval inside PostgreSQL: the demo gallery, nearest neighbours by "

@@ -6,9 +6,9 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import storage
 from app.config import Settings
-from app.limits import limits_of
+from app.media import uploads
+from app.media.limits import limits_of
 from app.web import (
     access,
     batch_api,
@@ -62,7 +62,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
         settings=settings,
         database=database,
         reads=Reads(settings, database),
-        storage=storage.open_storage(settings),
+        storage=uploads.open_storage(settings),
         limits=limits_of(settings),
         keyring=keyring,
         # Each waits for a worker: places are left for searches that need none.

@@ -7,9 +7,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import PreconditionFailed
 
-from app import filters, image_header, images, records, storage
+from app import filters, images, records
 from app.db import Connection
 from app.errors import ConflictError
+from app.media import uploads
+from app.media.header import read_header
 from app.web import bodies, docs
 from app.web.models import Image, ImageBody, ImagePage, ImagePatch, ImagePath, ImageUpload, ListQuery
 from app.web.services import services
@@ -60,16 +62,16 @@ def add_image() -> Response:
 def _add_upload() -> records.Image:
     settings, place = services().settings, services().storage
     data, fields = bodies.read_upload(ImageUpload, max_bytes=settings.max_image_bytes, text_fields=("caption",))
-    header = image_header.read(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
+    header = read_header(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
     sha256 = hashlib.sha256(data).hexdigest()
-    storage.put(place, data, sha256=sha256, media_type=header.media_type)
+    uploads.put(place, data, sha256=sha256, media_type=header.media_type)
     with writing() as conn:
         try:
             with conn.transaction():
-                uri = storage.uri_of(place, sha256, header.media_type)
+                uri = uploads.uri_of(place, sha256, header.media_type)
                 images.hold_upload(conn, uri)
                 # Again, now that nobody can remove it: most often it is in its place, and nothing is written.
-                storage.put(place, data, sha256=sha256, media_type=header.media_type)
+                uploads.put(place, data, sha256=sha256, media_type=header.media_type)
                 return images.add(
                     conn,
                     uri=uri,
@@ -160,7 +162,7 @@ def delete_image(path: ImagePath) -> Response:
 def _hold_upload(conn: Connection, image_id: int) -> str | None:
     """Hold the upload behind an image, if one is, and return its uri; before the row is locked, as adding does it."""
     uri = images.get(conn, image_id).uri
-    if not storage.owns(services().storage, uri):
+    if not uploads.owns(services().storage, uri):
         return None
     images.hold_upload(conn, uri)
     return uri
@@ -170,7 +172,7 @@ def _forget_upload(conn: Connection, uri: str | None) -> None:
     # Before the commit: should that fail, the image has lost its file and its deletion can be asked for again. After
     # it, another upload of the same content could find the file still there, and then lose it.
     if uri is not None and images.id_of_uri(conn, uri) is None:
-        storage.remove(services().storage, uri)
+        uploads.remove(services().storage, uri)
 
 
 def _conflict(conn: Connection, uri: str, what: str) -> ConflictError:

@@ -9,8 +9,9 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic_core import to_json
 
-from app import filters, image_header, request, spaces
+from app import filters, request, spaces
 from app.db import Connection
+from app.media.header import read_header
 from app.records import Embedding, Space
 from app.request import Found, Hit, Request
 from app.statement import statement
@@ -87,7 +88,7 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
     settings = services().settings
     data, options = bodies.read_upload(UploadOptions, max_bytes=settings.max_image_bytes, text_fields=_TEXTS)
     # What is no image is refused here, worker or not.
-    image_header.read(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
+    read_header(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
 
     def wanted(space: Space, embeddings: list[Embedding]) -> Request:
         return _request(options, query, vector=embeddings[0], in_space=space.id)

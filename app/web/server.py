@@ -8,9 +8,9 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from app import storage
 from app.config import Settings
 from app.errors import StorageError
+from app.media import uploads
 from app.web import logs, streams, telemetry
 from app.web.factory import create_app
 from app.web.handover import Handover
@@ -43,7 +43,7 @@ def serve(settings: Settings, url: str) -> None:
         logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
     logs.configure(settings)
     try:
-        storage.sweep(storage.open_storage(settings))
+        uploads.sweep(uploads.open_storage(settings))
     except StorageError as error:
         log.warning("%s", error)
     arbiter = os.getpid()

@@ -6,8 +6,8 @@ from typing import cast
 from flask import current_app
 
 from app.config import Settings
-from app.limits import Limits
-from app.storage import Storage
+from app.media.limits import Limits
+from app.media.uploads import Storage
 from app.web.access import Keyring
 from app.web.database import Database
 from app.web.limiting import Slots

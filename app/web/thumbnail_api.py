@@ -6,9 +6,10 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import images, records, thumbnails
+from app import images, records
 from app.errors import ImageError, TransientImageError
-from app.fetcher import fetch
+from app.media.decode import THUMBNAIL_MEDIA_TYPE, make_thumbnail
+from app.media.fetch import fetch
 from app.web import docs
 from app.web.errors import ImageSourceError
 from app.web.models import ImagePath, ThumbnailQuery
@@ -20,7 +21,7 @@ api = APIBlueprint("thumbnails", __name__, url_prefix="/v1/images", abp_tags=[Ta
 _CACHE = "private, max-age=300"
 _PICTURE: dict[str, object] = {
     "description": "A JPEG, upright, on white",
-    "content": {thumbnails.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    "content": {THUMBNAIL_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
 }
 
 
@@ -41,8 +42,8 @@ def get_thumbnail(path: ImagePath, query: ThumbnailQuery) -> Response:
     sha256 = hashlib.sha256(data).hexdigest()
     if request.if_none_match.contains(_tag(sha256, query.size)):
         return _cached(Response(status=304), sha256, query.size)
-    picture = thumbnails.make(data, size=query.size, limits=services().limits)
-    return _cached(Response(picture, mimetype=thumbnails.MEDIA_TYPE), sha256, query.size)
+    picture = make_thumbnail(data, size=query.size, limits=services().limits)
+    return _cached(Response(picture, mimetype=THUMBNAIL_MEDIA_TYPE), sha256, query.size)
 
 
 def _read(image: records.Image) -> bytes:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql as pgsql
 
-from app import db, spaces, storage
+from app import db, spaces
 from app.config import Settings
+from app.media import uploads
 from app.records import Space
 from bench.chaos.journal import Violation
 from bench.chaos.pictures import POISONS
@@ -249,7 +250,7 @@ def _left_behind(conn: db.Connection) -> Iterator[Violation]:
 def _uploads(rows: list[_Row], folder: Path) -> Iterator[Violation]:
     named = {row.uri for row in rows}
     # All are at rest by now; what killed APIs have left half written goes when one is started.
-    storage.sweep(storage.open_storage(Settings(storage_url=str(folder))), older_than=0)
+    uploads.sweep(uploads.open_storage(Settings(storage_url=str(folder))), older_than=0)
     stored = {str(path) for path in folder.rglob("*") if path.is_file()}
     if orphans := stored - named:
         yield _violation("no uploaded file without its image", orphans)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import timm
 import torch
 
-from app.limits import Limits
+from app.media.limits import Limits
 from bench.chaos.pictures import Pictures
 from workers.encoder import Encoder
 from workers.models import EmbeddingModel, load_model

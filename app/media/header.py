@@ -92,7 +92,7 @@ _OTHERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
 )
 
 
-def read(data: bytes, *, max_pixels: int, max_frames: int | None = None) -> Header:
+def read_header(data: bytes, *, max_pixels: int, max_frames: int | None = None) -> Header:
     """Return what the header of an image file says; `data` is the whole file, of which no pixel is decoded.
 
     ImageError, step "decode", where it is empty, no supported image, damaged, of more than `max_pixels`, or of more

@@ -1,5 +1,5 @@
 """Fetches one image over http(s), or reads a stream, from public or named hosts only, within one deadline. Imports
-app.limits, app.errors and the standard library."""
+app.media.limits, app.errors and the standard library."""
 
 import http.client
 import io
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from app.errors import ImageError
-from app.limits import Limits, check_size, passing, refuse, within
+from app.media.limits import Limits, check_size, passing, refuse, within
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -1,4 +1,4 @@
-"""Decodes an image file's bytes into upright RGB pixels, or says why it cannot. Imports app.image_header, app.limits,
+"""Decodes an image file's bytes into upright RGB pixels, or says why it cannot. Imports app.media.header, app.media.limits,
 app.errors, Pillow and numpy; no database, no torch."""
 
 import io
@@ -10,8 +10,10 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, TiffImagePlugin
 
 from app.errors import ImageError
-from app.image_header import SIDEWAYS, check_pixels, damage, format_of, orientation_of
-from app.limits import Limits, check_size
+from app.media.header import SIDEWAYS, check_pixels, damage, format_of, orientation_of
+from app.media.limits import Limits, check_size
+
+THUMBNAIL_MEDIA_TYPE = "image/jpeg"
 
 
 @dataclass(frozen=True)
@@ -111,3 +113,15 @@ def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         )
     scaled: npt.NDArray[np.uint8] = (values * np.float32(255 / white) + np.float32(0.5)).astype(np.uint8)
     return scaled
+
+
+def make_thumbnail(data: bytes, *, size: int, limits: Limits) -> bytes:
+    """Return a JPEG of an image file's bytes, its longest side at most `size` pixels, never enlarged.
+
+    ImageError, step "decode", for what is no image, is damaged or exceeds the limits.
+    """
+    image = load(data, limits, target=(size, size)).image
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()

@@ -1,4 +1,4 @@
-"""Frames of a video file, a stream or a camera, at a rate. Imports app.errors, app.http_fetcher, app.limits, and PyAV
+"""Frames of a video file, a stream or a camera, at a rate. Imports app.errors, app.media.http_fetch, app.media.limits, and PyAV
 (the extra "video") when one is opened.
 
 PyAV rather than OpenCV: it gives each frame's own time, rotation and damage, and lets every byte that FFmpeg reads come
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import ConfigurationError, ImageError, InvalidInputError
-from app.http_fetcher import HttpStream
-from app.limits import Limits, passing, refuse
+from app.media.http_fetch import HttpStream
+from app.media.limits import Limits, passing, refuse
 
 if TYPE_CHECKING:
     import av

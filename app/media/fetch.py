@@ -1,5 +1,5 @@
-"""Fetches the bytes behind an image's uri: a local file, http(s) or any fsspec URL. Imports app.limits,
-app.http_fetcher, app.errors and fsspec."""
+"""Fetches the bytes behind an image's uri: a local file, http(s) or any fsspec URL. Imports app.media.limits,
+app.media.http_fetch, app.errors and fsspec."""
 
 import errno
 import os
@@ -13,8 +13,8 @@ from urllib.request import url2pathname
 import fsspec
 
 from app.errors import ImageError
-from app.http_fetcher import fetch_http
-from app.limits import Limits, check_size, passing, refuse, within
+from app.media.http_fetch import fetch_http
+from app.media.limits import Limits, check_size, passing, refuse, within
 
 _PASSING_ERRNO = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
 # fsspec protocols that reach a host or a local file named in the URL itself, past the checks made here.

@@ -1,0 +1,1 @@
+"""Bytes and pixels: fetching, headers, decoding, uploads, videos and contact sheets."""
