@@ -9,11 +9,12 @@ from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import copy_binary, spaces, transforms
+from app import copy_binary, transforms
 from app.db import Connection, sql, translated
 from app.errors import ConflictError, InvalidInputError
 from app.index_choice import IndexChoice
 from app.records import Space
+from app.store import spaces
 from app.transforms import Matrix, Projection, Transform
 
 # 25 MB of embeddings of 1,280 dimensions; their candidates are written in 0.1 s.

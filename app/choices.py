@@ -15,7 +15,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from app import candidates, indexes, spaces
+from app import candidates, indexes
 from app.db import Connection, sql, translated
 from app.errors import ConflictError
 from app.index_choice import IndexChoice
@@ -23,6 +23,7 @@ from app.index_needs import Resources
 from app.index_target import Target, target
 from app.indexes import Progress
 from app.records import Space
+from app.store import spaces
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,11 @@ from zlib import crc32
 from pgvector import HalfVector
 from psycopg.rows import class_row
 
-from app import costs, queries, spaces
+from app import costs
 from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.records import Embedding, Space
+from app.store import query_images, spaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def compare_by(
     overlaps: list[float] = []
     distances: tuple[list[float | None], list[float | None]] = [], []
     for image in images:
-        vectors = [queries.embed(conn, image, timeout=timeout, space=side) for side in sides]
+        vectors = [query_images.embed(conn, image, timeout=timeout, space=side) for side in sides]
         found = [_nearest(conn, side, vector, k) for side, vector in zip(sides, vectors, strict=True)]
         if found[0]:
             overlaps.append(len(found[0].keys() & found[1].keys()) / len(found[0]))

@@ -6,7 +6,6 @@ from functools import partial
 
 import PIL.Image
 
-from app import images
 from app.comparison import Comparison
 from app.db import Connection
 from app.errors import ImageError
@@ -16,6 +15,7 @@ from app.media.decode import load
 from app.media.fetch import fetch
 from app.media.limits import Limits
 from app.records import Image
+from app.store import images
 
 log = logging.getLogger(__name__)
 

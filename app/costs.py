@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 
 from psycopg.rows import class_row
 
-from app import spaces
 from app.db import Connection, sql, translated
 from app.errors import InvalidInputError, StorageError
 from app.media.uploads import Storage
+from app.store import spaces
 
 _PROBES = 50
 _MILLION = 1_000_000

@@ -8,11 +8,12 @@ import numpy as np
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import candidates, indexes, spaces, transforms
+from app import candidates, indexes, transforms
 from app.db import Connection, sql, translated
 from app.db.vectors import halfvecs
 from app.errors import InvalidInputError
 from app.records import Space
+from app.store import spaces
 
 _BATCH = 2_000
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from itertools import groupby
 
-from app import explore, images
+from app import explore
 from app.db import Connection
 from app.records import Json, Neighbor
+from app.store import images
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Turns a video's frames into images: sampled, near-identical ones left out, stored by content, registered.
 
-Imports app.arrivals, app.db, app.images, app.ingest, app.db.retry, app.sources, app.media.uploads and app.media.video.
+Imports app.arrivals, app.db, app.store.images, app.ingest, app.db.retry, app.sources, app.media.uploads and app.media.video.
 
 A thread decodes into a short buffer; the loop writes. A file waits where the database or the workers are behind; of a
 live source the oldest frames are dropped, so that what is searchable is what can be seen now.
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from app import images, ingest
+from app import ingest
 from app.arrivals import Arrivals
 from app.db import Connection
 from app.db.retry import backoff, until_available
@@ -32,6 +32,7 @@ from app.media.uploads import Storage
 from app.media.video import Frame, Source
 from app.records import Json
 from app.sources import Candidate
+from app.store import images
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ from datetime import datetime
 from psycopg import sql as pgsql
 from psycopg.rows import class_row
 
-from app import index_needs, indexes, spaces
+from app import index_needs, indexes
 from app.db import Connection, sql, translated
 from app.index_needs import Resources
 from app.index_target import target
+from app.store import spaces
 
 log = logging.getLogger(__name__)
 

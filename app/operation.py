@@ -4,10 +4,11 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app import indexes, jobs, status
+from app import indexes, status
 from app.db import Connection
 from app.indexes import Build
 from app.records import Failure, Status
+from app.store import jobs
 
 _FAILURES = 24
 

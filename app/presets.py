@@ -8,11 +8,12 @@ from pathlib import Path
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import attributes, choices, index_choice, spaces
+from app import attributes, choices, index_choice
 from app.config import ENVIRONMENT_FILE
 from app.db import Connection, sql, translated
 from app.errors import ConfigurationError, NotFoundError
 from app.records import Space
+from app.store import spaces
 
 _HEAD = "# Written by lookalike preset apply. The environment's own variables go before these.\n"
 # Vacuum and statistics soon after a few changes, and without pausing: for tables that change all the time.

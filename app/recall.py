@@ -12,11 +12,12 @@ from psycopg import errors as pg
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from app import request, spaces
+from app import request
 from app.db import Connection, sql, translated
 from app.errors import DatabaseUnavailableError, LookalikeError
 from app.records import RecallAdjustment, RecallEstimate, RecallPoint, Space
 from app.request import Found, Request
+from app.store import spaces
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,11 @@ from typing import TypedDict
 import numpy as np
 
 from app import cursor as cursors
-from app import explore, queries, search, spaces
+from app import explore, search
 from app.db import Connection
 from app.errors import InvalidInputError, SpaceChangedError
 from app.records import Embedding, Held, Image, Json, Neighbor, Space
+from app.store import query_images, spaces
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ def run_with_images(
     for _ in range(_MOST_SWITCHES):
         began = time.perf_counter()
         space = spaces.active(conn)
-        embeddings = [queries.embed(conn, image, timeout=timeout, space=space) for image in images]
+        embeddings = [query_images.embed(conn, image, timeout=timeout, space=space) for image in images]
         seconds += time.perf_counter() - began
         asked = make(space, embeddings)
         try:

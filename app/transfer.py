@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.rows import scalar_row, tuple_row
 
-from app import archive, spaces
+from app import archive
 from app.archive import COLUMNS, EMBEDDING, Batch, Origin, Reader
 from app.db import Connection, sql, translated
 from app.db.vectors import halfvecs
 from app.errors import InvalidInputError, LookalikeError, NotFoundError
 from app.records import Space
+from app.store import spaces
 
 BATCH = 1000
 _NORM_TOLERANCE = 1e-3  # jobs.finish's

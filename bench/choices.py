@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.conninfo import make_conninfo
 
-from app import choices, db, index_choice, spaces
+from app import choices, db, index_choice
 from app.db import embedded, schema
 from app.index_needs import Resources
+from app.store import spaces
 from bench import data
 
 SERVER = {"shared_buffers": "3GB", "max_wal_size": "4GB", "fsync": "off", "synchronous_commit": "off"}

@@ -28,8 +28,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import psycopg
 
-from app import db, indexes, spaces
+from app import db, indexes
 from app.db import embedded, schema, sql
+from app.store import spaces
 from bench import data
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.conninfo import make_conninfo
 
-from app import choices, copy_binary, db, index_choice, spaces
+from app import choices, copy_binary, db, index_choice
 from app.db import embedded, schema
 from app.index_needs import Resources
+from app.store import spaces
 from bench import data
 
 DATABASE = "lookalike_million"

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from app import db, presets, spaces
+from app import db, presets
 from app.lab import run, store
 from app.lab.records import Request
+from app.store import spaces
 from bench import data
 from bench.copy import RESULTS, scratch
 from bench.tune import load

@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
-from app import db, indexes, recall, request, spaces
+from app import db, indexes, recall, request
 from app.evaluation import Exact
 from app.records import Json
 from app.request import Found, Request
+from app.store import spaces
 from bench import data
 from bench.copy import scratch
 

@@ -17,8 +17,9 @@ from pgvector import HalfVector
 from PIL import Image
 from timm.data.transforms_factory import create_transform
 
-from app import config, db, spaces
+from app import config, db
 from app.demo import tour
+from app.store import spaces
 from workers.models import load_model
 
 FIGURES = Path(tour.__file__).parent / "reference.json"

@@ -25,10 +25,11 @@ import numpy as np
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from app import db, indexes, jobs, spaces
+from app import db, indexes
 from app.db import embedded, schema
-from app.jobs import Embedded
 from app.records import Space
+from app.store import jobs, spaces
+from app.store.jobs import Embedded
 from bench import data, streaming_churn, streaming_report
 from bench.copy import RESULTS
 from bench.streaming_truth import Asked, Vectors, ask, recalls

@@ -13,9 +13,10 @@ import numpy as np
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, indexes, jobs, maintenance, spaces
-from app.jobs import Embedded
+from app import db, indexes, maintenance
 from app.records import Space
+from app.store import jobs, spaces
+from app.store.jobs import Embedded
 from bench import data
 from bench.streaming_truth import DEPTHS, VISIBLE, Asked, Vectors, ask, recall_at, recalls
 

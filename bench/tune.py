@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from app import db, spaces
+from app import db
 from app.db import Connection
 from app.evaluation import Exact, Truth, Vectors
 from app.index_choice import IndexChoice
 from app.lab import applying, goals, grid, measure, pareto, report, run, store
 from app.lab.goals import Goal, Promise
 from app.lab.records import Measurement, Request
+from app.store import spaces
 from bench import data
 from bench.copy import RESULTS, scratch
 

@@ -18,9 +18,10 @@ import PIL
 import timm
 import torch
 
-from app import db, spaces
+from app import db
 from app.config import Settings
 from app.db import embedded, schema
+from app.store import spaces
 from workers.device import hardware_of
 from workers.encoder import Encoder
 from workers.serving import Served

@@ -14,8 +14,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, indexes, spaces
+from app import db, indexes
 from app.db import embedded, schema
+from app.store import spaces
 from tests import running
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app import db, jobs, search, spaces
+from app import db, search
 from app.db import embedded, schema
 from app.db.embedded.place import find_place, give, run_tool
-from app.jobs import Embedded
+from app.store import jobs, spaces
+from app.store.jobs import Embedded
 from tests.gallery_data import unit
 from tests.test_cli import runner
 

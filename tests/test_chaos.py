@@ -9,7 +9,8 @@ import timm
 import torch
 from pgvector import HalfVector
 
-from app import db, indexes, spaces
+from app import db, indexes
+from app.store import spaces
 from bench.chaos.check import Truth, check
 from bench.chaos.pictures import POISONS, Pictures
 from bench.chaos.reference import Reference

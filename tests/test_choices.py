@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from app import candidates, choices, db, indexes, spaces
+from app import candidates, choices, db, indexes
 from app.errors import BuildRunningError, ConflictError, InvalidInputError
 from app.index_choice import parse
 from app.records import Space
+from app.store import spaces
 from tests.gallery_data import Vectors, as_stored, distances, fill, half
 from tests.test_cli import runner
 

@@ -12,9 +12,10 @@ from PIL import Image
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
-from app import cli, config, db, spaces
+from app import cli, config, db
 from app.config import Settings
 from app.db import schema
+from app.store import spaces
 
 Command = Callable[..., Any]
 

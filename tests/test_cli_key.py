@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from app import db, keys
+from app import db
+from app.store import api_keys
 from tests.test_cli import Command, runner
 
 
@@ -20,7 +21,7 @@ def test_create_ls_revoke(lookalike: Command, database_url: str) -> None:
     assert made.exit_code == 0
     assert "cannot be shown again" in made.stderr
     with db.connect(database_url) as conn:
-        found = keys.find(conn, key)
+        found = api_keys.find(conn, key)
     assert found is not None
     assert found.expires_at is not None
     assert round((found.expires_at - found.created_at).total_seconds() / 86400) == 90

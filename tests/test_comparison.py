@@ -9,11 +9,12 @@ from PIL import Image
 from psycopg.types.json import Jsonb
 from typer.testing import CliRunner
 
-from app import cli, comparison, comparison_sheet, db, spaces
+from app import cli, comparison, comparison_sheet, db
 from app.config import Settings, settings
 from app.errors import NotFoundError
 from app.media import contact_sheet
 from app.media.limits import limits_of
+from app.store import spaces
 from tests.gallery_data import half
 
 KINDS = ("red", "green", "blue")

@@ -6,10 +6,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from app import choices, db, derived, jobs, queries, spaces
+from app import choices, db, derived
 from app.errors import ConflictError, InvalidInputError
 from app.index_choice import parse
-from app.queries import QueryImage
+from app.store import jobs, query_images, spaces
+from app.store.query_images import QueryImage
 from tests.gallery_data import as_stored, distances, fill, half
 from tests.test_choices import clustered
 from tests.test_cli import runner
@@ -71,9 +72,9 @@ def test_workers_keep_it_up_and_answer_in_its_form(auto: db.Connection) -> None:
     assert jobs.finish(auto, small, lease=lease, embedded=[one]) == {claimed[0].image_id}
     assert found(auto, whole)[0] == (claimed[0].image_id, pytest.approx(0, abs=2e-2))
     auto.execute("SELECT lookalike.ask_embedding(%s::smallint, 'picture')", (small.id,))
-    (asked,) = queries.claim(auto, small, most=1, lease_seconds=60)
+    (asked,) = query_images.claim(auto, small, most=1, lease_seconds=60)
     assert asked == QueryImage(hashlib.sha256(b"picture").digest(), b"picture", asked.waited)
-    queries.answer(auto, small, [(asked.sha256, whole)])
+    query_images.answer(auto, small, [(asked.sha256, whole)])
     row = auto.execute("SELECT lookalike.ask_embedding(%s::smallint, 'picture')", (small.id,)).fetchone()
     assert row
     assert found(auto, row[0].to_numpy()) == found(auto, whole)

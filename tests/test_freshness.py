@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from app import db, spaces, status
+from app import db, status
 from app.db import sql
+from app.store import spaces
 from tests import test_worker
 from tests.test_worker import PICTURES, add, one, until
 from workers.heartbeat import Heartbeat, Progress

@@ -1,12 +1,13 @@
-"""app.images: rows in and out, merge patches, and what the triggers make of a change."""
+"""app.store.images: rows in and out, merge patches, and what the triggers make of a change."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from app import db, images
+from app import db
 from app.errors import ConflictError, DatabaseUnavailableError, InvalidInputError, NotFoundError
+from app.store import images
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app import choices, cli, db, drift, index_choice, index_health, indexes, maintenance, spaces
+from app import choices, cli, db, drift, index_choice, index_health, indexes, maintenance
 from app.config import settings
 from app.index_health import Evidence
+from app.store import spaces
 from tests.gallery_data import fill, make_space, unit
 
 FINE = Evidence("s", 10_000, 100, 9_000, datetime.now(UTC), 2**20, 2**27, 2**30, 1)

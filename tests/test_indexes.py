@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from app import db, index_needs, indexes, search, spaces
+from app import db, index_needs, indexes, search
 from app.db import sql
 from app.errors import (
     BuildRunningError,
@@ -24,6 +24,7 @@ from app.errors import (
 )
 from app.index_needs import Needs, Resources
 from app.records import Space
+from app.store import spaces
 from tests import running
 from tests.test_cli import Command, runner
 

@@ -10,10 +10,11 @@ import psycopg
 import pytest
 from PIL import Image
 
-from app import db, ingest, sources, spaces
+from app import db, ingest, sources
 from app.errors import ImageError, NoWorkerError
 from app.media.header import Header, read_header
 from app.sources import Candidate, Refusal
+from app.store import spaces
 
 LIMITS = {"max_bytes": 100_000, "max_pixels": 1_000_000}
 FORMATS = {

@@ -12,11 +12,12 @@ from pgvector import HalfVector
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
 
-from app import db, jobs, spaces
+from app import db
 from app.db.vectors import halfvecs
 from app.errors import ImageError, InvalidInputError
-from app.jobs import Embedded
 from app.records import Space
+from app.store import jobs, spaces
+from app.store.jobs import Embedded
 
 DIMENSIONS = 8
 

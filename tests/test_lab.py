@@ -14,12 +14,13 @@ import pytest
 from psycopg import sql as pgsql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, indexes, search, spaces
+from app import db, indexes, search
 from app.db import embedded
 from app.errors import ConflictError, InvalidInputError, NotFoundError
 from app.lab import check, goals, pareto, run, scratch, store
 from app.lab.clock import Progress
 from app.lab.records import Request
+from app.store import spaces
 from tests import gallery_data
 from tests.test_cli import runner
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import db, spaces
+from app import db
 from app.config import Settings
 from app.db import sql
+from app.store import spaces
 from app.web.factory import create_app
 from workers.timings import Timings
 

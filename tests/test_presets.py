@@ -8,10 +8,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from app import choices, config, db, presets, search, spaces
+from app import choices, config, db, presets, search
 from app.config import ENVIRONMENT_FILE
 from app.db import schema
 from app.errors import ConflictError, NotFoundError
+from app.store import spaces
 from tests import gallery_data
 from tests.test_cli import runner
 

@@ -12,9 +12,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
-from app import choices, cli, db, index_choice, recall, request, spaces
+from app import choices, cli, db, index_choice, recall, request
 from app.config import Settings, settings
 from app.request import Request
+from app.store import spaces
 from app.web import create_app
 from tests.gallery_data import Vectors, distances, fill, half, make_space, unit
 from workers.housekeeping import Housekeeping

@@ -17,12 +17,13 @@ import pytest
 from flask.testing import FlaskClient
 from psycopg.errors import SerializationFailure
 
-from app import db, duplicates, gallery, request, spaces
+from app import db, duplicates, gallery, request
 from app.config import Settings
 from app.db import replicas
 from app.errors import ConfigurationError, DatabaseUnavailableError, SpaceChangedError
 from app.records import Embedding
 from app.request import Request
+from app.store import spaces
 from app.web import create_app
 from app.web.reading import LSN, SERVED_BY
 from app.web.services import EXTENSION

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from PIL import Image
 
-from app import db, jobs, queries, spaces, status
+from app import db, status
 from app.errors import ImageError
 from app.records import Space
+from app.store import jobs, query_images, spaces
 from tests import test_worker
 from tests.test_worker import PICTURES, Gated, add, cosine, drained, embedding, one, until
 from workers.encoder import Encoder
@@ -168,7 +169,7 @@ def test_what_the_bytes_tell_is_read_from_the_bytes(auto, start, counting, tmp_p
 def test_a_query_image_that_is_stored_needs_no_worker(auto, start, counting):
     (image,) = add(auto, PICTURES[0])
     work(start, counting)
-    found = queries.embed(auto, Path(PICTURES[0]).read_bytes(), timeout=5)
+    found = query_images.embed(auto, Path(PICTURES[0]).read_bytes(), timeout=5)
     assert found @ embedding(auto, image) == pytest.approx(1, abs=1e-4)
     assert one(auto, "SELECT count(*) FROM lookalike.query_images") == 0
     assert counting.images == 1
@@ -183,7 +184,7 @@ def test_the_same_query_image_asked_by_many_sessions_is_encoded_once(database_ur
 
     def ask() -> None:
         with db.connect(database_url, autocommit=True) as own:
-            answers.append(queries.embed(own, picture, timeout=20))
+            answers.append(query_images.embed(own, picture, timeout=20))
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:

@@ -12,10 +12,11 @@ import numpy as np
 import psycopg
 import pytest
 
-from app import db, explore, jobs, request, search, spaces
+from app import db, explore, request, search
 from app.errors import ConflictError, ImageError, NotFoundError, SpaceChangedError
-from app.jobs import Embedded
 from app.records import Space
+from app.store import jobs, spaces
+from app.store.jobs import Embedded
 
 
 @pytest.fixture

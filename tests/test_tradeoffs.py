@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import db, indexes, recall, request, spaces
+from app import db, indexes, recall, request
 from app.lab import store
 from app.request import Request
+from app.store import spaces
 from tests import gallery_data, running
 from tests.test_cli import runner
 

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg.types.json import Jsonb
 
-from app import archive, db, spaces, transfer
+from app import archive, db, transfer
 from app.db.vectors import halfvecs
 from app.errors import ConflictError, InvalidInputError, LookalikeError, NotFoundError
+from app.store import spaces
 from tests.gallery_data import unit
 from tests.test_cli import Command, runner
 

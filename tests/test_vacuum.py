@@ -7,7 +7,8 @@ import pytest
 import timm
 import torch
 
-from app import db, queries, spaces
+from app import db
+from app.store import query_images, spaces
 from tests import test_worker
 from tests.test_worker import PICTURES, add, drained, one, until
 from workers.encoder import Encoder
@@ -91,7 +92,7 @@ def test_a_worker_under_load_has_no_transaction_older_than_a_second(auto, databa
                 picture = PICTURES[len(answers) % len(PICTURES)]
                 with open(picture, "rb") as file:  # noqa: PTH123
                     image = file.read() + len(answers).to_bytes(4)
-                answers.append(queries.embed(own, image, timeout=30, space=served.space))
+                answers.append(query_images.embed(own, image, timeout=30, space=served.space))
 
     asker = threading.Thread(target=ask)
     with Sampler(database_url) as sampler:

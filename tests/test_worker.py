@@ -19,10 +19,11 @@ import timm.data
 import torch
 from PIL import Image
 
-from app import db, jobs, queries, spaces
+from app import db
 from app.config import Settings
 from app.errors import ConfigurationError, ImageError, NotFoundError, SchemaError, TransientImageError
 from app.records import Job
+from app.store import jobs, query_images, spaces
 from workers import __main__, writer
 from workers.encoder import Encoder
 from workers.encoding import DeviceError, encode_each
@@ -433,10 +434,10 @@ def test_the_heartbeat_shows_and_goes(auto, start):
 def test_a_query_image_comes_back_as_its_embedding(auto, start, served):
     start()
     until(lambda: one(auto, "SELECT lookalike.live_workers(%s)", served.space.id))
-    found = queries.embed(auto, Path(PICTURES[7]).read_bytes(), timeout=10)
+    found = query_images.embed(auto, Path(PICTURES[7]).read_bytes(), timeout=10)
     assert cosine(served.encoder, found.astype(np.float64), PICTURES[7]) >= 0.9999
     with pytest.raises(ImageError, match="not an image"):
-        queries.embed(auto, b"no picture", timeout=10)
+        query_images.embed(auto, b"no picture", timeout=10)
 
 
 def test_query_images_go_before_a_backlog(auto, start, served):
@@ -444,7 +445,7 @@ def test_query_images_go_before_a_backlog(auto, start, served):
     start()
     until(lambda: one(auto, "SELECT count(*) FROM lookalike.gallery") > 0)
     until(lambda: one(auto, "SELECT lookalike.live_workers(%s)", served.space.id))
-    queries.embed(auto, Path(PICTURES[400]).read_bytes(), timeout=10)
+    query_images.embed(auto, Path(PICTURES[400]).read_bytes(), timeout=10)
     assert one(auto, "SELECT count(*) FROM lookalike.jobs") > 100
 
 
@@ -456,7 +457,7 @@ def test_query_images_wait_for_no_statement_on_jobs(database_url, auto, start, s
         auto.execute("NOTIFY lookalike_jobs")
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'lookalike.jobs'::regclass"
         until(lambda: one(auto, waiting))
-        queries.embed(auto, Path(PICTURES[7]).read_bytes(), timeout=10)
+        query_images.embed(auto, Path(PICTURES[7]).read_bytes(), timeout=10)
         assert one(auto, waiting)
 
 
@@ -472,7 +473,7 @@ def test_a_flood_of_query_images_does_not_starve_the_backlog(database_url, auto,
                 buffer = io.BytesIO()
                 Image.new("RGB", (8, 8), (len(asked) % 256, len(asked) // 256, number)).save(buffer, "PNG")
                 asked.append(number)
-                queries.embed(own, buffer.getvalue(), timeout=20)
+                query_images.embed(own, buffer.getvalue(), timeout=20)
 
     threads = [threading.Thread(target=flood, args=(number,)) for number in range(3)]
     for thread in threads:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from app import db, queries
+from app import db
 from app.db.retry import until_available
 from app.records import Space
+from app.store import query_images
 from workers import writer
 from workers.bell import Bell
 from workers.heartbeat import Progress
@@ -147,7 +148,7 @@ class Answering:
             self._due = False
             for space in list(self._spaces):  # the active one first
                 with self._timings.measure("claim", space.id):
-                    claimed = queries.claim(conn, space, most=self._most, lease_seconds=_LEASE_SECONDS)
+                    claimed = query_images.claim(conn, space, most=self._most, lease_seconds=_LEASE_SECONDS)
                 tasks = [Task(space, query) for query in claimed]
                 self._in_work.update(tasks)
                 self._pipeline.submit(tasks)

@@ -10,11 +10,12 @@ from contextlib import closing
 import psycopg
 from psycopg.rows import scalar_row
 
-from app import db, indexes, maintenance, queries, recall, spaces
+from app import db, indexes, maintenance, recall
 from app.config import Settings
 from app.db import sql
 from app.errors import BuildRunningError, ConfigurationError, DatabaseUnavailableError, LookalikeError
 from app.records import Space
+from app.store import query_images, spaces
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class Housekeeping:
 
 
 def _tidy(conn: db.Connection, served: Sequence[Space], recall_query_days: float) -> None:
-    if forgotten := queries.forget(conn, age_seconds=_ANSWER_SECONDS):
+    if forgotten := query_images.forget(conn, age_seconds=_ANSWER_SECONDS):
         log.debug("forgot %d query images", forgotten)
     with db.translated():
         conn.execute(sql.query("fold_latencies"))

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from app import jobs
 from app.db import Connection
 from app.errors import ImageError
 from app.records import Job, Space
+from app.store import jobs
 from workers.tasks import Outcome, Task
 
 log = logging.getLogger(__name__)

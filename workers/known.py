@@ -4,9 +4,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from app import db, jobs
+from app import db
 from app.errors import LookalikeError, NotFoundError
 from app.records import Embedding, Space
+from app.store import jobs
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from app.errors import ImageError
 from app.media.fetch import fetch
 from app.media.header import read_header
 from app.media.limits import Limits
-from app.queries import QueryImage
 from app.records import Embedding, Space
+from app.store.query_images import QueryImage
 from workers.device import cores
 from workers.encoder import Encoder
 from workers.pixels import pixels_of

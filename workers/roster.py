@@ -5,10 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from app import spaces
 from app.db import Connection
 from app.errors import LookalikeError, NotFoundError
 from app.records import Space
+from app.store import spaces
 from workers.encoder import Encoder
 from workers.serving import Served
 

@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app import spaces
 from app.config import Settings
 from app.db import Connection, schema
 from app.errors import ConfigurationError, ConflictError
 from app.records import Space
+from app.store import spaces
 from workers.batch_size import tune
 from workers.encoder import Encoder
 from workers.models import EmbeddingModel, load_model

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.errors import ImageError
-from app.queries import QueryImage
 from app.records import Embedding, Job, Space
+from app.store.query_images import QueryImage
 from workers.pixels import Pixels
 
 

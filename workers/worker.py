@@ -12,13 +12,14 @@ from uuid import uuid4
 
 import psycopg
 
-from app import db, jobs, spaces
+from app import db
 from app.config import Settings
 from app.db import schema
 from app.db.retry import until_available
 from app.errors import DatabaseUnavailableError, NotFoundError, SchemaError
 from app.media.limits import limits_of
 from app.records import Space
+from app.store import jobs, spaces
 from workers import writer
 from workers.answering import Answering
 from workers.batch_size import claim_size

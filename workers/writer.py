@@ -13,7 +13,6 @@ from uuid import UUID
 
 import numpy as np
 
-from app import jobs, queries
 from app.db import Connection
 from app.db.retry import backoff
 from app.errors import (
@@ -24,9 +23,10 @@ from app.errors import (
     SchemaError,
     TransientImageError,
 )
-from app.jobs import Embedded
-from app.queries import QueryImage
 from app.records import Job, Space
+from app.store import jobs, query_images
+from app.store.jobs import Embedded
+from app.store.query_images import QueryImage
 from workers.tasks import Outcome, Task
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def answer_queries(conn: Connection, outcomes: Sequence[Outcome]) -> int:
             if its.id == space.id and isinstance(subject, QueryImage)
         ]
         if answers:
-            queries.answer(conn, space, answers)
+            query_images.answer(conn, space, answers)
         answered += len(answers)
     return answered
 

@@ -80,8 +80,9 @@ def run(
     json: bool,
 ) -> None:
     """Compare by files, or else by stored images, print and draw; without a first space, the active one is it."""
-    from app import comparison, comparison_sheet, spaces
+    from app import comparison, comparison_sheet
     from app.media.limits import limits_of
+    from app.store import spaces
 
     if files and (label or sheet):
         option = f"--label {label}" if label else f"--sheet {sheet}"

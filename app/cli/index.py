@@ -75,7 +75,8 @@ def ls(json: Json = False) -> None:
 @app.command("choices", cls=Command)
 def show(json: Json = False) -> None:
     """Show what each space is searched by: the choice, the transform it was fitted with, bytes."""
-    from app import choices, spaces
+    from app import choices
+    from app.store import spaces
 
     with session.connection() as conn:
         found = [choices.state(conn, space) for space in spaces.ls(conn)]
@@ -251,7 +252,7 @@ def cancel(
 
 
 def _space(conn: "Connection", name: str | None) -> "Space":
-    from app import spaces
+    from app.store import spaces
 
     return spaces.active(conn) if name is None else spaces.get(conn, name)
 

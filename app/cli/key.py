@@ -36,12 +36,12 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a key and print it, for the only time."""
-    from app import keys
+    from app.store import api_keys
 
-    if scope not in keys.SCOPES:
-        raise InvalidInputError(f"there is no scope {scope}; choose {', '.join(keys.SCOPES)}")
+    if scope not in api_keys.SCOPES:
+        raise InvalidInputError(f"there is no scope {scope}; choose {', '.join(api_keys.SCOPES)}")
     with session.connection() as conn:
-        key, made = keys.create(conn, name, scope=scope, expires_seconds=_seconds(expires))
+        key, made = api_keys.create(conn, name, scope=scope, expires_seconds=_seconds(expires))
     if json:
         output.as_json({"key": key, "record": made})
         return
@@ -53,10 +53,10 @@ def create(
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
     """List the keys, by what they begin with."""
-    from app import keys
+    from app.store import api_keys
 
     with session.connection() as conn:
-        found = keys.ls(conn)
+        found = api_keys.ls(conn)
     if json:
         output.as_json(found)
     elif not found:
@@ -82,10 +82,10 @@ def ls(json: Json = False) -> None:
 @app.command("revoke", cls=Command)
 def revoke(name: Annotated[str, typer.Argument(help="Its name, or what it begins with (lk_…).")]) -> None:
     """Revoke a key, for good."""
-    from app import keys
+    from app.store import api_keys
 
     with session.connection() as conn:
-        count = keys.revoke(conn, name.removesuffix("…"))
+        count = api_keys.revoke(conn, name.removesuffix("…"))
     output.out(f"{output.count(count, 'key')} revoked")
 
 

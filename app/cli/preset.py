@@ -41,7 +41,8 @@ def ls(json: Json = False) -> None:
 @app.command("show", cls=Command)
 def show(name: Name, space: SpaceName = None, json: Json = False) -> None:
     """Show what a preset wants, beside what there is now."""
-    from app import presets, spaces
+    from app import presets
+    from app.store import spaces
 
     preset = presets.get(name)
     home = session.settings().home.absolute()
@@ -58,7 +59,8 @@ def show(name: Name, space: SpaceName = None, json: Json = False) -> None:
 @app.command("apply", cls=Command)
 def apply(name: Name, space: SpaceName = None, json: Json = False) -> None:
     """Make index, tables, database and settings of processes as the preset wants them; begun again at any time."""
-    from app import presets, spaces
+    from app import presets
+    from app.store import spaces
 
     preset = presets.get(name)
     home = session.settings().home.absolute()

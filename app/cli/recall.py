@@ -142,7 +142,7 @@ def adjust(
 ) -> None:
     """Set how deep searches go, as a multiple of what is set up; it stands in lookalike.recall_adjustments."""
     from app import recall as domain
-    from app import spaces
+    from app.store import spaces
 
     with session.connection() as conn:
         chosen = spaces.get(conn, space) if space else spaces.active(conn)

@@ -203,9 +203,9 @@ def _ids(given: list[int | bytes]) -> list[int]:
 
 
 def _embedded(conn: "Connection", pictures: list[bytes]) -> "list[Embedding]":
-    from app import queries
+    from app.store import query_images
 
-    return [queries.embed(conn, one, timeout=session.settings().query_timeout) for one in pictures]
+    return [query_images.embed(conn, one, timeout=session.settings().query_timeout) for one in pictures]
 
 
 def _statement(conn: "Connection", asked: "Request") -> str:

@@ -39,8 +39,8 @@ _LOOK_SECONDS = 1.0
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
     """List the embedding spaces."""
-    from app import spaces
     from app.index_choice import IndexChoice
+    from app.store import spaces
 
     with session.connection() as conn:
         found = spaces.ls(conn)
@@ -69,7 +69,7 @@ def ls(json: Json = False) -> None:
 @app.command("show", cls=Command)
 def show(name: Name, json: Json = False) -> None:
     """Show one space: what it is, how far it is, and what searches would lose by it."""
-    from app import spaces
+    from app.store import spaces
 
     with session.connection() as conn:
         space = spaces.get(conn, name)
@@ -120,7 +120,7 @@ def create(
     With --from and --transform the space holds the reduced form of another one's embeddings: filled from there, nothing
     is embedded again, and the other one may be dropped once this one is active.
     """
-    from app import spaces
+    from app.store import spaces
 
     if source is not None or transform is not None:
         _derive(name, source, transform, model)
@@ -149,7 +149,8 @@ def create(
 
 
 def _derive(name: str, source: str | None, transform: str | None, model: str | None) -> None:
-    from app import derived, spaces
+    from app import derived
+    from app.store import spaces
 
     if source is None or transform is None or model is not None:
         raise InvalidInputError("--from SPACE and --transform pca:N go together, and without --model")
@@ -185,7 +186,7 @@ def backfill(
     wait: Annotated[bool, typer.Option(help="Show progress until the queue is empty.")] = True,
 ) -> None:
     """Queue what a space lacks, and show how the workers fill it; ended and begun again at any time."""
-    from app import spaces
+    from app.store import spaces
 
     with session.connection() as conn:
         space = spaces.get(conn, name)
@@ -198,7 +199,7 @@ def backfill(
 
 
 def _wait_for(conn: "Connection", space: "Space") -> None:
-    from app import spaces
+    from app.store import spaces
 
     first = spaces.counts(conn, space)
     with progress.counted(f"filling {space.name}", first.images) as advance_to:
@@ -223,7 +224,7 @@ def activate(
     ] = 30,
 ) -> None:
     """Make a space the one that is searched, in one transaction; refused where images would be missing."""
-    from app import spaces
+    from app.store import spaces
 
     with session.connection() as conn:
         before = spaces.active(conn).name
@@ -238,7 +239,7 @@ def activate(
 @app.command("rollback", cls=Command)
 def rollback() -> None:
     """Make the space active again that was it before the last switch."""
-    from app import spaces
+    from app.store import spaces
 
     with session.connection() as conn:
         before = spaces.active(conn).name
@@ -251,7 +252,7 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Drop a space that is not active, with its embeddings and index."""
-    from app import spaces
+    from app.store import spaces
 
     with session.connection() as conn:
         space = spaces.get(conn, name)

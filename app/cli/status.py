@@ -239,7 +239,7 @@ def failures(
     json: Json = False,
 ) -> None:
     """List images that could not be embedded, and why."""
-    from app import jobs
+    from app.store import jobs
 
     with session.connection() as conn:
         found = jobs.failures(conn, limit=limit)
@@ -272,7 +272,7 @@ def retry(
     space: Annotated[str | None, typer.Option(metavar="NAME", help="Only in this embedding space.")] = None,
 ) -> None:
     """Put failed images back into the queue."""
-    from app import jobs, spaces
+    from app.store import jobs, spaces
 
     with session.connection() as conn:
         in_space = spaces.get(conn, space) if space else None

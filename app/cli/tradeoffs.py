@@ -73,10 +73,10 @@ def tradeoffs(
     json: Json = False,
 ) -> None:
     """Measure index choices on a sample of your images: recall, latency, throughput, bytes, build time."""
-    from app import spaces
     from app.lab import run as lab
     from app.lab import store
     from app.lab.records import Request
+    from app.store import spaces
 
     with session.database() as url, session.connected(url, "lookalike cli") as conn:
         chosen = spaces.active(conn) if space is None else spaces.get(conn, space)
@@ -176,13 +176,13 @@ def _embedded(conn: "Connection", images: "Sequence[bytes]", space: "Space") -> 
         return None
     import numpy as np
 
-    from app import queries
+    from app.store import query_images
 
     timeout = session.settings().query_timeout
     found = []
     with progress.counted("queries", len(images)) as advance_to:
         for n, image in enumerate(images, 1):
-            found.append(queries.embed(conn, image, timeout=timeout, space=space))
+            found.append(query_images.embed(conn, image, timeout=timeout, space=space))
             advance_to(n, "")
     return np.stack(found)
 

@@ -42,7 +42,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write images and their embeddings (of the active space, or another) to a Parquet or numpy file."""
-    from app import spaces, transfer
+    from app import transfer
+    from app.store import spaces
 
     with session.connection() as conn:
         chosen = spaces.active(conn) if space is None else spaces.get(conn, space)

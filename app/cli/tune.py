@@ -43,9 +43,9 @@ def tune(
     json: Json = False,
 ) -> None:
     """Pick the measured index choice that meets a goal, and say what it costs."""
-    from app import spaces
     from app.errors import NotFoundError
     from app.lab import applying, goals, store
+    from app.store import spaces
 
     goal = goals.Goal(recall=recall, p95_ms=p95_ms, bytes_per_image=bytes_per_image, qps=qps).checked()
     with session.connection() as conn:
@@ -103,10 +103,10 @@ def _tell_age(conn: "Connection", run: "Run", space: "Space") -> None:
 
 def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, quiet: bool) -> dict[str, object] | None:
     """Switch to the choice; where its space is the active one, measure whether the promise is kept."""
-    from app import spaces
     from app.cli.index import build_progress
     from app.index_choice import IndexChoice
     from app.lab import applying, check
+    from app.store import spaces
 
     if found.chosen is None or found.promise is None:
         return None

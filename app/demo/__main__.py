@@ -15,13 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from app import db, indexes, ingest, sources, spaces
+from app import db, indexes, ingest, sources
 from app.config import Settings, settings
 from app.db import Connection, schema
 from app.demo import tour
 from app.errors import LookalikeError
 from app.media import contact_sheet, limits
 from app.records import Image
+from app.store import spaces
 
 REFERENCE = Path(__file__).parent / "reference.json"
 

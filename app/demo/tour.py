@@ -7,11 +7,12 @@ from pathlib import Path
 
 import PIL.Image
 
-from app import images, search
+from app import search
 from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.media.contact_sheet import Line, Picture, Row, Tile
 from app.records import Answer, Image, Json
+from app.store import images
 
 GALLERY = Path(__file__).resolve().parent / "gallery"
 MANIFEST = GALLERY / "manifest.csv"

@@ -7,12 +7,13 @@ from typing import Any
 from psycopg import sql as pgsql
 from psycopg.types.json import Jsonb
 
-from app import choices, index_needs, indexes, spaces
+from app import choices, index_needs, indexes
 from app.db import Connection, sql, translated
 from app.index_choice import IndexChoice
 from app.index_needs import Resources
 from app.index_target import target
 from app.records import Space
+from app.store import spaces
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from itertools import groupby
 import psycopg
 from psycopg.rows import scalar_row
 
-from app import db, evaluation, index_needs, spaces
+from app import db, evaluation, index_needs
 from app.db import Connection, translated
 from app.errors import ConfigurationError, DatabaseUnavailableError, InvalidInputError
 from app.evaluation import Vectors
@@ -25,6 +25,7 @@ from app.lab.clock import Clock, Tell
 from app.lab.records import Measurement, Request, Run
 from app.lab.sample import Sample
 from app.records import Space
+from app.store import spaces
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
-from app import copy_binary, spaces
+from app import copy_binary
 from app.db import Connection, sql, translated
 from app.errors import ConflictError
 from app.evaluation import Exact, Ids, Truth, Vectors
 from app.records import Space
+from app.store import spaces
 
 # A statement on the source is over in tenths of a second: none holds back vacuum.
 _BATCH = 2000

@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 from flask import Flask, g, request
 
-from app import keys
 from app.config import Settings
 from app.db import Connection
 from app.errors import AuthenticationError, ConfigurationError, DatabaseUnavailableError, ForbiddenError, LookalikeError
-from app.keys import Scope
 from app.records import ApiKey
+from app.store import api_keys
+from app.store.api_keys import Scope
 from app.web.database import Database
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Keyring:
 
     def find(self, text: str) -> ApiKey:
         """Return the record of a key that is valid now; AuthenticationError says why it is not."""
-        digest, now = keys.digest(text), time.monotonic()
+        digest, now = api_keys.digest(text), time.monotonic()
         with self._lock:
             known = self._known.get(digest)
         if known is None or now - known[1] > CACHE_SECONDS:
@@ -76,7 +76,7 @@ class Keyring:
 
     def _looked_up(self, text: str) -> ApiKey:
         with self._database.connection() as conn:
-            found = keys.find(conn, text)
+            found = api_keys.find(conn, text)
         if found is None:
             raise AuthenticationError("the API key is unknown")
         if found.revoked_at is not None:
@@ -92,7 +92,7 @@ class Keyring:
             self._noted[key.id] = now
         try:
             with self._database.connection() as conn:
-                keys.note_use(conn, key)
+                api_keys.note_use(conn, key)
         except DatabaseUnavailableError:
             raise
         except LookalikeError as error:  # a standby, or a role that may only read: the key is good all the same
@@ -108,7 +108,7 @@ def needs_keys(settings: Settings) -> bool:
 
 def check_start(conn: Connection, settings: Settings) -> None:
     """Raise ConfigurationError where keys are needed and there is none, so that nobody could call."""
-    if needs_keys(settings) and not keys.any_valid(conn):
+    if needs_keys(settings) and not api_keys.any_valid(conn):
         raise ConfigurationError(
             f"LOOKALIKE_HOST={settings.host}, LOOKALIKE_API_AUTH={settings.api_auth}: callers need an API key, and"
             ' there is none; make one with "lookalike key create NAME --scope admin", or let everyone in who can'
@@ -146,7 +146,7 @@ def register(app: Flask, settings: Settings, keyring: Keyring) -> None:
                 'an API key is needed: send it as "Authorization: Bearer lk_…"; "lookalike key create" makes one'
             )
         key = keyring.find(given.token)
-        if not keys.allows(key.scope, wanted):
+        if not api_keys.allows(key.scope, wanted):
             raise MissingScopeError(key, wanted)
         g.api_key = key
 

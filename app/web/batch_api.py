@@ -6,8 +6,8 @@ from flask_openapi3.models.tag import Tag
 from psycopg import Rollback
 from pydantic import ValidationError
 
-from app import images
 from app.errors import InvalidInputError, LookalikeError
+from app.store import images
 from app.web import bodies, docs
 from app.web.errors import InvalidRequestError, detail_of, invalid_request, kind_of
 from app.web.models import BatchAnswer, BatchBody, BatchQuery, BatchResult, Image, ImageBody

@@ -7,9 +7,10 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import db, spaces, status
+from app import db, status
 from app.db import schema, sql
 from app.records import Space
+from app.store import spaces
 from app.web import bodies, docs
 from app.web.models import Health, Ready, StatusAnswer
 from app.web.services import services

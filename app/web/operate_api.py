@@ -6,8 +6,9 @@ from flask_openapi3.models.tag import Tag
 from pydantic_core import to_json
 from werkzeug.exceptions import ServiceUnavailable
 
-from app import jobs, operation
+from app import operation
 from app.errors import LookalikeError
+from app.store import jobs
 from app.web import bodies, docs
 from app.web.errors import kind_of
 from app.web.page_models import (

@@ -9,12 +9,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic_core import to_json
 
-from app import filters, request, spaces
+from app import filters, request
 from app.db import Connection
 from app.media.header import read_header
 from app.records import Embedding, Space
 from app.request import Found, Hit, Request
 from app.statement import statement
+from app.store import spaces
 from app.web import bodies, docs, reading, sampling
 from app.web.models import (
     Example,

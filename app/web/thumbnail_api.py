@@ -6,10 +6,11 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import images, records
+from app import records
 from app.errors import ImageError, TransientImageError
 from app.media.decode import THUMBNAIL_MEDIA_TYPE, make_thumbnail
 from app.media.fetch import fetch
+from app.store import images
 from app.web import docs
 from app.web.errors import ImageSourceError
 from app.web.models import ImagePath, ThumbnailQuery

@@ -7,10 +7,10 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import ConfigDict, Field
 
-from app import spaces
 from app.lab import applying, pareto, store
 from app.lab.pareto import Point
 from app.lab.records import Run
+from app.store import spaces
 from app.web import bodies, docs
 from app.web.models import Body, Parameters
 from app.web.services import services

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql as pgsql
 
-from app import db, spaces
+from app import db
 from app.config import Settings
 from app.media import uploads
 from app.records import Space
+from app.store import spaces
 from bench.chaos.journal import Violation
 from bench.chaos.pictures import POISONS
 from bench.chaos.reference import Reference

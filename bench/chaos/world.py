@@ -15,8 +15,9 @@ import psycopg
 import timm
 import torch
 
-from app import db, spaces
+from app import db
 from app.db import schema
+from app.store import spaces
 from bench.chaos.callers import Api, Asker, Uploader
 from bench.chaos.check import Truth
 from bench.chaos.havoc import DISK, Havoc, Host

@@ -22,10 +22,11 @@ import timm
 import torch
 from PIL import Image
 
-from app import db, queries, spaces, status
+from app import db, status
 from app.config import Settings
 from app.db import embedded, schema
 from app.demo import tour
+from app.store import query_images, spaces
 from bench.data import conditions
 from bench.freshness import report
 from bench.freshness.world import World, embedded_images, enqueue, fill, one, since, totals, worker
@@ -78,7 +79,7 @@ def answered(world: World, conn: db.Connection, rng: random.Random | None = None
     """Ask for the embedding of one picture; return the seconds to the answer."""
     image = world.picture(rng)
     began = time.perf_counter()
-    queries.embed(conn, image, timeout=120)
+    query_images.embed(conn, image, timeout=120)
     return time.perf_counter() - began
 
 

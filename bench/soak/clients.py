@@ -21,8 +21,9 @@ import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
 
-from app import db, search, spaces
+from app import db, search
 from app.errors import LookalikeError, SpaceChangedError
+from app.store import spaces
 from bench.soak.pool import RARE
 
 _PLAIN = """

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from app import db, search, spaces
+from app import db, search
+from app.store import spaces
 from bench.soak.clients import Search
 from bench.soak.pool import Pool
 

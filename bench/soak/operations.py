@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app import db, spaces
+from app import db
+from app.store import spaces
 from bench.soak.pool import Pool
 from bench.soak.world import World, kill_standby, reload_api, start_standby
 

@@ -15,9 +15,10 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from app import db, indexes, jobs, spaces
+from app import db, indexes
 from app.db import embedded, schema
-from app.jobs import Embedded
+from app.store import jobs, spaces
+from app.store.jobs import Embedded
 from bench import standby
 from bench.soak.pool import Pool
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from app import db, keys
+from app import db
 from app.config import Settings
 from app.errors import ConfigurationError
+from app.store import api_keys
 from app.web import access
 from tests.api.test_search import refused
 
@@ -17,9 +18,9 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def make_key(url: str, scope: keys.Scope, **options: float) -> str:
+def make_key(url: str, scope: api_keys.Scope, **options: float) -> str:
     with db.connect(url, autocommit=True) as conn:
-        return keys.create(conn, f"{scope} key", scope=scope, **options)[0]
+        return api_keys.create(conn, f"{scope} key", scope=scope, **options)[0]
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_key_that_is_none(guarded: FlaskClient, sent: str) -> None:
 
 
 def test_scopes(guarded: FlaskClient, gallery_url: str) -> None:
-    search, write, admin = (make_key(gallery_url, scope) for scope in keys.SCOPES)
+    search, write, admin = (make_key(gallery_url, scope) for scope in api_keys.SCOPES)
     for key in (search, write, admin):
         assert guarded.get("/v1/images/1", headers=bearer(key)).status_code == 200
         assert guarded.post("/v1/search", json={"image_id": 1}, headers=bearer(key)).status_code == 200
@@ -67,8 +68,8 @@ def test_revoked_and_expired_keys(guarded: FlaskClient, gallery_url: str, monkey
     key = make_key(gallery_url, "search")
     assert guarded.get("/v1/images/1", headers=bearer(key)).status_code == 200
     with db.connect(gallery_url, autocommit=True) as conn:
-        assert keys.revoke(conn, "search key") == 1
-        other = keys.create(conn, "search key", scope="search", expires_seconds=1000)[0]
+        assert api_keys.revoke(conn, "search key") == 1
+        other = api_keys.create(conn, "search key", scope="search", expires_seconds=1000)[0]
         conn.execute(
             "UPDATE lookalike.api_keys SET expires_at = clock_timestamp() - interval '1 s' WHERE revoked_at IS NULL"
         )
@@ -83,7 +84,7 @@ def test_the_use_of_a_key_is_noted_once_a_minute_and_the_key_never_logged(
 
     def used() -> object:
         with db.connect(gallery_url) as conn:
-            return keys.ls(conn)[0].last_used_at
+            return api_keys.ls(conn)[0].last_used_at
 
     assert used() is None
     with caplog.at_level(logging.DEBUG):
@@ -97,11 +98,11 @@ def test_the_use_of_a_key_is_noted_once_a_minute_and_the_key_never_logged(
 
 def test_only_the_hash_is_stored(database_url: str) -> None:
     with db.connect(database_url, autocommit=True) as conn:
-        key, made = keys.create(conn, "shop", scope="search")
+        key, made = api_keys.create(conn, "shop", scope="search")
         rows = str(conn.execute("SELECT k::text FROM lookalike.api_keys k").fetchall())
-        assert keys.find(conn, key) == made
+        assert api_keys.find(conn, key) == made
     assert key not in rows
-    assert keys.digest(key).hex() in rows
+    assert api_keys.digest(key).hex() in rows
     assert key.startswith(made.prefix)
     assert len(key) == 46
 
@@ -144,7 +145,7 @@ def test_elsewhere_it_starts_only_with_a_key(database_url: str) -> None:
                 access.check_start(conn, settings)
         for settings in (Settings(), Settings(host="localhost"), Settings(host="0.0.0.0", api_auth="none")):
             access.check_start(conn, settings)
-        keys.create(conn, "short", scope="admin", expires_seconds=100)
+        api_keys.create(conn, "short", scope="admin", expires_seconds=100)
         access.check_start(conn, Settings(host="0.0.0.0"))
         conn.execute("UPDATE lookalike.api_keys SET expires_at = created_at")
         with pytest.raises(ConfigurationError):

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from flask.testing import FlaskClient
 
-from app import db, keys
+from app import db
 from app.config import Settings
 from app.errors import ConfigurationError, OverloadedError
+from app.store import api_keys
 from app.web import access, create_app, logs
 from app.web.limiting import Slots
 from tests.api.test_access import bearer
@@ -20,7 +21,7 @@ from tests.api.test_search import refused
 def test_a_key_has_its_own_rate(make_client: Callable[..., FlaskClient], gallery_url: str) -> None:
     client = make_client(gallery_url, api_auth="keys", rate_limit="3/hour")
     with db.connect(gallery_url, autocommit=True) as conn:
-        one, other = (keys.create(conn, name, scope="search")[0] for name in ("one", "other"))
+        one, other = (api_keys.create(conn, name, scope="search")[0] for name in ("one", "other"))
     for _ in range(3):
         assert client.get("/v1/images/1", headers=bearer(one)).status_code == 200
     response = client.post("/v1/search", json={"image_id": 1}, headers=bearer(one))
@@ -35,7 +36,7 @@ def test_a_key_has_its_own_rate(make_client: Callable[..., FlaskClient], gallery
 def test_a_key_runs_so_many_at_once(make_client: Callable[..., FlaskClient], gallery_url: str) -> None:
     client = make_client(gallery_url, api_auth="keys", concurrency_limit=1)
     with db.connect(gallery_url, autocommit=True) as conn:
-        one, other = (keys.create(conn, name, scope="write")[0] for name in ("one", "other"))
+        one, other = (api_keys.create(conn, name, scope="write")[0] for name in ("one", "other"))
     with db.connect(gallery_url) as conn, ThreadPoolExecutor(1) as threads:
         conn.execute("SELECT FROM lookalike.images WHERE id = 1 FOR UPDATE")
         # Waits for the lock, and so runs for as long as this test wants.
@@ -94,7 +95,7 @@ def test_slow_requests_are_logged_with_id_and_without_secrets(
 ) -> None:
     client = make_client(gallery_url, slow_ms=0.0)
     with db.connect(gallery_url, autocommit=True) as conn:
-        key = keys.create(conn, "k", scope="search")[0]
+        key = api_keys.create(conn, "k", scope="search")[0]
     with caplog.at_level(logging.WARNING):
         headers = {**bearer(key), "X-Request-ID": "abc-1"}
         client.post("/v1/search?explain=1", json={"image_id": 1, "text": "private words"}, headers=headers)

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from flask.testing import FlaskClient
 
-from app import db, spaces
+from app import db
 from app.lab import run
 from app.lab.records import Request
+from app.store import spaces
 
 
 def test_before_and_after_a_measurement(gallery_url: str, make_client: Callable[..., FlaskClient]) -> None:

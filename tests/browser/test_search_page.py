@@ -9,9 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from app import db, keys
+from app import db
 from app.db.embedded import EmbeddedServer
 from app.demo import tour
+from app.store import api_keys
 from tests import running
 from tests.running import Running
 
@@ -226,7 +227,7 @@ def test_markup_and_quotes_are_text(open_page: Open, tmp_path) -> None:
 
 def test_a_server_that_wants_a_key(open_page: Open, live: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     with db.connect(live.url, autocommit=True) as conn:
-        key, _ = keys.create(conn, "browser", scope="search")
+        key, _ = api_keys.create(conn, "browser", scope="search")
     monkeypatch.setenv("LOOKALIKE_API_AUTH", "keys")
     with running.live_api(live.url) as api:
         page = open_page("/", base=api, expected=("401",))

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from app import db, spaces
+from app import db
 from app.index_choice import parse
 from app.lab import applying, store
 from app.lab.records import Measurement, Request
+from app.store import spaces
 from tests.browser.test_search_page import LOOKS
 from tests.running import Running
 

@@ -10,11 +10,11 @@ from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import class_row, scalar_row
 
-from app import spaces
 from app.db import Connection, sql, translated
 from app.db.vectors import halfvecs, unit
 from app.errors import ImageError, NoWorkerError, QueryTimeoutError
 from app.records import Embedding, Space
+from app.store import spaces
 
 # Between two looks at whether a worker is still alive.
 _LOOK_SECONDS = 1.0

@@ -1,0 +1,1 @@
+"""Rows: images, embedding spaces, jobs, query images and API keys."""
