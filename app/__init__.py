@@ -1,1 +1,1 @@
-"""Lookalike: image retrieval inside PostgreSQL. Imports nothing of `workers`, torch or timm, anywhere below."""
+"""Lookalike: image retrieval inside PostgreSQL."""

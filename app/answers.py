@@ -1,4 +1,4 @@
-"""Answers to requests that came with an idempotency key, kept for 24 hours. Imports `db`, `errors` and `sql`.
+"""Answers to requests that came with an idempotency key, kept for 24 hours.
 
 The caller owns the transaction: the effect of a request and its stored answer are committed together or not at all.
 """

@@ -1,4 +1,4 @@
-"""Images with their embeddings as columns, and the Parquet and numpy files that hold them. Imports `errors`, pyarrow.
+"""Images with their embeddings as columns, and the Parquet and numpy files that hold them.
 
 A Parquet file has a column a field and the space in its metadata, under the key `lookalike`. A `.npy` file holds the
 embeddings, a row an image; beside it lie `.jsonl` (an image a line) and `.json` (the space). Files are read and written

@@ -1,4 +1,4 @@
-"""`.npy` files of embeddings with their sidecars. Imports `archive`, `errors` and numpy."""
+"""`.npy` files of embeddings with their sidecars."""
 
 import json
 import math

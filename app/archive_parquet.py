@@ -1,4 +1,4 @@
-"""Parquet files of images with embeddings. Imports `archive`, `errors` and pyarrow (the extra `parquet`)."""
+"""Parquet files of images with embeddings."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Follows images from their commit until they are searchable. Imports app.db and app.db.sql."""
+"""Follows images from their commit until they are searchable."""
 
 import time
 from collections import deque

@@ -1,5 +1,4 @@
-"""Two embedding spaces compared by searching both by the same images. Imports `costs`, `db`, `errors`, `queries`,
-`spaces` and `sql`."""
+"""Two embedding spaces compared by searching both by the same images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

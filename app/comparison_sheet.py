@@ -1,5 +1,4 @@
-"""Where two embedding spaces disagree, as pictures. Imports `comparison`, `fetcher`, `images`, `limits`, `loader` and
-`sheet`."""
+"""Where two embedding spaces disagree, as pictures."""
 
 import logging
 from functools import partial

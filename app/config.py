@@ -1,4 +1,4 @@
-"""Every setting, declared once with name, default and help. Imports nothing of the project."""
+"""Every setting, declared once with name, default and help."""
 
 from functools import cache
 from pathlib import Path

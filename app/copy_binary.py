@@ -1,4 +1,4 @@
-"""Embeddings as PostgreSQL's COPY (FORMAT binary) carries them, far faster than rows one by one. Imports numpy.
+"""Embeddings as PostgreSQL's COPY (FORMAT binary) carries them, far faster than rows one by one.
 
 Format: the signature, flags and an extension of no length; of each row the number of fields, then of each field its
 length and bytes, in network order; the end. A halfvec is its dimensions, two unused bytes and its floats.

@@ -1,5 +1,4 @@
-"""What images and searches cost: seconds of workers and of the server, bytes, and what these come to at given prices.
-Imports `db`, `errors`, `spaces`, `sql` and `storage`."""
+"""What images and searches cost: seconds of workers and of the server, bytes, and what these come to at given prices."""
 
 from dataclasses import asdict, dataclass
 

@@ -1,5 +1,4 @@
-"""Cursors: where a page of a search ended, as a short text that only the same search takes. Imports `errors` and
-`explore`."""
+"""Cursors: where a page of a search ended, as a short text that only the same search takes."""
 
 import base64
 import binascii

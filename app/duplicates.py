@@ -1,4 +1,4 @@
-"""Groups of near-duplicates with their images, as the doors show them. Imports `explore` and `images`."""
+"""Groups of near-duplicates with their images, as the doors show them."""
 
 from dataclasses import dataclass
 from itertools import groupby

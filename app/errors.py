@@ -1,4 +1,4 @@
-"""The one error tree. A message names the bad value and the way out. Imports nothing."""
+"""The one error tree. A message names the bad value and the way out."""
 
 
 class LookalikeError(Exception):

@@ -1,5 +1,4 @@
 """How good answers are: exact neighbours, tie-aware recall, label precision, and bounds that a promise can stand on.
-Imports `records`.
 
 Recall counts a hit whose true distance is within that of the k-th true neighbour plus EPSILON, as ann-benchmarks does:
 between duplicates no order is the right one.

@@ -1,5 +1,5 @@
 """Beyond nearest neighbours, from Python: one function for each SQL function of revision 0002, with the results'
-metadata. Imports `db`, `errors`, `records` and `sql`."""
+metadata."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

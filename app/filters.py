@@ -1,4 +1,4 @@
-"""Filters as they come in, as JSON text; what they mean is `lookalike.filter_condition`'s alone. Imports `errors`."""
+"""Filters as they come in, as JSON text; what they mean is `lookalike.filter_condition`'s alone."""
 
 import json
 import re

@@ -1,8 +1,5 @@
-"""What lies in a folder that is watched: its image files, whether one is written to the end, and word of changes.
-
-Imports app.sources, and watchdog when listening begins. Symbolic links are not followed: whoever may write to the
-folder could otherwise have any file read that the watcher can read.
-"""
+"""What lies in a folder that is watched: its image files, whether one is written to the end, and word of changes. Symbolic links are not followed: whoever may write to the
+folder could otherwise have any file read that the watcher can read."""
 
 import logging
 import os

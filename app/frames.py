@@ -1,7 +1,5 @@
 """Turns a video's frames into images: sampled, near-identical ones left out, stored by content, registered.
 
-Imports app.arrivals, app.db, app.store.images, app.ingest, app.db.retry, app.sources, app.media.uploads and app.media.video.
-
 A thread decodes into a short buffer; the loop writes. A file waits where the database or the workers are behind; of a
 live source the oldest frames are dropped, so that what is searchable is what can be seen now.
 """

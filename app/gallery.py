@@ -1,5 +1,4 @@
-"""Looking around without a query: what there is to filter by, and a few images. Imports `db`, `errors`, `records`
-and `sql`.
+"""Looking around without a query: what there is to filter by, and a few images.
 
 Both read a sample of a large table, so that asking costs the same at a thousand images and at ten million.
 """

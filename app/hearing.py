@@ -1,7 +1,4 @@
-"""Word of changes in a folder, gathered until somebody has time for it: by inotify, or none where that cannot be had.
-
-Imports app.folders.
-"""
+"""Word of changes in a folder, gathered until somebody has time for it: by inotify, or none where that cannot be had."""
 
 import logging
 import threading

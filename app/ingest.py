@@ -1,7 +1,4 @@
-"""Registers images in the database, idempotent by uri and content, and waits until they are searchable.
-
-Imports app.db, app.errors, app.media.header, app.sources and app.db.sql.
-"""
+"""Registers images in the database, idempotent by uri and content, and waits until they are searchable."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Reads a CSV that lists images with their metadata. Imports app.errors and app.records.
+"""Reads a CSV that lists images with their metadata.
 
 The first line names the columns. `file` (a path, relative to the CSV's folder) or `uri` says which image; with both,
 `file` is read and `uri` is what is registered. `caption` or `title` is the caption. Every other column is an attribute,

@@ -1,8 +1,5 @@
-"""Lets images follow the files of a folder: renames and deletes them by uri.
-
-Imports app.db, app.errors, app.sources and app.db.sql. Connections are in autocommit: a call is a transaction, of a long
-one each page.
-"""
+"""Lets images follow the files of a folder: renames and deletes them by uri. Connections are in autocommit: a call is a transaction, of a long
+one each page."""
 
 import os
 from collections.abc import Sequence

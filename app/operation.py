@@ -1,12 +1,11 @@
-"""The state that an operator watches, in one reading: status, index builds, latest failures. Imports `db`,
-`indexes`, `jobs`, `records` and `status`."""
+"""The state that an operator watches, in one reading: status, index builds, latest failures."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app import indexes, status
+from app import status
 from app.db import Connection
-from app.indexes import Build
+from app.index.build import Build, running_builds
 from app.records import Failure, Status
 from app.store import jobs
 
@@ -26,4 +25,4 @@ class Operation:
 def read(conn: Connection) -> Operation:
     """Return the state of everything, cheaply; SchemaError where database and code do not fit."""
     found = status.read(conn)
-    return Operation(datetime.now(UTC), found, indexes.builds(conn), jobs.failures(conn, limit=_FAILURES))
+    return Operation(datetime.now(UTC), found, running_builds(conn), jobs.failures(conn, limit=_FAILURES))

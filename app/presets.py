@@ -1,5 +1,4 @@
-"""Settings that belong together, for the four classic cases: the index choice, the database, its tables, the workers.
-Imports `attributes`, `choices`, `db`, `errors`, `index_choice`, `records`, `spaces` and `sql`."""
+"""Settings that belong together, for the four classic cases: the index choice, the database, its tables, the workers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,10 +7,12 @@ from pathlib import Path
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import attributes, choices, index_choice
 from app.config import ENVIRONMENT_FILE
 from app.db import Connection, sql, translated
 from app.errors import ConfigurationError, NotFoundError
+from app.index import attributes
+from app.index.spec import parse_spec
+from app.index.switch import current_spec, switch_index
 from app.records import Space
 from app.store import spaces
 
@@ -116,7 +117,7 @@ def get(name: str) -> Preset:
 
 def compare(conn: Connection, preset: Preset, space: Space, home: Path) -> list[Line]:
     """Return each setting of a preset with what it is now, for this space and the environment file in `home`."""
-    lines = [Line(f"space {space.name}", "index", str(index_choice.parse(preset.choice)), str(choices.of(space)))]
+    lines = [Line(f"space {space.name}", "index", str(parse_spec(preset.choice)), str(current_spec(space)))]
     if preset.audited:
         lines.append(Line(f"space {space.name}", "audited", "yes", "yes" if _audited(conn, space) else "no"))
     with translated():
@@ -143,7 +144,7 @@ def apply(
     ConfigurationError where the role may not alter the database, or the file cannot be written.
     """
     tell = report or (lambda _: None)
-    choices.apply(conn, space, index_choice.parse(preset.choice), report=tell)
+    switch_index(conn, space, parse_spec(preset.choice), report=tell)
     for name, kind in preset.attribute_indexes.items():
         tell(f"attribute index of {name} ({kind})")
         attributes.add(conn, name, kind)

@@ -1,5 +1,4 @@
-"""Recall of live searches: a share of them is kept, checked against exact search when there is time, and summed up.
-Imports `db`, `records`, `request`, `spaces` and `sql`."""
+"""Recall of live searches: a share of them is kept, checked against exact search when there is time, and summed up."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""What is passed between modules: one frozen record a kind of row or answer. Imports nothing of the project."""
+"""What is passed between modules: one frozen record a kind of row or answer."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

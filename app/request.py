@@ -1,5 +1,4 @@
-"""A search as users ask for it: which options go together, and which SQL function answers. Imports `cursor`,
-`explore`, `queries`, `search`, `spaces`.
+"""A search as users ask for it: which options go together, and which SQL function answers.
 
 The doors (CLI, HTTP) differ in how they read a request and show what was found; what it means is here, once. The
 options text, diverse, distinct, group_by and cursor choose another SQL function each, so that only one of them can be

@@ -1,4 +1,4 @@
-"""Search from Python: the SQL functions, with their results' metadata. Imports `db`, `records`, `spaces` and `sql`."""
+"""Search from Python: the SQL functions, with their results' metadata."""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack

@@ -1,4 +1,4 @@
-"""Finds what to ingest: files under paths, and the rows of a manifest. Imports `errors`, `manifest` and `records`."""
+"""Finds what to ingest: files under paths, and the rows of a manifest."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""The SQL that a request stands for, to be run in psql as it is. Imports `request` and `records`."""
+"""The SQL that a request stands for, to be run in psql as it is."""
 
 import json
 import math

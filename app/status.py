@@ -1,5 +1,4 @@
-"""The state of the whole, cheaply: spaces, queue, freshness, recall, workers. Imports `db`, `recall`,
-`records`, `schema` and `sql`."""
+"""The state of the whole, cheaply: spaces, queue, freshness, recall, workers."""
 
 from typing import TypeVar
 

@@ -1,5 +1,4 @@
-"""Embeddings leave and come in, with their images: export to a file, import from one. Imports `archive`, `db`,
-`records`, `spaces`, `sql` and `vectors`.
+"""Embeddings leave and come in, with their images: export to a file, import from one.
 
 A file is looked through before anything of it is written, then written a batch a transaction; cut off, it is simply
 imported again, and what is there already is passed over.

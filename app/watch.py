@@ -1,7 +1,5 @@
 """Keeps the database in step with a folder: files become images as they land, change, move and go.
 
-Imports app.arrivals, app.db, app.folders, app.hearing, app.ingest, app.mirror, app.db.retry and app.sources.
-
 Word of a change (inotify, or the difference to the scan before) only says where to look; what is done follows from
 what is there then, so that lost, doubled or late word does no harm. Nothing is remembered but in memory: a start scans,
 and finds unchanged what the database has already.

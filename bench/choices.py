@@ -1,5 +1,5 @@
 """Index choices side by side: `python -m bench.choices --vectors FILE` builds each in a database of its own and
-searches them in turns, query by query, through lookalike.search. Imports app, bench.data, numpy and psycopg.
+searches them in turns, query by query, through lookalike.search.
 
 The first choice is what the others are compared with. Recall is tie-aware, against numpy on the same rows.
 """
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.conninfo import make_conninfo
 
-from app import choices, db, index_choice
+from app import db
 from app.db import embedded, schema
-from app.index_needs import Resources
+from app.index.resources import Resources
+from app.index.spec import parse_spec
+from app.index.switch import Switched, switch_index
 from app.store import spaces
 from bench import data
 
@@ -49,7 +51,7 @@ class Contender:
 
     text: str
     conn: db.Connection
-    applied: choices.Applied
+    applied: Switched
 
 
 def main() -> None:
@@ -105,9 +107,7 @@ def prepare(url: str, n: int, text: str, rows: data.Vectors, stack: ExitStack, s
     )
     data.load_vectors(conn, rows, table="lookalike.embeddings_1")
     conn.execute("VACUUM ANALYZE")
-    applied = choices.apply(
-        conn, spaces.active(conn), index_choice.parse(text), resources=Resources(memory=2**30), seed=seed
-    )
+    applied = switch_index(conn, spaces.active(conn), parse_spec(text), resources=Resources(memory=2**30), seed=seed)
     print(f"{text}: {applied.state.index_bytes / 1e6:.2f} MB, {applied.build_seconds:.1f} s", flush=True)
     return Contender(text, stack.enter_context(db.connect(target, autocommit=True)), applied)
 

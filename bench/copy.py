@@ -1,7 +1,7 @@
 """What the triggers cost a bulk load: COPY of images with and without them, interleaved, as a ratio.
 
 `python -m bench.copy [--rows 100000] [--rounds 5]`, on a scratch embedded server or, with --url, on an
-empty database of yours. Writes `bench/results/copy.json`. Imports app.
+empty database of yours. Writes `bench/results/copy.json`.
 """
 
 import argparse

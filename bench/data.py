@@ -1,5 +1,4 @@
-"""Data for benchmarks: vectors, attributes and queries from one seed, and the bulk load. Imports
-`copy_binary`, numpy and psycopg."""
+"""Data for benchmarks: vectors, attributes and queries from one seed, and the bulk load."""
 
 import json
 import platform

@@ -1,7 +1,7 @@
 """Filtered search, side by side: `python -m bench.filters` measures and writes raw results for bench.filters_report.
 
 Sweeps the share of rows that a filter keeps, and how the filter lies to the query. The contenders take turns, query
-by query, on one server. Imports app, bench.data, numpy and psycopg; vecs where it is installed.
+by query, on one server.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Table and plot of filtered search, from bench.filters' raw results: `python -m bench.filters_report`. Imports numpy.
+"""Table and plot of filtered search, from bench.filters' raw results: `python -m bench.filters_report`.
 
 Writes `<in>.md`, `<in>.svg`, and the table between the markers of bench/README.md. matplotlib draws the plot.
 """

@@ -28,8 +28,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import psycopg
 
-from app import db, indexes
+from app import db
 from app.db import embedded, schema, sql
+from app.index.build import build_index
 from app.store import spaces
 from bench import data
 
@@ -85,7 +86,7 @@ def fill(url: str, file: Path | None, rows: int) -> None:
         conn.execute("TRUNCATE lookalike.jobs")
         data.load_vectors(conn, vectors, table="lookalike.embeddings_1")
     with db.connect(url, autocommit=True) as conn:
-        indexes.build(conn, spaces.active(conn))
+        build_index(conn, spaces.active(conn))
         conn.execute("VACUUM ANALYZE lookalike.images")
         conn.execute("VACUUM ANALYZE lookalike.embeddings_1")
 
@@ -196,7 +197,7 @@ def postmaster(url: str) -> int:
 def _processes() -> multiprocessing.context.ForkServerContext:
     """Processes forked from one that has the large modules loaded, and neither threads nor connections."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["numpy", "app.db", "app.indexes"])
+    context.set_forkserver_preload(["numpy", "app.db", "app.index.build"])
     return context
 
 

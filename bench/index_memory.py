@@ -3,7 +3,7 @@
 `python -m bench.index_memory [--rows 20000] [--disk]`, on a scratch embedded server. Each graph is built serially and
 with two workers, in a maintenance_work_mem that it outgrows halfway: pgvector tells after how many rows, and the
 build is stopped. With --disk another build in enough memory gives the size on disk. Writes
-`bench/results/index_memory.json`. Imports app.
+`bench/results/index_memory.json`.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psycopg
 
-from app import db, index_needs
+from app import db
+from app.index.resources import index_bytes, row_bytes
 from bench.copy import scratch
 
 RESULTS = Path(__file__).parent / "results"
@@ -77,7 +78,7 @@ def main() -> None:
     with scratch(None) as url, db.connect(url, autocommit=True) as conn:
         for dimensions, m in SHAPES:
             fill(conn, options.rows, dimensions)
-            estimated = index_needs.row_bytes(dimensions, m)
+            estimated = row_bytes(dimensions, m)
             memory = max(estimated * options.rows // 2, 8 * 2**20)
             began = time.perf_counter()
             serial, parallel = (outgrown_after(conn, m, memory, workers) for workers in (0, 2))
@@ -97,7 +98,7 @@ def main() -> None:
                 conn.execute(create(m))
                 row = conn.execute("SELECT pg_relation_size('bench_vectors_embedding_idx')").fetchone()
                 one["index"] = int(str(row[0])) if row else 0
-                one["estimated_index"] = index_needs.index_bytes(options.rows, dimensions, m)
+                one["estimated_index"] = index_bytes(options.rows, dimensions, m)
             print(one, flush=True)
             results.append(one)
         version = conn.execute(

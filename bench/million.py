@@ -2,7 +2,7 @@
 
 Rows are mixtures of pairs of real vectors (`--vectors FILE`, else made), streamed into the database by COPY; the exact
 neighbours of the queries are found while they pass. `build` gives the space a choice as `lookalike index choose` does,
-and says what that took; `measure` searches by what is there. Imports app, bench.data, numpy and psycopg.
+and says what that took; `measure` searches by what is there.
 """
 
 import argparse
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.conninfo import make_conninfo
 
-from app import choices, copy_binary, db, index_choice
+from app import copy_binary, db
 from app.db import embedded, schema
-from app.index_needs import Resources
+from app.index.resources import Resources
+from app.index.spec import parse_spec
+from app.index.switch import index_state, switch_index
 from app.store import spaces
 from bench import data
 
@@ -126,10 +128,10 @@ def load(url: str, options: argparse.Namespace) -> dict[str, Any]:
 def build(url: str, options: argparse.Namespace) -> dict[str, Any]:
     """Give the space the choice; return seconds and sizes."""
     with db.connect(url, autocommit=True) as conn:
-        done = choices.apply(
+        done = switch_index(
             conn,
             spaces.active(conn),
-            index_choice.parse(options.choice),
+            parse_spec(options.choice),
             resources=Resources(memory=int(options.memory) * 2**20),
             seed=options.seed,
             report=lambda text: print(text, flush=True),
@@ -141,7 +143,7 @@ def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
     """Search by all queries, at each depth in turn; return recall and milliseconds."""
     with db.connect(url, autocommit=True) as conn:
         asked = conn.execute("SELECT embedding, distances[%s] FROM public.queries ORDER BY n", (options.k,)).fetchall()
-        state = choices.state(conn, spaces.active(conn))
+        state = index_state(conn, spaces.active(conn))
         for embedding, _ in asked:  # warm
             conn.execute("SELECT FROM lookalike.search(%s, 100)", (embedding,))
         measured = [_measured(conn, asked, options.k, depth or None) for depth in options.depths]

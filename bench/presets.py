@@ -1,7 +1,7 @@
 """What each preset's index gives, and what a day's work costs beside it: `python -m bench.presets --vectors FILE`.
 
 The lab measures the choices of all presets on one sample (see bench/README.md); then prices of a fifth of the images
-change, with the shop's indexes in place. Writes bench/results/presets.json. Imports app.
+change, with the shop's indexes in place. Writes bench/results/presets.json.
 """
 
 import argparse

@@ -7,7 +7,7 @@ as asked for, and these are checked: that is the estimate. Then the searches go 
 of its own checks further ones within the budget, as idle workers do: the CPU time of every server process, from /proc,
 tells its share. The truth is the recall of thousands of searches of the same mix, each compared with numpy's exact
 answer; 1,000 draws of that many samples from the true recalls tell how often such an estimate, and its interval, are
-right. Writes `bench/results/recall_monitor.json`. Imports app.
+right. Writes `bench/results/recall_monitor.json`.
 """
 
 import argparse
@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
-from app import db, indexes, recall, request
+from app import db, recall, request
 from app.evaluation import Exact
+from app.index.build import build_index
 from app.records import Json
 from app.request import Found, Request
 from app.store import spaces
@@ -71,7 +72,7 @@ def make(conn: db.Connection, vectors: NDArray[np.float32], *, m: int, ef_search
                 copy.write_row((n, HalfVector(vector)))
         cursor.execute("DELETE FROM lookalike.jobs")
     conn.execute("VACUUM ANALYZE lookalike.images, lookalike.embeddings_1")
-    indexes.build(conn, spaces.active(conn))
+    build_index(conn, spaces.active(conn))
     return rank
 
 

@@ -1,7 +1,7 @@
 """Is an image that the worker decoded at reduced scale embedded as the whole one is, and what does it save?
 
 `python -m bench.reduced` (see bench/README.md): every gallery drawing enlarged to camera size, with noise of a camera,
-and photographs where a folder of them is given. Writes reduced.json to bench/results. Imports app and workers.
+and photographs where a folder of them is given. Writes reduced.json to bench/results.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A streaming standby of an embedded server, for benches and tests. Imports `app.db.embedded`."""
+"""A streaming standby of an embedded server, for benches and tests."""
 
 from pathlib import Path
 

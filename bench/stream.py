@@ -2,7 +2,7 @@
 
 `python -m bench.stream [--seconds 60] [--fps 10] [--skip-similar 0.02]`, on a scratch embedded server. The camera is a
 made video, sent as it would be by a multipart http camera: drawings of the demo gallery, each shown for a second and
-moving for half of it. Writes `bench/results/stream.json`, raw. Imports app and bench.
+moving for half of it. Writes `bench/results/stream.json`, raw.
 """
 
 import argparse

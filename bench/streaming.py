@@ -4,7 +4,6 @@ Images are inserted in SQL, a tenth of a second at a time; a process that stands
 writes embeddings of a file, by the worker's own functions, so that everything but the encoder is real. The index is
 there from the first row on. At 10, 25, 50, 75, 90 and 100 % of the rows queries are asked in one snapshot with the list
 of rows that it shows: the ground truth of that stage. `--churn` is the other experiment: see bench.streaming_churn.
-Imports app and bench.data.
 """
 
 import argparse
@@ -25,8 +24,9 @@ import numpy as np
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from app import db, indexes
+from app import db
 from app.db import embedded, schema
+from app.index.build import build_index, list_indexes
 from app.records import Space
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
@@ -82,7 +82,7 @@ def make_space(conn: db.Connection, dimensions: int) -> Space:
         fingerprint="none",
     )
     space = spaces.active(conn)
-    indexes.build(conn, space)
+    build_index(conn, space)
     return space
 
 
@@ -184,7 +184,7 @@ def run(url: str, vectors: Vectors, queries: Vectors, *, rate: int, writers: int
             asked = [one for n, group in enumerate(groups) for one in ask(conn, group, first=n * _GROUP)]
             stages.append(Stage(share, at, time.monotonic() - began, asked))
             print(f"  {share:4.0%} after {at:6.1f} s", flush=True)
-        indexes_now = [index.bytes for index in indexes.ls(conn, space)]
+        indexes_now = [index.bytes for index in list_indexes(conn, space)]
     inserter.join()
     over.set()
     commits = sorted(one for _ in embedders for one in found.get(timeout=60))

@@ -1,7 +1,7 @@
 """Recall, size and speed before and after half of the rows have changed, left alone, vacuumed, and with `maintain`.
 
 Each way goes on from a copy of the same database, in which autovacuum has been kept away from the embeddings, so that
-what it would do stands by itself. Imports app and bench.streaming_truth.
+what it would do stands by itself.
 """
 
 import time
@@ -13,7 +13,9 @@ import numpy as np
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, indexes, maintenance
+from app import db
+from app.index import maintenance
+from app.index.build import list_indexes, rebuild_index
 from app.records import Space
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
@@ -48,7 +50,7 @@ def run(
         conn.execute("SELECT pg_reload_conf()")
         space = make_space(conn, vectors.shape[1])
         _put(conn, space, np.arange(initial), vectors)
-        indexes.rebuild(conn, space)  # loaded first, indexed after, as a gallery is
+        rebuild_index(conn, space)  # loaded first, indexed after, as a gallery is
         conn.execute(f"VACUUM (ANALYZE) lookalike.{space.table_name}")
         result: dict[str, Any] = {"before": _measure(conn, space, vectors, queries)}
         began = time.monotonic()
@@ -78,7 +80,7 @@ def _on(conn: db.Connection, way: str, *, dead: int) -> dict[str, Any]:
         # A copied database has no statistics of its own, as after a crash: ANALYZE tells the dead rows.
         conn.execute(f"ANALYZE lookalike.{space.table_name}")
         conn.execute("SELECT pg_stat_force_next_flush()")
-        (churn,) = maintenance.look(conn)
+        (churn,) = maintenance.read_churn(conn)
         decision = maintenance.decide(churn)
         if not (decision.rebuild and decision.vacuum):
             raise ValueError(f"{dead} rows are dead and maintain does nothing: {decision.why}")
@@ -171,7 +173,7 @@ def _measure(conn: db.Connection, space: Space, vectors: Vectors, queries: Vecto
                 taken.append(round((time.perf_counter() - began) * 1000, 3))
         found[f"ms_at_{k}"] = taken
     found["plain_at_10"] = _plain(conn, queries, vectors)
-    (index,) = indexes.ls(conn, space)
+    (index,) = list_indexes(conn, space)
     table = f"lookalike.{space.table_name}"
     row: Any = conn.execute("SELECT count(*), pg_table_size(%s) FROM lookalike.active_embeddings", (table,)).fetchone()
     return {**found, "index_bytes": index.bytes, "rows": row[0], "table_bytes": row[1]}

@@ -1,4 +1,4 @@
-"""Tables and plots of bench.streaming, from its raw results. Imports numpy and matplotlib."""
+"""Tables and plots of bench.streaming, from its raw results."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Queries asked in one snapshot together with the rows that it shows; their recall. Imports app and bench.data."""
+"""Queries asked in one snapshot together with the rows that it shows; their recall."""
 
 from dataclasses import dataclass
 from typing import Any

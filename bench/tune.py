@@ -3,7 +3,7 @@
 `python -m bench.tune --vectors FILE [--rows 19600] [--goals 20]` (see bench/README.md): the lab measures a grid, goals
 are drawn that some measured choice meets, tune picks, the choice is applied to the real database, and queries that
 neither the lab nor the database has seen are searched in a session of their own, against brute force. Writes
-bench/results/tune.json; with --report FOLDER the lab's own report, too. Imports app.
+bench/results/tune.json; with --report FOLDER the lab's own report, too.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 from app import db
 from app.db import Connection
 from app.evaluation import Exact, Truth, Vectors
-from app.index_choice import IndexChoice
+from app.index.spec import IndexSpec
 from app.lab import applying, goals, grid, measure, pareto, report, run, store
 from app.lab.goals import Goal, Promise
 from app.lab.records import Measurement, Request
@@ -144,7 +144,7 @@ def _outcomes(
             raise SystemExit(f"{goal} was drawn from a measured choice, and none meets it")
         if found.chosen.choice != before:
             began = time.monotonic()
-            choice = IndexChoice.of(found.chosen.options)
+            choice = IndexSpec.of(found.chosen.options)
             applying.switch(conn, spaces.active(conn), choice, promise=asdict(found.promise))
             print(f"{found.chosen.choice} applied in {time.monotonic() - began:.1f} s")
             before = found.chosen.choice

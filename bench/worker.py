@@ -1,8 +1,7 @@
 """The whole worker against what the device allows: bare forward, bare decode, and both together, in turns.
 
 `python -m bench.worker` (see bench/README.md); `--memory` watches the worker's memory over 100,000 images, `--quick`
-only shows that it runs. Writes worker.json and worker.png, or worker-memory.json and .png, to bench/results. Imports
-app and workers.
+only shows that it runs. Writes worker.json and worker.png, or worker-memory.json and .png, to bench/results.
 """
 
 import argparse

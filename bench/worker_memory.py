@@ -1,4 +1,4 @@
-"""Does the worker's memory stay flat? `python -m bench.worker --memory`. Imports app and workers."""
+"""Does the worker's memory stay flat? `python -m bench.worker --memory`."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""A real worker on a scratch server, and what it took: for `bench.worker`. Imports app and workers."""
+"""A real worker on a scratch server, and what it took: for `bench.worker`."""
 
 import argparse
 import os

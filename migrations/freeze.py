@@ -1,7 +1,7 @@
 """`python -m migrations.freeze REVISION`: record that REVISION loads every file of `sql/` changed since the last lock.
 
 A file that an earlier revision loaded is first kept, as committed, under `frozen/<that revision>/`; so run it before
-committing the change. REVISION's own list of sources must name the files. Imports `migrations.sources`.
+committing the change. REVISION's own list of sources must name the files.
 """
 
 import json

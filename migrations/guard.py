@@ -1,5 +1,5 @@
 """Runs revisions beside searches and writes: one migration at a time, no wait for a lock above a fraction of a second,
-and nobody kept waiting for long. Imports `app.errors` and `app.db.retry`.
+and nobody kept waiting for long.
 
 A revision that cannot have a lock, or has kept a search or a write waiting, is rolled back and tried again later. What
 it did outside a transaction (`sources.concurrently`) stays done, so that part must bear being run again.

@@ -1,6 +1,6 @@
 """`python -m migrations.lint`: squawk over the SQL of each revision, for statements that keep searches or writes out.
 
-No database is needed. Imports Alembic and `app.db.schema`; squawk comes with the extra "dev".
+No database is needed.
 """
 
 import io

@@ -1,5 +1,4 @@
-"""Loads objects of `sql/` in a revision, each as it was at that revision. Imports `app.errors`, `app.db.sql` and
-`migrations.guard`.
+"""Loads objects of `sql/` in a revision, each as it was at that revision.
 
 `sql/` holds the current text. When a revision changes a file, the text before it is kept under
 `migrations/frozen/<revision before>/`, so that every revision, up or down, gives the objects of its own day: a fresh

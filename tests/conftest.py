@@ -14,8 +14,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, indexes
+from app import db
 from app.db import embedded, schema
+from app.index.build import build_index
 from app.store import spaces
 from tests import running
 
@@ -115,7 +116,7 @@ def gallery_template(new_database: Callable[..., str], template: str) -> str:
     url = new_database(template)
     running.embed_gallery(url, images=240)
     with db.connect(url, autocommit=True) as connection:
-        indexes.build(connection, spaces.active(connection))
+        build_index(connection, spaces.active(connection))
     return str(conninfo_to_dict(url)["dbname"])
 
 

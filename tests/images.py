@@ -1,4 +1,4 @@
-"""Makes the image files that the tests need, one function an oddity. Imports Pillow and numpy."""
+"""Makes the image files that the tests need, one function an oddity."""
 
 import io
 import struct

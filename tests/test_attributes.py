@@ -7,8 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from app import attributes, db
+from app import db
 from app.errors import ConflictError, InvalidInputError, NotFoundError
+from app.index import attributes
 
 # One value of every sort; a btree or GIN index on the bare text or number could not even store some of them.
 MIXED = """

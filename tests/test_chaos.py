@@ -9,7 +9,8 @@ import timm
 import torch
 from pgvector import HalfVector
 
-from app import db, indexes
+from app import db
+from app.index.build import build_index
 from app.store import spaces
 from bench.chaos.check import Truth, check
 from bench.chaos.pictures import POISONS, Pictures
@@ -57,7 +58,7 @@ def sound(new_database, template, reference, tmp_path_factory) -> tuple[str, Tru
             (space.id, *POISONS[kind]),
         )
         conn.execute("DELETE FROM lookalike.jobs")
-        indexes.build(conn, space)
+        build_index(conn, space)
     (folder / "uploads").mkdir()
     truth = Truth(
         {"small": reference},

@@ -9,9 +9,12 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from app import candidates, choices, db, indexes
+from app import db
 from app.errors import BuildRunningError, ConflictError, InvalidInputError
-from app.index_choice import parse
+from app.index import candidates
+from app.index.build import exclusive_build, list_indexes
+from app.index.spec import parse_spec
+from app.index.switch import current_spec, remove_index, switch_index
 from app.records import Space
 from app.store import spaces
 from tests.gallery_data import Vectors, as_stored, distances, fill, half
@@ -96,9 +99,9 @@ def holes(conn: db.Connection, transform: int, space: Space) -> tuple[object, ..
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_search_is_as_good_and_as_complete_by_every_choice(gallery: Gallery, text: str) -> None:
-    choice = parse(text)
-    done = choices.apply(gallery.conn, gallery.space, choice)
-    assert choices.of(gallery.space) == choice
+    choice = parse_spec(text)
+    done = switch_index(gallery.conn, gallery.space, choice)
+    assert current_spec(gallery.space) == choice
     assert gallery.recall() >= (1 if text == "exact" else 0.97)
     assert gallery.recall(k=100) >= 0.95
     tenth = np.arange(COUNT) % 10 == 3
@@ -109,13 +112,13 @@ def test_search_is_as_good_and_as_complete_by_every_choice(gallery: Gallery, tex
     state = done.state
     assert (state.index_bytes > 0) == (text != "exact")
     assert (state.candidates_bytes > 0) == choice.fitted
-    assert [one.name for one in indexes.ls(gallery.conn)] == ([state.index] if state.index else [])
+    assert [one.name for one in list_indexes(gallery.conn)] == ([state.index] if state.index else [])
     assert candidates.ls(gallery.conn, gallery.space) == ([state.transform] if choice.fitted else [])
 
 
 @pytest.mark.parametrize("text", [TEXTS[2], TEXTS[3], TEXTS[6]])
 def test_every_way_of_searching_works_by_every_choice(gallery: Gallery, text: str) -> None:
-    choices.apply(gallery.conn, gallery.space, parse(text))
+    switch_index(gallery.conn, gallery.space, parse_spec(text))
     query, conn = half(gallery.queries[0]), gallery.conn
     first = [one for one, _ in gallery.search(gallery.queries[0], 40, recall=1.0)]
     near = conn.execute("SELECT id FROM lookalike.search_page(%s, 40)", (query,)).fetchall()
@@ -141,7 +144,7 @@ def test_every_way_of_searching_works_by_every_choice(gallery: Gallery, text: st
 
 
 def test_the_plan_names_the_stages(gallery: Gallery) -> None:
-    choices.apply(gallery.conn, gallery.space, parse("bits(48)+pca(24,rerank=300)+rerank(100)"))
+    switch_index(gallery.conn, gallery.space, parse_spec("bits(48)+pca(24,rerank=300)+rerank(100)"))
     explain = "SELECT lookalike.explain_search(%s, ef_search => %s, recall => %s)"
     query = half(gallery.queries[0])
     (plan,) = gallery.conn.execute(explain, (query, None, 0.99)).fetchone()
@@ -150,18 +153,18 @@ def test_the_plan_names_the_stages(gallery: Gallery) -> None:
     assert (plan["rerank_reduced"], plan["rerank"]) == (200, 50)
     (plan,) = gallery.conn.execute(explain, (query, None, 1)).fetchone()
     assert plan["strategy"] == "exact"
-    choices.apply(gallery.conn, gallery.space, parse("bits(48)"))
+    switch_index(gallery.conn, gallery.space, parse_spec("bits(48)"))
     depth = [gallery.conn.execute(explain, (query, None, r)).fetchone()[0]["rerank"] for r in (0.9, 0.95, 0.99, 0.999)]
     assert depth == sorted(set(depth))
     gallery.conn.execute("SELECT lookalike.set_search_depth(%s::smallint, 2)", (gallery.space.id,))
     assert gallery.conn.execute(explain, (query, None, 0.99)).fetchone()[0]["rerank"] == 2 * depth[2]
-    choices.apply(gallery.conn, gallery.space, parse("ivfflat(lists=20,probes=7)"))
+    switch_index(gallery.conn, gallery.space, parse_spec("ivfflat(lists=20,probes=7)"))
     assert gallery.conn.execute(explain, (query, None, 0.99)).fetchone()[0]["probes"] == 7
 
 
 @pytest.mark.parametrize("text", ["pca(16)", "bits(48)", "bits(48,lists=20)", "hnsw", "ivfflat(lists=20)"])
 def test_the_index_serves_through_the_views(gallery: Gallery, text: str) -> None:
-    state = choices.apply(gallery.conn, gallery.space, parse(text)).state
+    state = switch_index(gallery.conn, gallery.space, parse_spec(text)).state
     scans = "SELECT coalesce(idx_scan, 0) FROM pg_stat_user_indexes WHERE indexrelname = %s"
     before = gallery.conn.execute(scans, (state.index,)).fetchone()
     gallery.recall(strategy="index")
@@ -171,7 +174,7 @@ def test_the_index_serves_through_the_views(gallery: Gallery, text: str) -> None
 
 
 def test_whoever_writes_embeddings_the_candidates_follow(gallery: Gallery) -> None:
-    transform = choices.apply(gallery.conn, gallery.space, parse("bits(48)+pca(8)")).state.transform
+    transform = switch_index(gallery.conn, gallery.space, parse_spec("bits(48)+pca(8)")).state.transform
     conn, table = gallery.conn, f"lookalike.{gallery.space.table_name}"
     with conn.transaction(force_rollback=True):
         conn.execute(f"DELETE FROM {table} WHERE image_id %% 7 = 0".replace("%%", "%"))
@@ -195,11 +198,11 @@ def test_whoever_writes_embeddings_the_candidates_follow(gallery: Gallery) -> No
 def test_candidates_are_complete_though_others_write_while_they_are_filled(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choices.remove(gallery.conn, gallery.space)
+    remove_index(gallery.conn, gallery.space)
     monkeypatch.setattr(candidates, "_BATCH", 100)
     conn, url, table = gallery.conn, gallery.conn.info.dsn, f"lookalike.{gallery.space.table_name}"
     kept = conn.execute(f"SELECT image_id, embedding FROM {table}").fetchall()
-    transform = candidates.create(conn, gallery.space, parse("bits(48)"))
+    transform = candidates.create(conn, gallery.space, parse_spec("bits(48)"))
     stop, failures, rounds = threading.Event(), [], []
 
     def write() -> None:
@@ -260,7 +263,7 @@ def test_a_change_of_choice_fails_no_search_and_none_is_wrong(gallery: Gallery) 
         thread.start()
     try:
         for text in ["bits(48)+rerank(250)", "hnsw(m=8)", "pca(16)+rerank(120)", "ivfflat(lists=20)", "exact"]:
-            choices.apply(gallery.conn, gallery.space, parse(text))
+            switch_index(gallery.conn, gallery.space, parse_spec(text))
     finally:
         stop.set()
         for thread in threads:
@@ -271,30 +274,30 @@ def test_a_change_of_choice_fails_no_search_and_none_is_wrong(gallery: Gallery) 
 
 
 def test_a_snapshot_older_than_the_index_is_answered_in_full(gallery: Gallery) -> None:
-    choices.apply(gallery.conn, gallery.space, parse("hnsw(m=8)"))
+    switch_index(gallery.conn, gallery.space, parse_spec("hnsw(m=8)"))
     with db.connect(gallery.conn.info.dsn) as old:
         old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT 1")
         # A build would wait for this snapshot, so searches are switched before there is one.
-        transform = candidates.create(gallery.conn, gallery.space, parse("bits(48)"))
+        transform = candidates.create(gallery.conn, gallery.space, parse_spec("bits(48)"))
         candidates.fill(gallery.conn, gallery.space, transform)
-        options = parse("bits(48)").options() | {"transform": transform}
+        options = parse_spec("bits(48)").options() | {"transform": transform}
         gallery.conn.execute("SELECT lookalike.choose_index('small', %s)", (json.dumps(options),))
         (plan,) = old.execute("SELECT lookalike.explain_search(%s)", (half(gallery.queries[0]),)).fetchone()
     assert (plan["reason"], plan["rows"]) == ("the transaction is older than the index", 10)
-    choices.remove(gallery.conn, gallery.space)
+    remove_index(gallery.conn, gallery.space)
 
 
 def test_a_choice_cut_off_goes_on_where_it_was(gallery: Gallery) -> None:
-    choices.remove(gallery.conn, gallery.space)
-    made = candidates.create(gallery.conn, gallery.space, parse("bits(48)"))
+    remove_index(gallery.conn, gallery.space)
+    made = candidates.create(gallery.conn, gallery.space, parse_spec("bits(48)"))
     half_made = {"name": "small", "options": Jsonb({"transform": made})}
     with pytest.raises(ConflictError, match="not one of space small whose candidates are complete"):
         spaces.promptly(gallery.conn, "choose_index", half_made, patience=1)
-    state = choices.apply(gallery.conn, gallery.space, parse("bits(48)")).state
+    state = switch_index(gallery.conn, gallery.space, parse_spec("bits(48)")).state
     assert state.transform == made
-    assert choices.apply(gallery.conn, gallery.space, parse("bits(48)+rerank(77)")).state.transform == made
-    anew = choices.apply(gallery.conn, gallery.space, parse("bits(48)+rerank(77)"), refit=True).state.transform
+    assert switch_index(gallery.conn, gallery.space, parse_spec("bits(48)+rerank(77)")).state.transform == made
+    anew = switch_index(gallery.conn, gallery.space, parse_spec("bits(48)+rerank(77)"), refit=True).state.transform
     assert candidates.ls(gallery.conn, gallery.space) == [anew]
     with pytest.raises(ConflictError, match="stand on transform"):
         spaces.promptly(gallery.conn, "drop_transform", {"transform": anew}, patience=1)
@@ -302,38 +305,38 @@ def test_a_choice_cut_off_goes_on_where_it_was(gallery: Gallery) -> None:
 
 def test_what_cannot_be_is_refused_and_the_old_choice_serves(gallery: Gallery) -> None:
     conn = gallery.conn
-    choices.apply(conn, gallery.space, parse("hnsw"))
+    switch_index(conn, gallery.space, parse_spec("hnsw"))
     for text, told in (("bits(64)", "64 axes of embeddings that have 48"), ("pca(49)", "49 axes")):
         with pytest.raises(InvalidInputError, match=told):
-            choices.apply(conn, gallery.space, parse(text))
+            switch_index(conn, gallery.space, parse_spec(text))
     spaces.create(
         conn, name="empty", model="m", weights=None, dimensions=3, preprocessing={}, fingerprint="e",
         index_options={"kind": "exact"},
     )  # fmt: skip
-    assert choices.of(spaces.get(conn, "empty")) == parse("exact")
+    assert current_spec(spaces.get(conn, "empty")) == parse_spec("exact")
     with pytest.raises(InvalidInputError, match="holds no embeddings yet"):
-        choices.apply(conn, spaces.get(conn, "empty"), parse("pca(2)"))
+        switch_index(conn, spaces.get(conn, "empty"), parse_spec("pca(2)"))
     spaces.drop(conn, "empty")
     with (
         db.connect(conn.info.dsn, autocommit=True) as other,
-        indexes.alone(other, gallery.space),
+        exclusive_build(other, gallery.space),
         pytest.raises(BuildRunningError),
     ):
-        choices.apply(conn, gallery.space, parse("exact"))
-    assert choices.of(gallery.space) == parse("hnsw")
+        switch_index(conn, gallery.space, parse_spec("exact"))
+    assert current_spec(gallery.space) == parse_spec("hnsw")
     assert gallery.recall() >= 0.97
 
 
 def test_another_space_has_a_choice_of_its_own(gallery: Gallery) -> None:
     conn = gallery.conn
-    choices.apply(conn, gallery.space, parse("bits(48)+rerank(250)"))
+    switch_index(conn, gallery.space, parse_spec("bits(48)+rerank(250)"))
     other = spaces.create(conn, name="b", model="m", weights=None, dimensions=2, preprocessing={}, fingerprint="b")
     conn.execute(
         f"INSERT INTO lookalike.{other.table_name} "
         "SELECT id, l2_normalize(ARRAY[random() + 0.1, random()]::vector)::halfvec FROM lookalike.images"
     )
     conn.execute("DELETE FROM lookalike.jobs")
-    choices.apply(conn, other, parse("pca(1)"))
+    switch_index(conn, other, parse_spec("pca(1)"))
     spaces.activate(conn, "b", force=True)
     assert len(conn.execute("SELECT FROM lookalike.search('[1,0]', 10)").fetchall()) == 10
     spaces.activate(conn, "small")
@@ -352,7 +355,7 @@ def test_the_command_chooses_and_says_what_is_there(gallery: Gallery, monkeypatc
     assert (told["choice"], told["index"]) == (text, f"candidates_{told['transform']}_hnsw")
     assert text in lookalike("index", "choices").stdout.replace("\n", "")
     assert "m 6, ef_construction 64" in lookalike("index", "rebuild", "--m", 6).stdout
-    assert choices.of(gallery.space).m == 6
+    assert current_spec(gallery.space).m == 6
     lookalike("index", "choose", "ivfflat(lists=20)")
     assert "20 lists" in lookalike("index", "rebuild").stdout
     (listed,) = json.loads(lookalike("index", "ls", "--json").stdout)

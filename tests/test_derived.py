@@ -6,9 +6,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from app import choices, db, derived
+from app import db
 from app.errors import ConflictError, InvalidInputError
-from app.index_choice import parse
+from app.index import reduced_space
+from app.index.spec import parse_spec
+from app.index.switch import switch_index
 from app.store import jobs, query_images, spaces
 from app.store.query_images import QueryImage
 from tests.gallery_data import as_stored, distances, fill, half
@@ -33,7 +35,7 @@ def found(conn: db.Connection, query: object) -> list[tuple[int, float]]:
 
 def test_a_reduced_space_stands_on_its_own(auto: db.Connection) -> None:
     vectors = clustered(COUNT)
-    small = derived.derive(auto, spaces.active(auto), name="small", dimensions=16)
+    small = reduced_space.derive(auto, spaces.active(auto), name="small", dimensions=16)
     assert (small.dimensions, small.encoded_dimensions, spaces.counts(auto, small).embedded) == (16, DIMENSIONS, COUNT)
     stored = auto.execute(f"SELECT image_id, embedding FROM lookalike.{small.table_name} ORDER BY image_id").fetchall()
     ids = [row[0] for row in stored]
@@ -54,12 +56,12 @@ def test_a_reduced_space_stands_on_its_own(auto: db.Connection) -> None:
     assert np.mean(near) > 0.9
     with pytest.raises(InvalidInputError, match="5 dimensions, but embedding space small has 16"), db.translated():
         found(auto, as_stored(np.ones(5)))
-    choices.apply(auto, spaces.active(auto), parse("bits(16)+rerank(200)"))
+    switch_index(auto, spaces.active(auto), parse_spec("bits(16)+rerank(200)"))
     assert len(found(auto, queries_[0])) == 10
 
 
 def test_workers_keep_it_up_and_answer_in_its_form(auto: db.Connection) -> None:
-    small = derived.derive(auto, spaces.active(auto), name="small", dimensions=8)
+    small = reduced_space.derive(auto, spaces.active(auto), name="small", dimensions=8)
     spaces.activate(auto, "small")
     auto.execute("INSERT INTO lookalike.images (uri) VALUES ('new')")
     claimed = jobs.claim(auto, small, most=5, lease=(lease := uuid4()), lease_seconds=60)
@@ -84,14 +86,14 @@ def test_workers_keep_it_up_and_answer_in_its_form(auto: db.Connection) -> None:
 
 def test_what_others_hold_or_change_is_queued_and_never_copied(auto: db.Connection) -> None:
     source = spaces.active(auto)
-    small = derived.derive(auto, source, name="small", dimensions=8)
+    small = reduced_space.derive(auto, source, name="small", dimensions=8)
     auto.execute(f"DELETE FROM lookalike.{small.table_name}")
     with db.connect(auto.info.dsn) as other:
         other.execute("SELECT FROM lookalike.images WHERE uri = (SELECT min(uri) FROM lookalike.images) FOR UPDATE")
         auto.execute("UPDATE lookalike.images SET uri = 'changed' WHERE uri = (SELECT max(uri) FROM lookalike.images)")
-        assert derived.fill(auto, small, source) == COUNT - 2
+        assert reduced_space.fill(auto, small, source) == COUNT - 2
         other.rollback()
-    assert derived.fill(auto, small, source) == 1
+    assert reduced_space.fill(auto, small, source) == 1
     spaces.backfill(auto, small)
     left = auto.execute("SELECT i.uri FROM lookalike.jobs j JOIN lookalike.images i ON i.id = j.image_id").fetchall()
     assert {uri for (uri,) in left} == {"changed"}
@@ -101,9 +103,9 @@ def test_what_others_hold_or_change_is_queued_and_never_copied(auto: db.Connecti
 def test_mistakes(auto: db.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = spaces.active(auto)
     with pytest.raises(InvalidInputError, match="48 dimensions are no fewer than the 48 of whole"):
-        derived.derive(auto, whole, name="small", dimensions=48)
+        reduced_space.derive(auto, whole, name="small", dimensions=48)
     with pytest.raises(ConflictError, match="already there"):
-        derived.derive(auto, whole, name="whole", dimensions=8)
+        reduced_space.derive(auto, whole, name="whole", dimensions=8)
     assert auto.execute("SELECT count(*) FROM lookalike.transforms").fetchone() == (0,)
     lookalike = runner(monkeypatch, database_url)
     assert (
@@ -111,7 +113,7 @@ def test_mistakes(auto: db.Connection, database_url: str, monkeypatch: pytest.Mo
         in lookalike("space", "create", "small", "--from", "whole", "--transform", "pca:16").stdout
     )
     with pytest.raises(InvalidInputError, match="holds a reduced form itself"):
-        derived.derive(auto, spaces.get(auto, "small"), name="smaller", dimensions=4)
+        reduced_space.derive(auto, spaces.get(auto, "small"), name="smaller", dimensions=4)
     for arguments, told in (
         ("--from whole --transform svd:8", '"svd:8" is no transform'),
         ("--from whole", "go together"),

@@ -5,29 +5,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInputError
-from app.index_choice import KINDS, IndexChoice, parse
+from app.index.spec import KINDS, IndexSpec, parse_spec
 
 
 @pytest.mark.parametrize(
     ("text", "choice"),
     [
-        ("exact", IndexChoice(kind="exact")),
-        ("hnsw", IndexChoice(kind="hnsw", m=16, ef_construction=64)),
-        ("HNSW( m=24, ef_construction=100 )", IndexChoice(kind="hnsw", m=24, ef_construction=100)),
-        ("ivfflat", IndexChoice(kind="ivfflat")),
-        ("ivfflat(lists=141,probes=12)", IndexChoice(kind="ivfflat", lists=141, probes=12)),
-        ("pca(128)", IndexChoice(kind="pca", dimensions=128, m=16)),
-        ("pca(128,m=8)+rerank(50)", IndexChoice(kind="pca", dimensions=128, m=8, rerank=50)),
-        ("bits(512,m=8)+rerank(100)", IndexChoice(kind="bits", bits=512, m=8, rerank=100)),
-        ("bits(512,lists=9)+rerank", IndexChoice(kind="bits", bits=512, lists=9)),
+        ("exact", IndexSpec(kind="exact")),
+        ("hnsw", IndexSpec(kind="hnsw", m=16, ef_construction=64)),
+        ("HNSW( m=24, ef_construction=100 )", IndexSpec(kind="hnsw", m=24, ef_construction=100)),
+        ("ivfflat", IndexSpec(kind="ivfflat")),
+        ("ivfflat(lists=141,probes=12)", IndexSpec(kind="ivfflat", lists=141, probes=12)),
+        ("pca(128)", IndexSpec(kind="pca", dimensions=128, m=16)),
+        ("pca(128,m=8)+rerank(50)", IndexSpec(kind="pca", dimensions=128, m=8, rerank=50)),
+        ("bits(512,m=8)+rerank(100)", IndexSpec(kind="bits", bits=512, m=8, rerank=100)),
+        ("bits(512,lists=9)+rerank", IndexSpec(kind="bits", bits=512, lists=9)),
         (
             "bits(512)+pca(128,rerank=400)+rerank(90)",
-            IndexChoice(kind="staged", bits=512, dimensions=128, rerank_reduced=400, rerank=90),
+            IndexSpec(kind="staged", bits=512, dimensions=128, rerank_reduced=400, rerank=90),
         ),
     ],
 )
-def test_text_says_the_choice(text: str, choice: IndexChoice) -> None:
-    assert parse(text) == choice
+def test_text_says_the_choice(text: str, choice: IndexSpec) -> None:
+    assert parse_spec(text) == choice
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_text_says_the_choice(text: str, choice: IndexChoice) -> None:
 )
 def test_a_wrong_text_is_told_what_is_wrong_and_what_is_right(text: str, told: str) -> None:
     with pytest.raises(InvalidInputError, match="Write exact, hnsw") as error:
-        parse(text)
+        parse_spec(text)
     assert told in str(error.value)
 
 
@@ -83,9 +83,9 @@ def _number(least: int, most: int) -> st.SearchStrategy[int | None]:
 def test_text_and_json_give_the_choice_back(kind: str, numbers: dict[str, int | None], mask: int) -> None:
     given_numbers = {name: value for n, (name, value) in enumerate(numbers.items()) if mask >> n & 1}
     try:
-        choice = IndexChoice(kind=kind, **given_numbers)
+        choice = IndexSpec(kind=kind, **given_numbers)
     except InvalidInputError:
         return
-    assert parse(str(choice)) == choice
-    assert IndexChoice.of(choice.options()) == choice
-    assert IndexChoice.of({**choice.options(), "transform": 3}) == choice
+    assert parse_spec(str(choice)) == choice
+    assert IndexSpec.of(choice.options()) == choice
+    assert IndexSpec.of({**choice.options(), "transform": 3}) == choice

@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from app import db, index_needs, indexes, search
+from app import db, search
 from app.db import sql
 from app.errors import (
     BuildRunningError,
@@ -22,7 +22,8 @@ from app.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from app.index_needs import Needs, Resources
+from app.index.build import Rebuilt, build_index, cancel_build, list_indexes, rebuild_index, running_builds
+from app.index.resources import Needs, Resources, check_disk, estimate_build, parse_memory, shortage
 from app.records import Space
 from app.store import spaces
 from tests import running
@@ -49,7 +50,7 @@ def auto(database_url: str) -> Iterator[db.Connection]:
 def space(auto: db.Connection) -> Space:
     """An active space of 300 embeddings, with an index."""
     made = filled(auto, ROWS)
-    assert indexes.build(auto, made)
+    assert build_index(auto, made)
     return made
 
 
@@ -61,7 +62,7 @@ def filled(conn: db.Connection, rows: int) -> Space:
 
 
 def states(conn: db.Connection) -> dict[str, bool]:
-    return {one.name: one.valid for one in indexes.ls(conn)}
+    return {one.name: one.valid for one in list_indexes(conn)}
 
 
 def oid(conn: db.Connection) -> object:
@@ -91,7 +92,7 @@ def wait_for(found: Callable[[], object]) -> None:
 
 
 def at_brake(conn: db.Connection) -> bool:
-    return any(one.phase == "waiting for old snapshots" for one in indexes.builds(conn))
+    return any(one.phase == "waiting for old snapshots" for one in running_builds(conn))
 
 
 class Builder(threading.Thread):
@@ -106,22 +107,22 @@ class Builder(threading.Thread):
     def run(self) -> None:
         with db.connect(self.url, autocommit=True, application="builder") as conn:
             try:
-                self.outcome = indexes.rebuild(conn, self.space, **self.options)
+                self.outcome = rebuild_index(conn, self.space, **self.options)
             except Exception as error:  # noqa: BLE001 — the test looks at it
                 self.outcome = error
 
 
 def test_a_rebuild_puts_a_new_index_in_the_old_ones_place_and_records_it(auto: db.Connection, space: Space) -> None:
     before = oid(auto)
-    done = indexes.rebuild(auto, space, m=8, ef_construction=40)
+    done = rebuild_index(auto, space, m=8, ef_construction=40)
     assert oid(auto) != before
     assert (done.index.name, done.index.m, done.index.ef_construction) == ("embeddings_1_hnsw", 8, 40)
     assert done.bytes_before > 0
     assert states(auto) == {"embeddings_1_hnsw": True}
     assert spaces.active(auto).index_options == {"kind": "hnsw", "m": 8, "ef_construction": 40}
-    again = indexes.rebuild(auto, spaces.active(auto))
+    again = rebuild_index(auto, spaces.active(auto))
     assert (again.index.m, again.index.ef_construction, again.resumed) == (8, 40, False)
-    assert not indexes.build(auto, space)
+    assert not build_index(auto, space)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_rebuild_puts_a_new_index_in_the_old_ones_place_and_records_it(auto: d
 )
 def test_options_out_of_bounds_are_refused(auto: db.Connection, space: Space, options: dict[str, int]) -> None:
     with pytest.raises(InvalidInputError, match=r"2 to 100|twice m|4 to 1000"):
-        indexes.rebuild(auto, space, **options)
+        rebuild_index(auto, space, **options)
     assert states(auto) == {"embeddings_1_hnsw": True}
 
 
@@ -138,15 +139,15 @@ def test_the_old_index_serves_until_the_new_one_is_valid(database_url: str, auto
     with brake(database_url) as holder:
         builder = Builder(database_url, space)
         wait_for(lambda: at_brake(auto))
-        (now,) = indexes.builds(auto)
+        (now,) = running_builds(auto)
         assert (now.space, now.application, now.ours, now.creating) == ("s", "builder", True, True)
         assert f"lookalike (pid {holder.info.backend_pid}, in a transaction" in str(now.waits_for)
         assert states(auto) == {"embeddings_1_hnsw": True, "embeddings_1_hnsw_new": False}
         with pytest.raises(
             BuildRunningError, match=rf"builder \(pid {now.pid}\) is building the index of space s: wait"
         ):
-            indexes.rebuild(auto, space)
-        assert not indexes.build(auto, space)
+            rebuild_index(auto, space)
+        assert not build_index(auto, space)
         assert not wanted(auto, space)
         with auto.transaction():
             auto.execute("SET LOCAL enable_seqscan = off")
@@ -155,7 +156,7 @@ def test_the_old_index_serves_until_the_new_one_is_valid(database_url: str, auto
             ).fetchall()
         assert "embeddings_1_hnsw " in str(plan)
     builder.join(30)
-    assert isinstance(builder.outcome, indexes.Rebuilt)
+    assert isinstance(builder.outcome, Rebuilt)
     assert oid(auto) != before
     assert states(auto) == {"embeddings_1_hnsw": True}
 
@@ -167,7 +168,7 @@ def test_another_session_cancels_and_nothing_invalid_is_left(
     with brake(database_url):
         builder = Builder(database_url, space, m=8)
         wait_for(lambda: at_brake(auto))
-        assert indexes.cancel(auto, space).application == "builder"
+        assert cancel_build(auto, space).application == "builder"
         builder.join(30)
     assert isinstance(builder.outcome, ConflictError)
     assert "was cancelled" in str(builder.outcome)
@@ -175,7 +176,7 @@ def test_another_session_cancels_and_nothing_invalid_is_left(
     assert states(auto) == {"embeddings_1_hnsw": True}
     assert spaces.active(auto).index_options["m"] == 16
     with pytest.raises(NotFoundError, match="no index of space s is being built"):
-        indexes.cancel(auto, space)
+        cancel_build(auto, space)
 
 
 def test_a_build_by_hand_is_seen_and_named(database_url: str, auto: db.Connection, space: Space) -> None:
@@ -188,9 +189,9 @@ def test_a_build_by_hand_is_seen_and_named(database_url: str, auto: db.Connectio
         thread.start()
         wait_for(lambda: at_brake(auto))
         with pytest.raises(BuildRunningError, match="psql"):
-            indexes.rebuild(auto, space)
+            rebuild_index(auto, space)
         with pytest.raises(ConflictError, match=r"by hand; SELECT pg_cancel_backend"):
-            indexes.cancel(auto, space)
+            cancel_build(auto, space)
     thread.join(30)
     assert states(auto) == {"embeddings_1_hnsw": True}
 
@@ -199,12 +200,12 @@ def test_what_a_killed_backend_left_is_swept_by_the_next(database_url: str, auto
     with brake(database_url):
         builder = Builder(database_url, space)
         wait_for(lambda: at_brake(auto))
-        auto.execute("SELECT pg_terminate_backend(%s)", (indexes.builds(auto)[0].pid,))
+        auto.execute("SELECT pg_terminate_backend(%s)", (running_builds(auto)[0].pid,))
         builder.join(30)
     assert isinstance(builder.outcome, DatabaseUnavailableError)
     assert states(auto) == {"embeddings_1_hnsw": True, "embeddings_1_hnsw_new": False}
     assert wanted(auto, space)
-    assert not indexes.build(auto, space)
+    assert not build_index(auto, space)
     assert states(auto) == {"embeddings_1_hnsw": True}
     assert not wanted(auto, space)
 
@@ -216,7 +217,7 @@ def test_leftovers_of_reindex_are_swept(database_url: str, auto: db.Connection, 
             with pytest.raises(psycopg.errors.QueryCanceled):
                 conn.execute(f"REINDEX INDEX CONCURRENTLY lookalike.{index}")
     assert states(auto)["embeddings_1_hnsw_ccnew"] is False
-    indexes.rebuild(auto, space)
+    rebuild_index(auto, space)
     left = auto.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone()
     assert left == (0,)
     assert states(auto) == {"embeddings_1_hnsw": True}
@@ -229,11 +230,11 @@ def test_a_client_that_is_killed_loses_no_build(database_url: str, auto: db.Conn
         with subprocess.Popen(command, env=running.environment(database_url), stderr=subprocess.DEVNULL) as client:
             wait_for(lambda: at_brake(auto))
             client.kill()
-        assert [one.application for one in indexes.builds(auto)] == ["lookalike cli"]
-    wait_for(lambda: not indexes.builds(auto))
+        assert [one.application for one in running_builds(auto)] == ["lookalike cli"]
+    wait_for(lambda: not running_builds(auto))
     assert states(auto) == {"embeddings_1_hnsw": True, "embeddings_1_hnsw_new": True}
     assert wanted(auto, space)
-    done = indexes.rebuild(auto, space, m=8)
+    done = rebuild_index(auto, space, m=8)
     assert done.resumed
     assert oid(auto) != before
     assert states(auto) == {"embeddings_1_hnsw": True}
@@ -242,7 +243,7 @@ def test_a_client_that_is_killed_loses_no_build(database_url: str, auto: db.Conn
 
 def test_a_rebuild_cut_off_between_drop_and_rename_is_finished(auto: db.Connection, space: Space) -> None:
     auto.execute("ALTER INDEX lookalike.embeddings_1_hnsw RENAME TO embeddings_1_hnsw_new")
-    assert not indexes.build(auto, space)
+    assert not build_index(auto, space)
     assert states(auto) == {"embeddings_1_hnsw": True}
 
 
@@ -273,7 +274,7 @@ def test_searches_are_right_while_indexes_come_and_go(database_url: str, auto: d
         thread.start()
     try:
         for m in (8, 16, 12):
-            indexes.rebuild(auto, space, m=m)
+            rebuild_index(auto, space, m=m)
     finally:
         stop.set()
         for thread in threads:
@@ -285,16 +286,16 @@ def test_searches_are_right_while_indexes_come_and_go(database_url: str, auto: d
 def test_the_graph_that_does_not_fit_is_told(auto: db.Connection, caplog: pytest.LogCaptureFixture) -> None:
     space = filled(auto, 3000)
     small = Resources(memory=2**20, workers=0)
-    assert index_needs.shortage(index_needs.estimate(auto, space, m=16)) is None
-    assert indexes.build(auto, space, resources=small)
+    assert shortage(estimate_build(auto, space, m=16)) is None
+    assert build_index(auto, space, resources=small)
     assert "hnsw graph no longer fits into maintenance_work_mem after" in caplog.text
     assert "maintenance_work_mem is 1.0 MB: after some" in caplog.text
     assert auto.execute("SELECT current_setting('maintenance_work_mem') = '1MB'").fetchone() == (False,)
 
 
 def test_the_size_of_an_index_is_foreseen(auto: db.Connection, space: Space) -> None:
-    needs = index_needs.estimate(auto, space, m=16)
-    (index,) = indexes.ls(auto, space)
+    needs = estimate_build(auto, space, m=16)
+    (index,) = list_indexes(auto, space)
     assert needs.rows == ROWS
     assert needs.index == pytest.approx(index.bytes, rel=0.1)
     assert needs.disk_free is not None
@@ -312,19 +313,19 @@ def test_the_size_of_an_index_is_foreseen(auto: db.Connection, space: Space) -> 
 )
 def test_resources_have_bounds(auto: db.Connection, space: Space, resources: Resources, said: str) -> None:
     with pytest.raises(InvalidInputError, match=said):
-        indexes.rebuild(auto, space, resources=resources)
+        rebuild_index(auto, space, resources=resources)
     assert states(auto) == {"embeddings_1_hnsw": True}
 
 
 def test_a_disk_without_room_is_told_before() -> None:
     needs = Needs(rows=10, graph=1, memory=1, workers=0, index=2**30, disk=2**31, disk_free=2**20, machine_memory=None)
     with pytest.raises(ConfigurationError, match=r"take about 2\.0 GB, and 1\.0 MB are free"):
-        index_needs.check_disk(needs)
+        check_disk(needs)
 
 
 @pytest.mark.parametrize(("text", "size"), [("4GB", 2**32), ("512 mb", 2**29), ("1.5GB", 3 * 2**29)])
 def test_memory_is_written_as_in_postgresql(text: str, size: int) -> None:
-    assert index_needs.memory_of(text) == size
+    assert parse_memory(text) == size
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import pytest
 from psycopg import sql as pgsql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, indexes, search
+from app import db, search
 from app.db import embedded
 from app.errors import ConflictError, InvalidInputError, NotFoundError
+from app.index.build import build_index, list_indexes, rebuild_index
 from app.lab import check, goals, pareto, run, scratch, store
 from app.lab.clock import Progress
 from app.lab.records import Request
@@ -47,7 +48,7 @@ def measured_url(new_database: Callable[..., str], template: str) -> str:
         drawn = centres[np.arange(ROWS) % 8] + noise
         vectors = gallery_data.as_stored(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
         gallery_data.fill(conn, vectors, [{"kind": f"k{n % 8}"} for n in range(ROWS)])
-        indexes.build(conn, spaces.active(conn))
+        build_index(conn, spaces.active(conn))
         made = run.start(conn, spaces.active(conn), QUICK)
     run.go_on(url, made)
     return url
@@ -105,7 +106,7 @@ def test_a_run_measures_every_choice_and_leaves_nothing_behind(
     assert done.conditions["pgvector"]
     assert scratch_databases(server) == []
     # What serves was only read.
-    assert [one.name for one in indexes.ls(conn, space)] == ["embeddings_1_hnsw"]
+    assert [one.name for one in list_indexes(conn, space)] == ["embeddings_1_hnsw"]
     assert space.index_options == {"kind": "hnsw", "m": 16, "ef_construction": 64}
 
 
@@ -193,7 +194,7 @@ def test_the_check_of_a_promise_sees_a_bad_index(url: str) -> None:
         good = check.check(conn, space, k=10, queries=40)
         assert good.recall > 0.99
         assert good.queries == 40
-        indexes.rebuild(conn, space, m=2, ef_construction=4)
+        rebuild_index(conn, space, m=2, ef_construction=4)
         conn.execute("UPDATE lookalike.embedding_spaces SET index_options = index_options || '{\"ef_search\": 10}'")
         bad = check.check(conn, space, k=10, queries=40)
         assert bad.recall < 0.95
@@ -262,7 +263,7 @@ def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytes
         options = spaces.active(conn).index_options
         assert options["ef_search"] == 200
         assert options["promise"]["recall"] == pytest.approx(floor)
-        assert [(one.m, one.valid) for one in indexes.ls(conn)] == [(8, True)]
+        assert [(one.m, one.valid) for one in list_indexes(conn)] == [(8, True)]
 
 
 def distances(conn: db.Connection, image_id: int, **options: Any) -> dict[int, float]:

@@ -9,9 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from app import choices, db, index_choice, indexes, maintenance
+from app import db
 from app.config import Settings
-from app.maintenance import Churn
+from app.index import maintenance
+from app.index.build import build_index
+from app.index.maintenance import Churn
+from app.index.spec import parse_spec
+from app.index.switch import switch_index
 from app.records import Space
 from tests.test_cli import Command, runner
 from tests.test_indexes import filled, states
@@ -41,7 +45,7 @@ def churned(auto: db.Connection) -> Space:
     """An active space of 1,500 embeddings with an index, of which 600 were deleted since."""
     space = filled(auto, 1500)
     auto.execute("ALTER TABLE lookalike.embeddings_1 SET (autovacuum_enabled = off)")
-    assert indexes.build(auto, space)
+    assert build_index(auto, space)
     auto.execute("DELETE FROM lookalike.images WHERE id <= 600")
     auto.execute("SELECT pg_stat_force_next_flush()")
     auto.execute("SELECT 1")
@@ -81,14 +85,14 @@ def test_low_recall_asks_for_less_evidence_but_for_some() -> None:
 
 
 def test_index_first_then_vacuum_and_why(auto: db.Connection, churned: Space, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="app.maintenance")
-    (found,) = maintenance.look(auto)
+    caplog.set_level(logging.INFO, logger="app.index.maintenance")
+    (found,) = maintenance.read_churn(auto)
     assert (found.rows, found.dead) == (900, 600)
     maintenance.maintain(auto, maintenance.decide(found))
-    said = [record.message for record in caplog.records if record.name == "app.maintenance"]
+    said = [record.message for record in caplog.records if record.name == "app.index.maintenance"]
     assert ["dead (40%)" in said[0], "index rebuilt" in said[1], "vacuumed" in said[2]] == [True] * 3
     auto.execute("SELECT pg_stat_force_next_flush()")
-    (after,) = maintenance.look(auto)
+    (after,) = maintenance.read_churn(auto)
     assert (after.rows, after.dead) == (900, 0)
     assert after.index_bytes < found.index_bytes
     assert after.index_bytes == pytest.approx(after.fresh_bytes, rel=0.1)
@@ -106,10 +110,10 @@ def test_index_first_then_vacuum_and_why(auto: db.Connection, churned: Space, ca
 )
 def test_of_every_choice_the_index_that_serves_is_judged(auto: db.Connection, text: str, index: str) -> None:
     space = filled(auto, 1500)
-    choices.apply(auto, space, index_choice.parse(text))
+    switch_index(auto, space, parse_spec(text))
     auto.execute("SELECT pg_stat_force_next_flush()")
     auto.execute("SELECT 1")
-    (fresh,) = maintenance.look(auto)
+    (fresh,) = maintenance.read_churn(auto)
     assert fresh.index == index
     assert fresh.index_bytes == pytest.approx(fresh.fresh_bytes, rel=0.3, abs=20 * 8192)
     assert not maintenance.decide(fresh).vacuum
@@ -118,13 +122,13 @@ def test_of_every_choice_the_index_that_serves_is_judged(auto: db.Connection, te
     auto.execute("DELETE FROM lookalike.images WHERE id <= 600")
     auto.execute("SELECT pg_stat_force_next_flush()")
     auto.execute("SELECT 1")
-    (found,) = maintenance.look(auto)
+    (found,) = maintenance.read_churn(auto)
     assert found.dead == 600
     decision = maintenance.decide(found)
     assert decision.rebuild
     maintenance.maintain(auto, decision)
     auto.execute("SELECT pg_stat_force_next_flush()")
-    (after,) = maintenance.look(auto)
+    (after,) = maintenance.read_churn(auto)
     assert (after.rows, after.dead, after.index) == (900, 0, index)
     assert states(auto) == {index: True}
 
@@ -133,7 +137,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, database_url: str, auto: d
     lookalike: Command = runner(monkeypatch, database_url)
     dry = lookalike("maintain", "--dry-run")
     assert "rebuild, vacuum" in dry.stdout
-    assert maintenance.look(auto)[0].dead == 600
+    assert maintenance.read_churn(auto)[0].dead == 600
     (told,) = json.loads(lookalike("maintain", "--json").stdout)
     assert told["decision"]["rebuild"] is True
     assert "nothing" in lookalike("maintain").stdout
@@ -154,8 +158,8 @@ def test_an_idle_worker_does_it(auto: db.Connection, database_url: str, churned:
 
     chore(idle=False)
     chore(idle=False)
-    assert maintenance.look(auto)[0].dead == 600, "a busy worker leaves it"
+    assert maintenance.read_churn(auto)[0].dead == 600, "a busy worker leaves it"
     chore(idle=True)
     auto.execute("SELECT pg_stat_force_next_flush()")
-    (after,) = maintenance.look(auto)
+    (after,) = maintenance.read_churn(auto)
     assert (after.rows, after.dead, housekeeping.error) == (900, 0, None)

@@ -11,10 +11,11 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg import sql as pgsql
 
-from app import attributes, db
+from app import db
 from app.db import schema
 from app.db.embedded import EmbeddedServer
 from app.errors import SchemaError
+from app.index import attributes
 from migrations import sources
 
 REVISIONS = sorted(script.revision for script in ScriptDirectory("migrations").walk_revisions())

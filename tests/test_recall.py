@@ -12,8 +12,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
-from app import choices, cli, db, index_choice, recall, request
+from app import cli, db, recall, request
 from app.config import Settings, settings
+from app.index.spec import parse_spec
+from app.index.switch import switch_index
 from app.request import Request
 from app.store import spaces
 from app.web import create_app
@@ -154,13 +156,13 @@ def test_a_deeper_search_goes_deeper_by_every_kind_of_index(conn: db.Connection)
     recall.set_depth(conn, space, 2)
     assert plan()["ef_search"] == 60
     conn.execute("UPDATE lookalike.embedding_spaces SET index_options = index_options || '{\"recall_goal\": 0.9}'")
-    choices.apply(conn, space, index_choice.parse("bits(16,m=4)+pca(8,rerank=60)+rerank(20)"))
+    switch_index(conn, space, parse_spec("bits(16,m=4)+pca(8,rerank=60)+rerank(20)"))
     options = spaces.active(conn).index_options
     assert (options["recall_goal"], "search_depth" in options) == (0.9, False), "another index, another depth"
     assert (plan()["rerank"], plan()["rerank_reduced"]) == (20, 60)
     recall.set_depth(conn, space, 1.5)
     assert (plan()["rerank"], plan()["rerank_reduced"]) == (30, 90)
-    choices.apply(conn, space, index_choice.parse("ivfflat(lists=20,probes=3)"))
+    switch_index(conn, space, parse_spec("ivfflat(lists=20,probes=3)"))
     recall.set_depth(conn, space, 10)
     assert plan()["probes"] == 20, "no more than there are lists"
     recall.set_depth(conn, space, 1)

@@ -13,8 +13,9 @@ from psycopg import errors as pg
 from psycopg import sql as pgsql
 from psycopg.conninfo import make_conninfo
 
-from app import attributes, db
+from app import db
 from app.db import embedded, schema
+from app.index import attributes
 from tests.conftest import FAST
 
 ROLES = ("lookalike_reader", "lookalike_writer", "lookalike_worker", "lookalike_api")

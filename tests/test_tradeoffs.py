@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import db, indexes, recall, request
+from app import db, recall, request
+from app.index.build import build_index
 from app.lab import store
 from app.request import Request
 from app.store import spaces
@@ -25,7 +26,7 @@ def url(database_url: str) -> str:
         drawn = np.random.default_rng(5).normal(size=(ROWS, 8))
         vectors = gallery_data.as_stored(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
         gallery_data.fill(conn, vectors, [{} for _ in range(ROWS)])
-        indexes.build(conn, spaces.active(conn))
+        build_index(conn, spaces.active(conn))
     return database_url
 
 

@@ -1,4 +1,4 @@
-"""`python -m workers`: reads options and settings, loads the models, runs one worker. Imports workers and `app`."""
+"""`python -m workers`: reads options and settings, loads the models, runs one worker."""
 
 import argparse
 import logging

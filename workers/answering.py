@@ -1,6 +1,5 @@
 """Query images: claimed, handed to the pipeline and answered over a connection and in a thread of their own, so that
-they wait for no write and no claim of jobs. Imports workers.bell, heartbeat, pipeline, tasks, timings, writer, `app`.
-"""
+they wait for no write and no claim of jobs."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Finds, by measuring, how many images a device encodes best at once. Imports workers.encoder, app.errors and torch."""
+"""Finds, by measuring, how many images a device encodes best at once."""
 
 import logging
 import time

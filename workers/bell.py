@@ -1,4 +1,4 @@
-"""Wakes a thread that waits on a socket: from another thread or a signal handler. Imports nothing of the project."""
+"""Wakes a thread that waits on a socket: from another thread or a signal handler."""
 
 import selectors
 import socket

@@ -1,6 +1,6 @@
 """`python -m workers.benchmark`: how fast this device encodes under each setting, and which settings to choose.
 
-What `lookalike bench worker` runs. Imports the other modules of workers and app.config.
+What `lookalike bench worker` runs.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The forward of one batch shape, compiled by torch or recorded as a CUDA graph. Imports app.errors and torch."""
+"""The forward of one batch shape, compiled by torch or recorded as a CUDA graph."""
 
 import logging
 import shutil

@@ -1,5 +1,4 @@
-"""What a worker has spent since the last beat, by space and measure, for lookalike.worker_costs. Imports
-workers.timings."""
+"""What a worker has spent since the last beat, by space and measure, for lookalike.worker_costs."""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""`python -m workers.describe`: prints, as JSON, what an embedding space of a model is. Imports workers and `app`."""
+"""`python -m workers.describe`: prints, as JSON, what an embedding space of a model is."""
 
 import argparse
 import json

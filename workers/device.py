@@ -1,4 +1,4 @@
-"""What is known of a torch device: its name, fast types, out-of-memory errors. Imports app.errors and torch."""
+"""What is known of a torch device: its name, fast types, out-of-memory errors."""
 
 import os
 import platform

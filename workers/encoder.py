@@ -1,5 +1,4 @@
-"""Turns decoded images into unit-length embeddings on a device. Imports workers.models, device, lanes,
-compiled, app.errors, torch and timm."""
+"""Turns decoded images into unit-length embeddings on a device."""
 
 import logging
 import math

@@ -1,5 +1,4 @@
-"""Encodes a batch so that a bad image fails alone: bisects on errors. Imports workers.encoder, app.errors
-and app.records."""
+"""Encodes a batch so that a bad image fails alone: bisects on errors."""
 
 import logging
 from collections.abc import Sequence

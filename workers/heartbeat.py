@@ -1,5 +1,5 @@
 """The worker's row in lookalike.workers, and its counts in lookalike.latencies and worker_costs, kept fresh from a
-thread and connection of its own. Imports workers.costs, workers.timings and `app`."""
+thread and connection of its own."""
 
 import logging
 import os

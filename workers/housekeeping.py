@@ -1,5 +1,5 @@
 """What a worker does beside its work: old answers and counts, missed images, the first index, what changes have left
-behind, checks of recall. Imports `app`."""
+behind, checks of recall."""
 
 import logging
 import threading
@@ -10,10 +10,12 @@ from contextlib import closing
 import psycopg
 from psycopg.rows import scalar_row
 
-from app import db, indexes, maintenance, recall
+from app import db, recall
 from app.config import Settings
 from app.db import sql
 from app.errors import BuildRunningError, ConfigurationError, DatabaseUnavailableError, LookalikeError
+from app.index import maintenance
+from app.index.build import build_index
 from app.records import Space
 from app.store import query_images, spaces
 
@@ -195,7 +197,7 @@ def _tidy(conn: db.Connection, served: Sequence[Space], recall_query_days: float
 
 
 def _maintain(conn: db.Connection, served: set[int]) -> None:
-    for found in maintenance.look(conn):
+    for found in maintenance.read_churn(conn):
         if found.space_id not in served:
             continue
         try:
@@ -209,5 +211,5 @@ def _maintain(conn: db.Connection, served: set[int]) -> None:
 def _build_index(conn: db.Connection, space: Space) -> None:
     log.info("building the HNSW index of space %s; searches and writes go on meanwhile", space.name)
     began = time.monotonic()
-    if indexes.build(conn, space):
+    if build_index(conn, space):
         log.info("the HNSW index of space %s is built (%.1f s)", space.name, time.monotonic() - began)

@@ -1,7 +1,4 @@
-"""The jobs that a worker has claimed and not yet written: their room, their leases, and suspects among them.
-
-Imports workers.tasks and `app`.
-"""
+"""The jobs that a worker has claimed and not yet written: their room, their leases, and suspects among them."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Embeddings that the database has already of files with the same bytes. Imports `app`."""
+"""Embeddings that the database has already of files with the same bytes."""
 
 import logging
 import time

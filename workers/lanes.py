@@ -1,4 +1,4 @@
-"""Runs the parts of a batch side by side, one thread of torch's own each. Imports torch."""
+"""Runs the parts of a batch side by side, one thread of torch's own each."""
 
 import threading
 from collections.abc import Callable, Sequence

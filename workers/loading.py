@@ -2,8 +2,6 @@
 
 jobs → fetch threads → [fetched] → look-up thread, many files in one statement → [unknown] → decode threads → done
 query images → [asked] → decode threads of their own → done
-
-Imports workers.twins, tasks, pixels, device, timings, and `app`.
 """
 
 import hashlib

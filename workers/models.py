@@ -1,4 +1,4 @@
-"""Turns a model name and weights into a timm model that gives pooled features. Imports app.errors, torch and timm."""
+"""Turns a model name and weights into a timm model that gives pooled features."""
 
 import difflib
 import hashlib

@@ -1,4 +1,4 @@
-"""Outcomes of jobs on their way to the database: in company. Imports workers.tasks."""
+"""Outcomes of jobs on their way to the database: in company."""
 
 import math
 import time

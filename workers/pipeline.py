@@ -5,7 +5,6 @@ submit → loading: fetch, look up, decode, transform → [ready] → encode thr
 Whoever submits bounds what is on its way, so every queue here is bounded. Query images overtake jobs at each stage, and
 one encode thread is theirs alone: beside the batches of jobs that are on the device it takes them within their share.
 While one is on its way, no job is decoded that the device does not want yet. Their outcomes go to `answer`.
-Imports workers.loading, encoder, encoding, tasks, timings, twins, and `app`.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""From an image file's bytes to what a model takes in. Imports workers.encoder, app.media.decode and numpy."""
+"""From an image file's bytes to what a model takes in."""
 
 import numpy as np
 from numpy.typing import NDArray

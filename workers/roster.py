@@ -1,4 +1,4 @@
-"""Which spaces a worker serves, as they come, are switched and go. Imports workers.serving and `app`."""
+"""Which spaces a worker serves, as they come, are switched and go."""
 
 import logging
 import threading

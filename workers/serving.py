@@ -1,4 +1,4 @@
-"""Decides which spaces a worker serves, and loads their models. Imports workers.encoder, models and `app`."""
+"""Decides which spaces a worker serves, and loads their models."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Says now and then in the log how fast the worker is, and where its time goes. Imports workers.heartbeat, timings."""
+"""Says now and then in the log how fast the worker is, and where its time goes."""
 
 import logging
 import time

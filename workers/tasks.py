@@ -1,4 +1,4 @@
-"""What goes through the worker: a task, its file's pixels, its outcome. Imports `app` and workers.pixels."""
+"""What goes through the worker: a task, its file's pixels, its outcome."""
 
 import time
 from dataclasses import dataclass, field

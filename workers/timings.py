@@ -1,4 +1,4 @@
-"""How long things took, in buckets of time, added up by many threads. Imports nothing of the project."""
+"""How long things took, in buckets of time, added up by many threads."""
 
 import math
 import threading

@@ -1,5 +1,4 @@
-"""Images with the same bytes that are in work at one time: one is embedded for all. Imports workers.tasks and
-app.errors."""
+"""Images with the same bytes that are in work at one time: one is embedded for all."""
 
 import threading
 from collections.abc import Iterable

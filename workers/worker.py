@@ -1,8 +1,5 @@
 """The worker: one loop that claims jobs, hands them to the pipeline and writes; all database work on the queue is in
-its thread, that on query images in another (workers.answering).
-
-Imports the other modules of workers and `app`.
-"""
+its thread, that on query images in another (workers.answering)."""
 
 import logging
 import time

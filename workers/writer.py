@@ -1,5 +1,4 @@
-"""Writes outcomes to the database: embeddings, answers, failures, and jobs that come again. Imports `app` and
-workers.tasks.
+"""Writes outcomes to the database: embeddings, answers, failures, and jobs that come again.
 
 Every function is safe to repeat with the same outcomes: after a connection was lost nobody knows what was committed.
 """

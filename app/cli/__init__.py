@@ -1,4 +1,4 @@
-"""The command line: `lookalike`. Imports typer and app.errors; commands import what they need when they run.
+"""The command line: `lookalike`.
 
 So `--help` is quick. Exit codes: 0 done; 1 a failure that a person can mend; 2 wrong usage; 3 ingest refused some
 files; 130 interrupted, 143 terminated, 141 the reader of the output went away.

@@ -1,4 +1,4 @@
-"""`lookalike attribute`: indexes that make filters on an attribute quick. Imports `attributes` and `cli`."""
+"""`lookalike attribute`: indexes that make filters on an attribute quick."""
 
 from typing import Annotated
 
@@ -29,7 +29,7 @@ def add(
     kind: Annotated[str, typer.Argument(metavar="TYPE", help=_TYPES.replace("[", "\\["))],
 ) -> None:
     """Build an index of an attribute, while others read and write."""
-    from app import attributes
+    from app.index import attributes
 
     if kind not in attributes.TYPES:
         raise InvalidInputError(f"there is no type {kind}; choose {_TYPES}")
@@ -41,7 +41,7 @@ def add(
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
     """List the indexes of attributes."""
-    from app import attributes
+    from app.index import attributes
 
     with session.connection() as conn:
         found = attributes.ls(conn)
@@ -69,7 +69,7 @@ def ls(json: Json = False) -> None:
 @app.command("drop", cls=Command)
 def drop(name: Name) -> None:
     """Drop the indexes of an attribute, of every type."""
-    from app import attributes
+    from app.index import attributes
 
     with session.connection() as conn:
         for one in attributes.drop(conn, name):

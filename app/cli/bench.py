@@ -1,4 +1,4 @@
-"""`lookalike bench worker`. Imports `cli`; what is measured needs torch, so a process of its own measures it."""
+"""`lookalike bench worker`."""
 
 import os
 import sys

@@ -1,5 +1,4 @@
-"""`lookalike compare-spaces`, and `space compare`, which is the same beside the active space. Imports `comparison`,
-`comparison_sheet`, `limits`, `spaces` and `cli`."""
+"""`lookalike compare-spaces`, and `space compare`, which is the same beside the active space."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

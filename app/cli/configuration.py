@@ -1,4 +1,4 @@
-"""`lookalike settings`: the environment variables, from the settings' own declarations. Imports `config` and `cli`."""
+"""`lookalike settings`: the environment variables, from the settings' own declarations."""
 
 from app.cli import output, session
 from app.cli.text import Json, examples

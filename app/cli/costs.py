@@ -1,4 +1,4 @@
-"""`lookalike costs`: what images and searches cost. Imports `costs`, `storage` and `cli`."""
+"""`lookalike costs`: what images and searches cost."""
 
 from typing import TYPE_CHECKING, Annotated
 

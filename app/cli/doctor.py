@@ -1,5 +1,4 @@
-"""`lookalike doctor`: what works, and the way out where it does not. Imports `db`, `index_health`, `recall`, `schema`,
-`status` and `cli`."""
+"""`lookalike doctor`: what works, and the way out where it does not."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -89,9 +88,12 @@ def _of_database(url: str) -> Iterator[Check]:
 
 def _of_index(conn: "Connection") -> Iterator[Check]:
     """What searches find, and what may keep them from finding more."""
-    from app import drift, index_health, recall
+    from app import recall
+    from app.index import health
+    from app.index.drift import measure_drift
+    from app.index.health import drift_cause, read_evidence
 
-    evidence = index_health.look(conn)
+    evidence = read_evidence(conn)
     if evidence is None:
         return
     now = recall.current(recall.estimates(conn), evidence.space)
@@ -105,8 +107,8 @@ def _of_index(conn: "Connection") -> Iterator[Check]:
             remedy="where nothing below is wrong, search deeper: LOOKALIKE_RECALL_ADJUST lets workers do it, "
             f"lookalike recall adjust {evidence.search_depth * 1.5:g} does it now",
         )
-    drifted = drift.look(conn)
-    found = [*index_health.causes(evidence), *([index_health.of_drift(drifted)] if drifted else [])]
+    drifted = measure_drift(conn)
+    found = [*health.causes(evidence), *([drift_cause(drifted)] if drifted else [])]
     for one in found:
         yield Check(one.name, ok=one.ok, found=one.found, remedy=one.remedy)
 

@@ -1,4 +1,4 @@
-"""`lookalike duplicates`. Imports `duplicates`, `filters` and `cli`."""
+"""`lookalike duplicates`."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`lookalike ingest VIDEO --fps N`. Imports `frames`, `video`, `storage` and `cli`."""
+"""`lookalike ingest VIDEO --fps N`."""
 
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,4 @@
-"""`lookalike index`: the ANN indexes, chosen, watched, rebuilt and cancelled. Imports `choices`, `index_choice`,
-`indexes`, `index_needs`, `spaces` and `cli`."""
+"""`lookalike index`: the ANN indexes, chosen, watched, rebuilt and cancelled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from app.cli.text import Command, Group, Json, examples
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.index_needs import Needs
-    from app.indexes import Build, Index, Progress
+    from app.index.build import Build, Index, Progress
+    from app.index.resources import Needs
     from app.records import Space
 
 app = typer.Typer(
@@ -44,10 +43,10 @@ Force = Annotated[bool, typer.Option("--force", help="Although the disk seems to
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
     """List the ANN indexes of all spaces, finished or not."""
-    from app import indexes
+    from app.index.build import list_indexes
 
     with session.connection() as conn:
-        found = indexes.ls(conn)
+        found = list_indexes(conn)
     if json:
         output.as_json(found)
     elif not found:
@@ -75,11 +74,11 @@ def ls(json: Json = False) -> None:
 @app.command("choices", cls=Command)
 def show(json: Json = False) -> None:
     """Show what each space is searched by: the choice, the transform it was fitted with, bytes."""
-    from app import choices
+    from app.index.switch import index_state
     from app.store import spaces
 
     with session.connection() as conn:
-        found = [choices.state(conn, space) for space in spaces.ls(conn)]
+        found = [index_state(conn, space) for space in spaces.ls(conn)]
     if json:
         output.as_json(found)
         return
@@ -120,14 +119,16 @@ def choose(
     pca(128)+rerank(50), bits(512,m=8)+rerank(100), bits(512,lists=141)+rerank(100), bits(512)+pca(128)+rerank(50).
     What a choice leaves open follows from k and recall of each search. Cut off, it is run again and goes on.
     """
-    from app import choices, index_choice, index_needs
+    from app.index.resources import Resources, parse_memory
+    from app.index.spec import parse_spec
+    from app.index.switch import switch_index
 
-    choice = index_choice.parse(first if second is None else second)
-    resources = index_needs.Resources(memory=None if memory is None else index_needs.memory_of(memory), workers=workers)
+    choice = parse_spec(first if second is None else second)
+    resources = Resources(memory=None if memory is None else parse_memory(memory), workers=workers)
     with session.connection() as conn:
         space = _space(conn, None if second is None else first)
         with build_progress(f"index of {space.name}") as tell:
-            done = choices.apply(
+            done = switch_index(
                 conn,
                 space,
                 choice,
@@ -149,11 +150,11 @@ def choose(
 @app.command("status", cls=Command)
 def status(json: Json = False) -> None:
     """Show the builds that go on, and what builds that were cut off have left."""
-    from app import indexes
+    from app.index.build import list_indexes, running_builds
 
     with session.connection() as conn:
-        builds = indexes.builds(conn)
-        found = indexes.ls(conn)
+        builds = running_builds(conn)
+        found = list_indexes(conn)
     left = [one for one in found if not (one.valid or one.building) and one.space not in {at.space for at in builds}]
     if json:
         output.as_json({"builds": builds, "leftovers": left})
@@ -198,14 +199,15 @@ def rebuild(
 
     Ctrl-C stops the build. One whose terminal is lost goes on in the server; rebuild again finishes it.
     """
-    from app import index_needs, indexes
-    from app.index_target import changed
+    from app.index.build import rebuild_index
+    from app.index.resources import Resources, estimate_build, parse_memory
+    from app.index.target import with_options
 
-    resources = index_needs.Resources(memory=None if memory is None else index_needs.memory_of(memory), workers=workers)
+    resources = Resources(memory=None if memory is None else parse_memory(memory), workers=workers)
     with session.connection() as conn:
         space = _space(conn, name)
-        wanted = changed(space, m, ef_construction)
-        needs = index_needs.estimate(
+        wanted = with_options(space, m, ef_construction)
+        needs = estimate_build(
             conn,
             space,
             m=wanted.choice.m,
@@ -215,7 +217,7 @@ def rebuild(
         )
         output.say(_told(needs))
         with build_progress(f"index of {space.name}") as tell:
-            done = indexes.rebuild(
+            done = rebuild_index(
                 conn,
                 space,
                 m=m,
@@ -240,12 +242,12 @@ def cancel(
     wait: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="For the build to end.")] = 60,
 ) -> None:
     """Stop a build that goes on in another session; what it made so far is dropped."""
-    from app import indexes
+    from app.index.build import cancel_build, list_indexes
 
     with session.connection() as conn:
         space = _space(conn, name)
-        stopped = indexes.cancel(conn, space, patience=wait)
-        first = not any(one.valid for one in indexes.ls(conn, space))
+        stopped = cancel_build(conn, space, patience=wait)
+        first = not any(one.valid for one in list_indexes(conn, space))
     output.out(f"{stopped.application} (pid {stopped.pid}) stopped building the index of {space.name}")
     if first:
         output.say("the space has no index: a worker that serves it begins anew within minutes")
@@ -262,7 +264,7 @@ def _state(index: "Index") -> str:
 
 
 def _told(needs: "Needs") -> str:
-    from app.index_needs import shown
+    from app.index.resources import shown
 
     free = "an unknown amount is" if needs.disk_free is None else f"{shown(needs.disk_free)} are"
     return (

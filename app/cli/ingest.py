@@ -1,4 +1,4 @@
-"""`lookalike ingest`. Imports `ingest`, `sources` and `cli`."""
+"""`lookalike ingest`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

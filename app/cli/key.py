@@ -1,4 +1,4 @@
-"""`lookalike key`: keys of the HTTP API. Imports `keys` and `cli`."""
+"""`lookalike key`: keys of the HTTP API."""
 
 import re
 from typing import Annotated

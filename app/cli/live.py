@@ -1,4 +1,4 @@
-"""What ends when it is told to: an orderly end, and what a line about it says. Imports nothing of app."""
+"""What ends when it is told to: an orderly end, and what a line about it says."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator

@@ -1,5 +1,4 @@
-"""`lookalike maintain`: clears up what changes leave behind, where evidence asks for it. Imports `maintenance`
-and `cli`."""
+"""`lookalike maintain`: clears up what changes leave behind, where evidence asks for it."""
 
 from typing import Annotated
 
@@ -27,12 +26,12 @@ def maintain(
     json: Json = False,
 ) -> None:
     """Rebuild and vacuum where changes have left too many dead rows or too large an index; say why."""
-    from app import maintenance
-    from app.index_needs import Resources, memory_of
+    from app.index import maintenance
+    from app.index.resources import Resources, parse_memory
 
-    resources = Resources(memory=None if memory is None else memory_of(memory))
+    resources = Resources(memory=None if memory is None else parse_memory(memory))
     with session.connection() as conn:
-        found = maintenance.look(conn)
+        found = maintenance.read_churn(conn)
         decisions = [maintenance.decide(one) for one in found]
         if not dry_run:
             for decision in decisions:

@@ -1,4 +1,4 @@
-"""`lookalike migrate`. Imports `db`, `schema` and `cli`."""
+"""`lookalike migrate`."""
 
 import re
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout as tables or JSON, messages and progress on stderr. Imports rich."""
+"""What commands print: results on stdout as tables or JSON, messages and progress on stderr."""
 
 import json
 import sys

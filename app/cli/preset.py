@@ -1,4 +1,4 @@
-"""`lookalike preset`: settings that belong together, for four cases. Imports `presets`, `spaces` and `cli`."""
+"""`lookalike preset`: settings that belong together, for four cases."""
 
 from typing import TYPE_CHECKING, Annotated
 

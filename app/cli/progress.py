@@ -1,4 +1,4 @@
-"""How far something is, on stderr: a bar, or without a terminal a line now and then. Imports `cli.output` and rich."""
+"""How far something is, on stderr: a bar, or without a terminal a line now and then."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""`lookalike psql`. Imports `embedded` and `cli`."""
+"""`lookalike psql`."""
 
 import os
 import shutil

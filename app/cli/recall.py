@@ -1,4 +1,4 @@
-"""`lookalike recall`: what live searches find of their true neighbours. Imports `recall`, `spaces` and `cli`."""
+"""`lookalike recall`: what live searches find of their true neighbours."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated

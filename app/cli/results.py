@@ -1,4 +1,4 @@
-"""How the results of a search are printed. Imports `request` and `cli.output`."""
+"""How the results of a search are printed."""
 
 from typing import TYPE_CHECKING
 

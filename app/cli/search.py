@@ -1,4 +1,4 @@
-"""`lookalike search`. Imports `filters`, `queries`, `recall`, `replicas`, `request`, `sql` and `cli`."""
+"""`lookalike search`."""
 
 import re
 from pathlib import Path

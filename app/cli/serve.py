@@ -1,4 +1,4 @@
-"""`lookalike worker` and `lookalike serve`. Imports `web.server` and `cli`; the worker is a process of its own."""
+"""`lookalike worker` and `lookalike serve`."""
 
 import importlib.util
 import logging

@@ -1,4 +1,4 @@
-"""What a command stands on: the settings, the database, a connection. Imports `config`, `db`, `errors`, `schema`."""
+"""What a command stands on: the settings, the database, a connection."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""`lookalike space`: embedding spaces side by side. Imports `spaces` and `cli`."""
+"""`lookalike space`: embedding spaces side by side."""
 
 import json as jsons
 import subprocess
@@ -39,7 +39,7 @@ _LOOK_SECONDS = 1.0
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
     """List the embedding spaces."""
-    from app.index_choice import IndexChoice
+    from app.index.spec import IndexSpec
     from app.store import spaces
 
     with session.connection() as conn:
@@ -57,7 +57,7 @@ def ls(json: Json = False) -> None:
                     "active" if one.active else "",
                     one.model,
                     one.dimensions,
-                    str(IndexChoice.of(one.index_options)),
+                    str(IndexSpec.of(one.index_options)),
                     f"{one.created_at.astimezone():%Y-%m-%d %H:%M}",
                     f"lookalike.{one.table_name}",
                 )
@@ -149,14 +149,16 @@ def create(
 
 
 def _derive(name: str, source: str | None, transform: str | None, model: str | None) -> None:
-    from app import derived
+    from app.index import reduced_space
     from app.store import spaces
 
     if source is None or transform is None or model is not None:
         raise InvalidInputError("--from SPACE and --transform pca:N go together, and without --model")
-    dimensions = derived.dimensions_of(transform)
+    dimensions = reduced_space.dimensions_of(transform)
     with session.connection() as conn:
-        space = derived.derive(conn, spaces.get(conn, source), name=name, dimensions=dimensions, report=output.say)
+        space = reduced_space.derive(
+            conn, spaces.get(conn, source), name=name, dimensions=dimensions, report=output.say
+        )
         counts = spaces.counts(conn, space)
     output.out(f"{name}: {space.model}, {space.dimensions} of {space.encoded_dimensions} dimensions")
     output.say(f"{counts.embedded:,} of {counts.images:,} embedded, {counts.queued:,} queued")

@@ -1,4 +1,4 @@
-"""`lookalike status`, `failures` and `retry`. Imports `jobs`, `spaces`, `status` and `cli`."""
+"""`lookalike status`, `failures` and `retry`."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Runs child processes together: prefixed output, restarts with backoff, an orderly end. Imports `cli.output`."""
+"""Runs child processes together: prefixed output, restarts with backoff, an orderly end."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""How `--help` is written: examples as they stand, then prose. Imports typer."""
+"""How `--help` is written: examples as they stand, then prose."""
 
 from textwrap import dedent
 from typing import Annotated, Any

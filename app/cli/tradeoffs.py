@@ -1,4 +1,4 @@
-"""`lookalike tradeoffs`: index choices measured on your own images. Imports `lab`, `queries`, `spaces` and `cli`."""
+"""`lookalike tradeoffs`: index choices measured on your own images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -91,7 +91,7 @@ def tradeoffs(
                 raise ConflictError(f"run {run.id} searched by live searches, which are not kept; begin a new one")
             output.say(f"run {run.id} goes on: {run.choices} of {len(run.request.choices)} choices are measured")
         else:
-            from app.index_choice import parse
+            from app.index.spec import parse_spec
             from app.lab import applying, grid
 
             wanted = choice or (grid.quick if quick else grid.standard)(
@@ -107,7 +107,7 @@ def tradeoffs(
                 conn,
                 chosen,
                 Request(
-                    choices=tuple(dict.fromkeys([str(parse(one)) for one in wanted] + [applying.current(chosen)])),
+                    choices=tuple(dict.fromkeys([str(parse_spec(one)) for one in wanted] + [applying.current(chosen)])),
                     k=k,
                     queries=len(files) or (count if live is None else len(live)),
                     sample=sample,

@@ -1,4 +1,4 @@
-"""`lookalike export` and `lookalike import`: embeddings leave and come in. Imports `transfer`, `archive` and `cli`."""
+"""`lookalike export` and `lookalike import`: embeddings leave and come in."""
 
 from pathlib import Path
 from typing import Annotated

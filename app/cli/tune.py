@@ -1,4 +1,4 @@
-"""`lookalike tune`: the measured choice that meets a goal, and the switch to it. Imports `lab`, `spaces` and `cli`."""
+"""`lookalike tune`: the measured choice that meets a goal, and the switch to it."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -104,13 +104,13 @@ def _tell_age(conn: "Connection", run: "Run", space: "Space") -> None:
 def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, quiet: bool) -> dict[str, object] | None:
     """Switch to the choice; where its space is the active one, measure whether the promise is kept."""
     from app.cli.index import build_progress
-    from app.index_choice import IndexChoice
+    from app.index.spec import IndexSpec
     from app.lab import applying, check
     from app.store import spaces
 
     if found.chosen is None or found.promise is None:
         return None
-    choice = IndexChoice.of(found.chosen.options)
+    choice = IndexSpec.of(found.chosen.options)
     with build_progress(f"index of {space.name}") as progress:
         applying.switch(conn, space, choice, promise={**asdict(found.promise), "run": run.id}, progress=progress)
     now = spaces.get(conn, space.name)

@@ -1,4 +1,4 @@
-"""`lookalike up`: database, workers and API together. Imports `config`, `db`, `schema`, `cli` and cli.supervisor."""
+"""`lookalike up`: database, workers and API together."""
 
 import os
 import socket

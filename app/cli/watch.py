@@ -1,4 +1,4 @@
-"""`lookalike ingest --watch`. Imports `watch` and `cli`."""
+"""`lookalike ingest --watch`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

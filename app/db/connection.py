@@ -1,7 +1,4 @@
-"""Connections, and the translation of database errors; connecting runs no DDL.
-
-Imports `config`, `embedded` and `errors`.
-"""
+"""Connections, and the translation of database errors; connecting runs no DDL."""
 
 import re
 from collections.abc import Iterator

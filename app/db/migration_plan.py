@@ -1,5 +1,4 @@
-"""What pending revisions would do: their SQL, the locks it takes, what it reads and rewrites. Imports `db`, `errors`,
-`schema`, and Alembic.
+"""What pending revisions would do: their SQL, the locks it takes, what it reads and rewrites.
 
 Nothing is guessed: the revisions run in a scratch database of the same server, brought to the revision of the real one
 and given tables for its spaces, and after each statement the server says which locks are held. Only how long it will

@@ -1,5 +1,4 @@
-"""Standbys that searches may go to: which there are, and which of them are fit. Imports `config`, `db`, `errors`,
-`records` and `sql`.
+"""Standbys that searches may go to: which there are, and which of them are fit.
 
 Lag is measured against the primary: how long ago was the primary seen to be where the standby is not yet. A standby's
 own word (the time of its last commit) says nothing where nothing is written, or where it receives nothing any more.

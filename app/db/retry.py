@@ -1,4 +1,4 @@
-"""Tries again, with back-off and jitter, while the database cannot be reached. Imports app.errors."""
+"""Tries again, with back-off and jitter, while the database cannot be reached."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""Schema revisions: migrate; do database and code agree? Imports `db`, `errors` and `sql`, and Alembic to migrate."""
+"""Schema revisions: migrate; do database and code agree?"""
 
 import re
 from collections.abc import Iterator

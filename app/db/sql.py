@@ -1,4 +1,4 @@
-"""Reads `sql/`, the only source of the project's SQL. Imports nothing of the project."""
+"""Reads `sql/`, the only source of the project's SQL."""
 
 import re
 from functools import cache

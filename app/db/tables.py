@@ -1,7 +1,7 @@
 """The tables of schema `lookalike`, as SQLAlchemy metadata: what Alembic compares the database with.
 
 The tables of embedding spaces (`embeddings_<id>`) are made by `lookalike.create_space` and stand outside; so do
-functions, views and triggers, whose source is `sql/`. Imports nothing of the project.
+functions, views and triggers, whose source is `sql/`.
 """
 
 from datetime import datetime

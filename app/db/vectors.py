@@ -1,4 +1,4 @@
-"""Embeddings between numpy and PostgreSQL's halfvec, in binary both ways. Imports `records`.
+"""Embeddings between numpy and PostgreSQL's halfvec, in binary both ways.
 
 psycopg sends a list as text unless told otherwise: for a batch of 32 embeddings that took 80 ms, in binary it takes 4.
 """

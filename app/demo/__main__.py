@@ -15,11 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from app import db, indexes, ingest, sources
+from app import db, ingest, sources
 from app.config import Settings, settings
 from app.db import Connection, schema
 from app.demo import tour
 from app.errors import LookalikeError
+from app.index.build import build_index, list_indexes
 from app.media import contact_sheet, limits
 from app.records import Image
 from app.store import spaces
@@ -114,8 +115,8 @@ def _index(conn: Connection) -> None:
     space = spaces.active(conn)
     with _progress() as progress:
         bar = progress.add_task("index", total=100)
-        built = indexes.build(conn, space, progress=lambda now: progress.update(bar, completed=100 * now.done))
-    index = next(index for index in indexes.ls(conn, space) if index.valid)
+        built = build_index(conn, space, progress=lambda now: progress.update(bar, completed=100 * now.done))
+    index = next(index for index in list_indexes(conn, space) if index.valid)
     _step("index", f"{index.name}, HNSW, {index.bytes / 2**20:.1f} MB{'' if built else ', built before'}")
 
 

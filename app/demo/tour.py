@@ -1,4 +1,4 @@
-"""The tour: a few searches on the sample gallery, their SQL, and how good the space is. Imports the domain only."""
+"""The tour: a few searches on the sample gallery, their SQL, and how good the space is."""
 
 import json
 from dataclasses import dataclass

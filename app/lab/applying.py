@@ -1,5 +1,4 @@
-"""Index choices as the lab applies them: which share a build, how one is put in place. Imports `choices`, `db`,
-`index_choice`, `index_needs`, `index_target` and `records`."""
+"""Index choices as the lab applies them: which share a build, how one is put in place."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,11 +6,12 @@ from typing import Any
 from psycopg import sql as pgsql
 from psycopg.types.json import Jsonb
 
-from app import choices, index_needs, indexes
 from app.db import Connection, sql, translated
-from app.index_choice import IndexChoice
-from app.index_needs import Resources
-from app.index_target import target
+from app.index.build import Progress
+from app.index.resources import Resources, estimate_build
+from app.index.spec import IndexSpec
+from app.index.switch import current_spec, remove_index, switch_index
+from app.index.target import target
 from app.records import Space
 from app.store import spaces
 
@@ -26,7 +26,7 @@ class Built:
     memory_bytes: int
 
 
-def build_of(choice: IndexChoice) -> str:
+def build_of(choice: IndexSpec) -> str:
     """Return what it is built as: choices that differ only in how they are searched share it."""
     bare = replace(choice, ef_search=None, probes=None, rerank=None, rerank_reduced=None)
     return str(bare).removesuffix("+rerank")
@@ -34,16 +34,16 @@ def build_of(choice: IndexChoice) -> str:
 
 def current(space: Space) -> str:
     """Return how a space is searched now, as the text of its choice."""
-    return str(choices.of(space))
+    return str(current_spec(space))
 
 
-def apply(conn: Connection, space: Space, choice: IndexChoice, resources: Resources, *, seed: int) -> Built:
+def apply(conn: Connection, space: Space, choice: IndexSpec, resources: Resources, *, seed: int) -> Built:
     """Make this the choice of a space in a scratch database, and tell what it cost; what was built before goes."""
-    done = choices.apply(conn, space, choice, resources=resources, seed=seed, report=lambda _: None)
+    done = switch_index(conn, space, choice, resources=resources, seed=seed, report=lambda _: None)
     now = target(spaces.get(conn, space.name))
     memory = 0
     if choice.method is not None:
-        memory = index_needs.estimate(
+        memory = estimate_build(
             conn,
             space,
             m=choice.m,
@@ -61,12 +61,12 @@ def apply(conn: Connection, space: Space, choice: IndexChoice, resources: Resour
 
 def clear(conn: Connection, space: Space) -> None:
     """Drop what was built, and what was written and deleted to see what a write costs."""
-    choices.remove(conn, space, report=lambda _: None)
+    remove_index(conn, space, report=lambda _: None)
     with translated():
         conn.execute(pgsql.SQL("VACUUM {}").format(pgsql.Identifier("lookalike", space.table_name)))
 
 
-def set_search(conn: Connection, space: Space, choice: IndexChoice) -> None:
+def set_search(conn: Connection, space: Space, choice: IndexSpec) -> None:
     """Search what is built as this choice says, from the next search on."""
     with translated():
         conn.execute(sql.query("lab_set_search"), {"space_id": space.id, "options": Jsonb(choice.options())})
@@ -75,13 +75,13 @@ def set_search(conn: Connection, space: Space, choice: IndexChoice) -> None:
 def switch(
     conn: Connection,
     space: Space,
-    choice: IndexChoice,
+    choice: IndexSpec,
     *,
     promise: dict[str, Any],
-    progress: indexes.Progress | None = None,
+    progress: Progress | None = None,
     resources: Resources | None = None,
 ) -> None:
     """Build the choice beside what serves, and switch to it; the promise is kept with it. In autocommit."""
-    choices.apply(conn, space, choice, progress=progress, resources=resources)
+    switch_index(conn, space, choice, progress=progress, resources=resources)
     with translated():
         conn.execute(sql.query("note_promise"), {"space_id": space.id, "promise": Jsonb(promise)})

@@ -1,5 +1,4 @@
-"""The report's charts: recall against latency, recall against bytes, cost of builds and writes. Imports matplotlib
-where one is drawn, `errors`, `index_choice` and `lab`."""
+"""The report's charts: recall against latency, recall against bytes, cost of builds and writes."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -7,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.errors import ConfigurationError
-from app.index_choice import IndexChoice
+from app.index.spec import IndexSpec
 from app.lab.applying import build_of
 from app.lab.pareto import Point
 
@@ -242,7 +241,7 @@ def _build_chart(axes: "Axes", points: Sequence[Point], theme: Theme) -> None:
     """Bars of seconds, one a build: choices that differ only in how they are searched share it."""
     builds: dict[str, Point] = {}
     for one in points:
-        builds.setdefault(build_of(IndexChoice.of(one.measured.options)), one)
+        builds.setdefault(build_of(IndexSpec.of(one.measured.options)), one)
     shown = sorted(builds.items(), key=lambda item: item[1].measured.build_seconds)
     longest = max((one.measured.build_seconds for _, one in shown), default=1.0) or 1.0
     for n, (name, one) in enumerate(shown):

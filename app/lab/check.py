@@ -1,5 +1,4 @@
-"""Does a space in use keep its promise? Measured where it serves, on stored images. Imports `db`, `evaluation`,
-`spaces` and `sql`."""
+"""Does a space in use keep its promise? Measured where it serves, on stored images."""
 
 import time
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
-"""How far a run is and how long it will take yet. Imports `index_choice` and `lab`."""
+"""How far a run is and how long it will take yet."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.index_choice import IndexChoice
+from app.index.spec import IndexSpec
 from app.lab.applying import build_of
 from app.lab.records import Request
 
@@ -27,7 +27,7 @@ _TOLD_FROM = 0.03
 class Clock:
     """Seconds foreseen for each part, corrected by how long those done so far really took."""
 
-    def __init__(self, request: Request, rows: int, groups: Sequence[Sequence[IndexChoice]], tell: Tell | None) -> None:
+    def __init__(self, request: Request, rows: int, groups: Sequence[Sequence[IndexSpec]], tell: Tell | None) -> None:
         """Foresee the parts of measuring these choices, grouped by build, on so many rows."""
         rows = min(request.sample, rows)
         searches = request.queries * (1 + request.rounds) * 0.003

@@ -1,4 +1,4 @@
-"""What a measurement depends on: hardware, versions, settings. Imports `db`, `embedded`, `index_needs` and `sql`."""
+"""What a measurement depends on: hardware, versions, settings."""
 
 import os
 import platform
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from psycopg.rows import dict_row
 
-from app import index_needs
 from app.db import Connection, sql, translated
 from app.db.embedded.sizing import this_machine
+from app.index.resources import server_is_here
 
 
 def read(conn: Connection) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def read(conn: Connection) -> dict[str, Any]:
         "cores": machine.cpus,
         "memory": machine.memory,
         "load": round(os.getloadavg()[0], 2),
-        "server_is_here": index_needs.server_is_here(conn),
+        "server_is_here": server_is_here(conn),
         "system": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,

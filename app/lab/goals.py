@@ -1,4 +1,4 @@
-"""Picks the measured choice that meets a goal, with what it promises. Imports `errors` and `lab.records`.
+"""Picks the measured choice that meets a goal, with what it promises.
 
 A choice meets a goal by what its measurement proves, not by what it happened to show: the floor of its recall and the
 ceiling of its p95 (`app.evaluation`), so that the promise holds for other queries of the same kind.

@@ -1,4 +1,4 @@
-"""Grids of choices that are worth a measurement, in the order of their builds. Imports nothing of the project."""
+"""Grids of choices that are worth a measurement, in the order of their builds."""
 
 import math
 

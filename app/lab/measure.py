@@ -1,4 +1,4 @@
-"""Measures the applied choice, by `lookalike.search` itself. Imports `db`, `errors`, `evaluation` and `sql`."""
+"""Measures the applied choice, by `lookalike.search` itself."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Which measured choices are worth having: those that no other beats. Imports `lab.records`."""
+"""Which measured choices are worth having: those that no other beats."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the lab is asked for, and what it found. Imports nothing of the project."""
+"""What the lab is asked for, and what it found."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs no other, and a PNG. Imports jinja2, `lab` and `errors`."""
+"""The report of a run: one HTML file that needs no other, and a PNG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

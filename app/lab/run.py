@@ -1,5 +1,4 @@
-"""A run of the lab: a sample in a scratch database, each choice built once and measured, stored build by build.
-Imports `db`, `errors`, `evaluation`, `index_needs`, `spaces`, `sql` and the modules of `lab`."""
+"""A run of the lab: a sample in a scratch database, each choice built once and measured, stored build by build."""
 
 import logging
 import math
@@ -13,12 +12,12 @@ from itertools import groupby
 import psycopg
 from psycopg.rows import scalar_row
 
-from app import db, evaluation, index_needs
+from app import db, evaluation
 from app.db import Connection, translated
 from app.errors import ConfigurationError, DatabaseUnavailableError, InvalidInputError
 from app.evaluation import Vectors
-from app.index_choice import IndexChoice, parse
-from app.index_needs import Resources, shown
+from app.index.resources import Resources, free_disk, index_bytes, shown
+from app.index.spec import IndexSpec, parse_spec
 from app.lab import applying, conditions, measure, sample, scratch, store
 from app.lab.applying import Built
 from app.lab.clock import Clock, Tell
@@ -36,7 +35,7 @@ _TIMED_SECONDS, _LEAST_TIMED = 20.0, 30
 def start(conn: Connection, space: Space, request: Request) -> Run:
     """Check that what is asked for can be measured, and record the run. InvalidInputError for a choice or an option."""
     for text in request.choices:
-        parse(text)
+        parse_spec(text)
     return store.begin(conn, space, request, rows_total=rows_of(conn, space), conditions=conditions.read(conn))
 
 
@@ -88,10 +87,10 @@ def go_on(
         return store.measurements(source, run)
 
 
-def _missing(source: Connection, run: Run) -> list[list[IndexChoice]]:
+def _missing(source: Connection, run: Run) -> list[list[IndexSpec]]:
     """Return the choices that are not measured yet, those of one build together."""
     have = {one.choice for one in store.measurements(source, run)}
-    left = [choice for choice in map(parse, run.request.choices) if str(choice) not in have]
+    left = [choice for choice in map(parse_spec, run.request.choices) if str(choice) not in have]
     order = {build: n for n, build in enumerate(dict.fromkeys(map(applying.build_of, left)))}
     left.sort(key=lambda choice: order[applying.build_of(choice)])
     return [list(group) for _, group in groupby(left, key=applying.build_of)]
@@ -100,12 +99,12 @@ def _missing(source: Connection, run: Run) -> list[list[IndexChoice]]:
 def _check_room(source: Connection, space: Space, run: Run, scratch_url: str | None) -> None:
     rows = min(run.request.sample, run.rows_total)
     # Table with WAL, and the largest index with WAL; each build checks again, by its own index.
-    needed = 4 * index_needs.index_bytes(rows, space.dimensions, 16)
+    needed = 4 * index_bytes(rows, space.dimensions, 16)
     if scratch_url:
         with translated(), psycopg.connect(scratch_url, autocommit=True) as there:
-            free = index_needs.free_disk(there)
+            free = free_disk(there)
     else:
-        free = index_needs.free_disk(source)
+        free = free_disk(source)
     if free is not None and needed > free:
         raise ConfigurationError(
             f"a scratch copy of {rows:,} embeddings with its indexes takes about {shown(needed)}, and {shown(free)} "
@@ -114,7 +113,7 @@ def _check_room(source: Connection, space: Space, run: Run, scratch_url: str | N
 
 
 def _measure_build(
-    url: str, conn: Connection, drawn: Sample, choices: Sequence[IndexChoice], request: Request, clock: Clock
+    url: str, conn: Connection, drawn: Sample, choices: Sequence[IndexSpec], request: Request, clock: Clock
 ) -> list[Measurement]:
     clock.at(f"building {applying.build_of(choices[0])}")
     try:
@@ -149,7 +148,7 @@ def _measure_build(
 class _Trial:
     """One choice while it is measured."""
 
-    choice: IndexChoice
+    choice: IndexSpec
     recalls: list[float] = field(default_factory=list)
     precision: float = float("nan")
     milliseconds: list[float] = field(default_factory=list)

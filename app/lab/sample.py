@@ -1,5 +1,4 @@
-"""Copies a sample of a space into a scratch database, in short statements, and learns the truth on the way. Imports
-`copy_binary`, `db`, `errors`, `evaluation`, `spaces` and `sql`."""
+"""Copies a sample of a space into a scratch database, in short statements, and learns the truth on the way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,5 +1,4 @@
 """Scratch databases: made on the server of the real one, or on another, and gone when the run ends, however it ends.
-Imports `db`, `errors`, `schema` and `sql`.
 
 Their name and their comment tell them from a user's. A run that lives holds an advisory lock, which shows in pg_locks
 to every database of the server, so that what a killed one left is known and dropped by the next.

@@ -1,4 +1,4 @@
-"""Runs and measurements in the database. Imports `db`, `errors`, `lab.records`, `records` and `sql`."""
+"""Runs and measurements in the database."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields

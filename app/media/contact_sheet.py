@@ -1,4 +1,4 @@
-"""The contact sheet: queries beside their results, as one PNG. Imports Pillow only."""
+"""The contact sheet: queries beside their results, as one PNG."""
 
 from dataclasses import dataclass
 from typing import Protocol

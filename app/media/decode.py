@@ -1,5 +1,4 @@
-"""Decodes an image file's bytes into upright RGB pixels, or says why it cannot. Imports app.media.header, app.media.limits,
-app.errors, Pillow and numpy; no database, no torch."""
+"""Decodes an image file's bytes into upright RGB pixels, or says why it cannot."""
 
 import io
 from dataclasses import dataclass

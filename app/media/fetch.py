@@ -1,5 +1,4 @@
-"""Fetches the bytes behind an image's uri: a local file, http(s) or any fsspec URL. Imports app.media.limits,
-app.media.http_fetch, app.errors and fsspec."""
+"""Fetches the bytes behind an image's uri: a local file, http(s) or any fsspec URL."""
 
 import errno
 import os

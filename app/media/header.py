@@ -1,4 +1,4 @@
-"""What an image file's first bytes say, without decoding its pixels. Imports app.errors and Pillow."""
+"""What an image file's first bytes say, without decoding its pixels."""
 
 import io
 from collections.abc import Callable

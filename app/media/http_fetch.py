@@ -1,5 +1,4 @@
-"""Fetches one image over http(s), or reads a stream, from public or named hosts only, within one deadline. Imports
-app.media.limits, app.errors and the standard library."""
+"""Fetches one image over http(s), or reads a stream, from public or named hosts only, within one deadline."""
 
 import http.client
 import io

@@ -1,4 +1,4 @@
-"""What fetching and decoding one image may cost, and how a breach is told. Imports app.config and app.errors."""
+"""What fetching and decoding one image may cost, and how a breach is told."""
 
 import queue
 import threading

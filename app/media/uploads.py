@@ -1,4 +1,4 @@
-"""Stores uploaded files, named by their content, in a folder or an object store. Imports `config`, `errors`, fsspec."""
+"""Stores uploaded files, named by their content, in a folder or an object store."""
 
 import os
 import re

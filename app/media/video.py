@@ -1,5 +1,4 @@
-"""Frames of a video file, a stream or a camera, at a rate. Imports app.errors, app.media.http_fetch, app.media.limits, and PyAV
-(the extra "video") when one is opened.
+"""Frames of a video file, a stream or a camera, at a rate.
 
 PyAV rather than OpenCV: it gives each frame's own time, rotation and damage, and lets every byte that FFmpeg reads come
 through us, so that what a video or a playlist names is fetched under the rules of images.

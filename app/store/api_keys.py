@@ -1,4 +1,4 @@
-"""API keys: create, list, revoke, check. Imports `db`, `errors`, `records` and `sql`.
+"""API keys: create, list, revoke, check.
 
 A key is `lk_` and 256 random bits, and its SHA-256 is all that is stored. A slow hash (bcrypt, argon2) guards what
 people choose and a list of words can guess; 2^256 equally likely secrets cannot be guessed at any speed, and the slow

@@ -1,4 +1,4 @@
-"""Images: read, add, change, delete. Imports `db`, `errors`, `records` and `sql`.
+"""Images: read, add, change, delete.
 
 The caller owns the transaction; what a change means for embeddings and jobs is the business of the table's triggers.
 """

@@ -1,5 +1,4 @@
-"""The queue of images to embed: claim, finish, fail, release, retry; what is embedded already. Imports `db`, `records`,
-`sql`, `vectors`.
+"""The queue of images to embed: claim, finish, fail, release, retry; what is embedded already.
 
 Each function is one statement of `sql/functions/`, which says what it locks; the caller owns the transaction. A lease
 names one claim. Whatever a claim did not finish is due again when its lease ends, and nothing is written for an image

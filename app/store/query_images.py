@@ -1,5 +1,4 @@
-"""Query images: asked for here, embedded by a worker, answered through the database. Imports `db`, `errors`, `records`,
-`spaces`, `sql` and `vectors`."""
+"""Query images: asked for here, embedded by a worker, answered through the database."""
 
 import hashlib
 import time

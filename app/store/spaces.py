@@ -1,4 +1,4 @@
-"""Embedding spaces: list, create, backfill, activate, roll back, drop. Imports `db`, `errors`, `records` and `sql`."""
+"""Embedding spaces: list, create, backfill, activate, roll back, drop."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The HTTP API: Flask over the SQL functions. Imports the domain modules; no worker, no torch."""
+"""The HTTP API: Flask over the SQL functions."""
 
 from app.web.factory import create_app
 

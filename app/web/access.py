@@ -1,5 +1,4 @@
-"""Who may call what: keys and scopes, or none on this machine alone. Imports `config`, `errors`, `keys`, `records` and
-`web.database`.
+"""Who may call what: keys and scopes, or none on this machine alone.
 
 Everything needs a key but the probes, the documentation, the page's frame and static files; reading and searching need
 the scope search, all other methods write. Where no key is needed, the API answers to names of this machine only, and no

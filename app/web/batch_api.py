@@ -1,4 +1,4 @@
-"""POST /v1/images:batch: many images in one request, each with a result of its own. Imports `images`, `web`."""
+"""POST /v1/images:batch: many images in one request, each with a result of its own."""
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint

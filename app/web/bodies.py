@@ -1,4 +1,4 @@
-"""Reads request bodies: JSON, multipart uploads, vectors in base64. Imports `errors`, `filters`, `records`, `web`."""
+"""Reads request bodies: JSON, multipart uploads, vectors in base64."""
 
 import base64
 import binascii

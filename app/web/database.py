@@ -1,4 +1,4 @@
-"""This process's pool of database connections. Imports `db` and `errors`."""
+"""This process's pool of database connections."""
 
 import os
 import threading

@@ -1,5 +1,4 @@
-"""The OpenAPI document at /openapi.json and an interactive page at /docs, no part of it from a foreign host.
-Imports `web.models` and `web.page_models`."""
+"""The OpenAPI document at /openapi.json and an interactive page at /docs, no part of it from a foreign host."""
 
 import re
 from pathlib import Path

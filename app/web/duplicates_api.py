@@ -1,4 +1,4 @@
-"""GET /v1/duplicates. Imports `duplicates`, `errors`, `filters`, `web`."""
+"""GET /v1/duplicates."""
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint

@@ -1,4 +1,4 @@
-"""Errors as JSON, one shape for all, and the request id that each names. Imports `errors`, `web`.
+"""Errors as JSON, one shape for all, and the request id that each names.
 
 The status of an error class, and the `code` that programs can tell it by, stand in `KINDS`. A client's malformed value
 is 422 (the request was understood, the value cannot be used); 400 is for what is not even JSON.

@@ -1,4 +1,4 @@
-"""Makes the Flask application. Imports `config`, `limits`, `storage` and the modules of `web`."""
+"""Makes the Flask application."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,4 +1,4 @@
-"""GET /v1/facets and /v1/sample. Imports `filters`, `gallery`, `web`."""
+"""GET /v1/facets and /v1/sample."""
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint

@@ -1,5 +1,4 @@
-"""A reload without a gap: processes that are replaced take requests until those that replace them are ready. Imports
-the standard library alone.
+"""A reload without a gap: processes that are replaced take requests until those that replace them are ready.
 
 gunicorn tells the old processes to end as soon as it has forked the new ones, which then still have to make the
 application and warm up; whoever connected meanwhile would wait for that.

@@ -1,4 +1,4 @@
-"""/v1/status, /healthz and /readyz. Imports `db`, `schema`, `spaces`, `status`, `web`."""
+"""/v1/status, /healthz and /readyz."""
 
 from dataclasses import replace
 from typing import Literal

@@ -1,4 +1,4 @@
-"""POST, GET, PATCH and DELETE of /v1/images. Imports `image_header`, `images`, `storage`, `web`."""
+"""POST, GET, PATCH and DELETE of /v1/images."""
 
 import hashlib
 

@@ -1,6 +1,4 @@
-"""How much callers may ask for: requests by time (Flask-Limiter), requests and pictures at once. Imports `config`,
-`errors` and `web.access`.
-"""
+"""How much callers may ask for: requests by time (Flask-Limiter), requests and pictures at once."""
 
 import threading
 from collections import Counter

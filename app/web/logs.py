@@ -1,5 +1,4 @@
-"""What a request leaves in the log: a line for a slow or failed one, as text or JSON, with its id. Imports `config`,
-`web.errors` and `web.telemetry`. No header, body or query string is logged, so no key, vector or picture is."""
+"""What a request leaves in the log: a line for a slow or failed one, as text or JSON, with its id. No header, body or query string is logged, so no key, vector or picture is."""
 
 import json
 import logging

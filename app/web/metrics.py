@@ -1,4 +1,4 @@
-"""/metrics in Prometheus' text format, read from the database's views. Imports `errors`, `records`, `status`, `web`.
+"""/metrics in Prometheus' text format, read from the database's views.
 
 Nothing is counted in this process: workers store their counts in the database, so that all API processes tell the same.
 """

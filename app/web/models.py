@@ -1,5 +1,4 @@
-"""What requests and answers look like: pydantic models, from which the OpenAPI document is made. Imports `records`
-and `request`."""
+"""What requests and answers look like: pydantic models, from which the OpenAPI document is made."""
 
 from datetime import datetime
 from functools import cache

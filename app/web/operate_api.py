@@ -1,4 +1,4 @@
-"""/v1/operation, its events, and /v1/failures. Imports `errors`, `jobs`, `operation`, `web`."""
+"""/v1/operation, its events, and /v1/failures."""
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint

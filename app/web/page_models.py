@@ -1,5 +1,4 @@
-"""Requests and answers of the routes that the page stands on: facets, samples, operation. Imports `gallery`,
-`operation`, `recall`, `records` and `web.models`."""
+"""Requests and answers of the routes that the page stands on: facets, samples, operation."""
 
 from pydantic import ConfigDict, Field, RootModel
 

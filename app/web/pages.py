@@ -1,4 +1,4 @@
-"""The page: /, /operate and /tradeoffs. Imports the standard library and Flask alone; its data comes from the API.
+"""The page: /, /operate and /tradeoffs.
 
 No inline script or style, and nothing from another host, so that the policy can forbid all of that.
 """

@@ -1,4 +1,4 @@
-"""How a view reads from where searches are answered, and tells whence. Imports `replicas`, `web`.
+"""How a view reads from where searches are answered, and tells whence.
 
 A write's answer names the end of the WAL behind it in the header Lookalike-Lsn; a search that brings it back, there or
 as min_lsn, sees that write.

@@ -1,5 +1,4 @@
-"""Where a search is answered: on a standby that is fit, else on the primary. Imports `replicas`,
-`search`, `sql`, `web.database`."""
+"""Where a search is answered: on a standby that is fit, else on the primary."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""GET /v1/recall. Imports `recall` and `web`."""
+"""GET /v1/recall."""
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint

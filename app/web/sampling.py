@@ -1,4 +1,4 @@
-"""Keeps a share of the searches, after they are answered, for their recall to be checked. Imports `recall`, `web`."""
+"""Keeps a share of the searches, after they are answered, for their recall to be checked."""
 
 import logging
 

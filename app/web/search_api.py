@@ -1,5 +1,4 @@
-"""POST /v1/search and GET /v1/images/{id}/similar. Imports `filters`, `image_header`,
-`request`, `spaces`, `statement`, `web`."""
+"""POST /v1/search and GET /v1/images/{id}/similar."""
 
 import base64
 import time

@@ -1,4 +1,4 @@
-"""Runs the API under gunicorn. Imports `config`, `errors`, `storage`, `web` and gunicorn."""
+"""Runs the API under gunicorn."""
 
 import logging
 import os

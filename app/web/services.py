@@ -1,4 +1,4 @@
-"""What every request needs: settings, database, storage. Imports `config`, `limits`, `storage`, `web`."""
+"""What every request needs: settings, database, storage."""
 
 from dataclasses import dataclass
 from typing import cast

@@ -1,5 +1,4 @@
-"""Server-sent events in a server of few threads: a bounded number of streams, which end when the process is to end.
-Imports the standard library alone."""
+"""Server-sent events in a server of few threads: a bounded number of streams, which end when the process is to end."""
 
 import threading
 import time

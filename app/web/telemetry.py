@@ -1,6 +1,5 @@
 """W3C trace context: a request continues the caller's trace, and its log lines name it. With the extra `telemetry`,
-requests and their SQL statements are OpenTelemetry spans. Imports `config`, `errors` and, on demand, OpenTelemetry.
-"""
+requests and their SQL statements are OpenTelemetry spans."""
 
 import re
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""GET /v1/images/{id}/thumbnail. Imports `fetcher`, `images`, `thumbnails`, `web`."""
+"""GET /v1/images/{id}/thumbnail."""
 
 import hashlib
 

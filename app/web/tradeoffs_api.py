@@ -1,4 +1,4 @@
-"""GET /v1/tradeoffs. Imports `lab`, `spaces` and `web`."""
+"""GET /v1/tradeoffs."""
 
 from datetime import datetime
 

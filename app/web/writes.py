@@ -1,5 +1,4 @@
-"""How writes are made: in one transaction, once for an Idempotency-Key, on the version that If-Match names. Imports
-`answers`, `db`, `errors`, `web`."""
+"""How writes are made: in one transaction, once for an Idempotency-Key, on the version that If-Match names."""
 
 import hashlib
 from collections.abc import Callable, Iterator

@@ -1,7 +1,4 @@
-"""`python -m bench.chaos`: rounds of havoc under load, after each the queue is drained and everything checked.
-
-Imports the rest of bench.chaos, and `app`.
-"""
+"""`python -m bench.chaos`: rounds of havoc under load, after each the queue is drained and everything checked."""
 
 import argparse
 import re

@@ -1,7 +1,4 @@
-"""Clients of the HTTP API: each answer is right, or a clear 503 with Retry-After; never a 500, never a wrong shape.
-
-Imports bench.chaos and the standard library.
-"""
+"""Clients of the HTTP API: each answer is right, or a clear 503 with Retry-After; never a 500, never a wrong shape."""
 
 import hashlib
 import http.client

@@ -1,4 +1,4 @@
-"""What must hold once the queue is drained, by SQL and by embedding every image anew. Imports `app` and bench.chaos.
+"""What must hold once the queue is drained, by SQL and by embedding every image anew.
 
 Knows nothing of how the run went, so that it can be tested by itself on a database that was damaged on purpose.
 """

@@ -1,4 +1,4 @@
-"""The disturbances, at random moments from a seed. Imports psycopg, app.errors, bench.chaos."""
+"""The disturbances, at random moments from a seed."""
 
 import os
 import random

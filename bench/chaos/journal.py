@@ -1,4 +1,4 @@
-"""What happened during a run: counted, timed, and kept for the report. Imports nothing of the project."""
+"""What happened during a run: counted, timed, and kept for the report."""
 
 import threading
 import time

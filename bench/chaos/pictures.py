@@ -1,4 +1,4 @@
-"""Makes the images of a run: no two alike, some that cannot be embedded, each told by its bytes. Imports Pillow."""
+"""Makes the images of a run: no two alike, some that cannot be embedded, each told by its bytes."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""The processes that a run kills: PostgreSQL, workers, API; all are ended by id when it is over. Imports `app`."""
+"""The processes that a run kills: PostgreSQL, workers, API; all are ended by id when it is over."""
 
 import json
 import os

@@ -1,6 +1,6 @@
 """What an embedding must be: timm's own transform and forward on an image's bytes, in fp32.
 
-Nothing of the worker's code but the loading of weights. Imports workers.models, timm, torch and Pillow.
+Nothing of the worker's code but the loading of weights.
 """
 
 import hashlib

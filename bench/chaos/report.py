@@ -1,4 +1,4 @@
-"""What a run did and found: a summary to read, JSON, and a timeline as PNG. Imports bench.chaos and matplotlib."""
+"""What a run did and found: a summary to read, JSON, and a timeline as PNG."""
 
 import json
 import platform

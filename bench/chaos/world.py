@@ -1,5 +1,4 @@
-"""Builds the world of a run (server, spaces, anchors, processes, clients) and takes it down again. Imports the rest of
-bench.chaos, and `app`."""
+"""Builds the world of a run (server, spaces, anchors, processes, clients) and takes it down again."""
 
 import os
 import random

@@ -1,7 +1,4 @@
-"""Clients that write by SQL: insert, change, delete, re-add, lock, roll back; each knows what became of its images.
-
-Imports psycopg, bench.chaos.
-"""
+"""Clients that write by SQL: insert, change, delete, re-add, lock, roll back; each knows what became of its images."""
 
 import hashlib
 import random

@@ -1,4 +1,4 @@
-"""The table of bench.freshness, from what it measured. Imports nothing of the project."""
+"""The table of bench.freshness, from what it measured."""
 
 import statistics
 from collections.abc import Sequence

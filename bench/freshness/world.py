@@ -1,4 +1,4 @@
-"""A server with the gallery in it, a worker, a queue, and what the worker counts. Imports `app`."""
+"""A server with the gallery in it, a worker, a queue, and what the worker counts."""
 
 import os
 import random

@@ -1,6 +1,6 @@
 """The load: searches in SQL and over HTTP at a steady rate, and changes of images; each client is a process.
 
-What came back is kept as it is, and judged afterwards by bench.soak.judge. Imports `app`.
+What came back is kept as it is, and judged afterwards by bench.soak.judge.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""Judges a run: each search for errors, missing rows and mixed spaces; at the end, what must hold. Imports `app`."""
+"""Judges a run: each search for errors, missing rows and mixed spaces; at the end, what must hold."""
 
 from collections import Counter
 from typing import Any

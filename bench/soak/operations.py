@@ -1,4 +1,4 @@
-"""What is done while searches go on: one function an operation. Imports bench.soak.world and `app`."""
+"""What is done while searches go on: one function an operation."""
 
 import time
 from collections.abc import Callable, Iterator

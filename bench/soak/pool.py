@@ -1,7 +1,4 @@
-"""The pictures of a run and what each must be in both models, so that every answer can be checked afterwards.
-
-Imports bench.chaos.pictures, `app` and `workers`.
-"""
+"""The pictures of a run and what each must be in both models, so that every answer can be checked afterwards."""
 
 import hashlib
 import random

@@ -1,4 +1,4 @@
-"""What came of a run: numbers per operation, raw data, a plot. Imports numpy and matplotlib."""
+"""What came of a run: numbers per operation, raw data, a plot."""
 
 import json
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Server, gallery, workers and API of a run; all of it is ended by id when the run is over. Imports `app`."""
+"""Server, gallery, workers and API of a run; all of it is ended by id when the run is over."""
 
 import os
 import re
@@ -15,8 +15,9 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from app import db, indexes
+from app import db
 from app.db import embedded, schema
+from app.index.build import build_index
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
 from bench import standby
@@ -192,7 +193,7 @@ def _gallery(url: str, pool: Pool, images: int) -> dict[int, int]:
             claimed = jobs.claim(conn, space, lease=lease, most=_BATCH, lease_seconds=600)
             found |= {job.image_id: numbers[job.uri] for job in claimed}
             jobs.finish(conn, space, lease=lease, embedded=[_embedded(job, numbers, pool) for job in claimed])
-        indexes.build(conn, space)
+        build_index(conn, space)
         conn.execute("VACUUM ANALYZE")
     return found
 

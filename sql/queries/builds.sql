@@ -1,4 +1,4 @@
--- Index builds on embedding tables that go on now: under the lock that app/indexes.py takes (`lock_class`, the space's id),
+-- Index builds on embedding tables that go on now: under the lock that app/index/build.py takes (`lock_class`, the space's id),
 -- or by hand (`ours` is false). Who, the phase, whether an index is being created in it, the done share of the phase, 0 to
 -- 1, seconds since the statement began, seconds left while the graph is filled, and which session it waits for.
 SELECT s.name AS space, b.pid, b.ours, coalesce(nullif(a.application_name, ''), 'a session') AS application, w.phase,

@@ -1,4 +1,4 @@
--- What may keep searches of the active space from finding all, or make them slow, in the order of app.index_health.Evidence:
+-- What may keep searches of the active space from finding all, or make them slow, in the order of app.index.health.Evidence:
 -- rows and dead rows, the rows that the index was built of (NULL: not known), bytes of index and memory.
 SELECT s.name AS space, n.rows, lookalike.dead_about(s.table_name, n.rows) AS dead,
        x.built_rows, x.built_at,

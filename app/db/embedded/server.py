@@ -1,4 +1,4 @@
-"""Starting, sharing and stopping the embedded server. Imports app.errors and the rest of app.db.embedded."""
+"""Starting, sharing and stopping the embedded server."""
 
 import fcntl
 import logging

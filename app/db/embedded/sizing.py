@@ -1,4 +1,4 @@
-"""Settings of the embedded server for the machine it stands on. Imports the standard library only."""
+"""Settings of the embedded server for the machine it stands on."""
 
 import os
 import shutil

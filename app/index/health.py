@@ -1,5 +1,5 @@
 """Why searches may find less than they ask for, or take longer than they should: dead rows, an index older than its
-data, drift, memory. Imports `db`, `drift`, `index_needs`, `maintenance` and `sql`."""
+data, drift, memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from app.db import Connection, sql, translated
-from app.drift import Drift
-from app.index_needs import shown
-from app.maintenance import DEAD_SHARE, LEAST_ROWS
+from app.index.drift import Drift
+from app.index.maintenance import DEAD_SHARE, LEAST_ROWS
+from app.index.resources import shown
 
 # From as many rows on that came after the build: the graph was made for others.
 NEW_SHARE = 0.5
@@ -41,13 +41,13 @@ class Cause:
     remedy: str
 
 
-def look(conn: Connection) -> Evidence | None:
+def read_evidence(conn: Connection) -> Evidence | None:
     """Return the evidence; None where no space is active."""
     with translated(), conn.cursor(row_factory=class_row(Evidence)) as cursor:
         return cursor.execute(sql.query("index_health")).fetchone()
 
 
-def of_drift(drift: Drift) -> Cause:
+def drift_cause(drift: Drift) -> Cause:
     """Say whether the latest embeddings still are what the transform was fitted on."""
     then, now = f"{drift.explained_then:.0%}", f"{drift.explained_now:.0%}"
     return Cause(

@@ -1,5 +1,4 @@
-"""Spaces that hold the reduced form of another one's embeddings, and nothing else. Imports `candidates`, `db`,
-`errors`, `indexes`, `records`, `spaces`, `sql`, `transforms` and `vectors`."""
+"""Spaces that hold the reduced form of another one's embeddings, and nothing else."""
 
 import re
 from collections.abc import Callable
@@ -8,10 +7,11 @@ import numpy as np
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import candidates, indexes, transforms
 from app.db import Connection, sql, translated
 from app.db.vectors import halfvecs
 from app.errors import InvalidInputError
+from app.index import candidates, transforms
+from app.index.build import exclusive_build
 from app.records import Space
 from app.store import spaces
 
@@ -47,7 +47,7 @@ def derive(
         raise InvalidInputError(f"space {source.name} holds a reduced form itself; derive from one of whole embeddings")
     if dimensions >= source.dimensions:
         raise InvalidInputError(f"{dimensions} dimensions are no fewer than the {source.dimensions} of {source.name}")
-    with indexes.alone(conn, source):  # whose transforms nobody else must clear up meanwhile
+    with exclusive_build(conn, source):  # whose transforms nobody else must clear up meanwhile
         fitted = transforms.fit_reduced(candidates.sample(conn, source, seed), dimensions=dimensions, seed=seed)
         transform = candidates.store(conn, source, fitted)
         try:

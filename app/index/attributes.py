@@ -1,5 +1,4 @@
-"""Attribute indexes: the expression indexes, one an attribute and type, that filters use. Imports `db`,
-`errors` and `sql`."""
+"""Attribute indexes: the expression indexes, one an attribute and type, that filters use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

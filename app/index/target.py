@@ -1,9 +1,9 @@
-"""What an index is built on, by the index choice of a space. Imports `errors`, `index_choice` and `records`."""
+"""What an index is built on, by the index choice of a space."""
 
 from dataclasses import dataclass, replace
 
 from app.errors import ConflictError
-from app.index_choice import IndexChoice
+from app.index.spec import IndexSpec
 from app.records import Space
 
 
@@ -12,7 +12,7 @@ class Target:
     """What an index is built on: the embeddings of a space, or the candidates of one of its transforms."""
 
     space: Space
-    choice: IndexChoice
+    choice: IndexSpec
     transform: int | None = None
 
     @property
@@ -43,11 +43,11 @@ class Target:
 
 def target(space: Space) -> Target:
     """Return what the space's choice of index says that the index is built on."""
-    choice = IndexChoice.of(space.index_options)
+    choice = IndexSpec.of(space.index_options)
     return Target(space, choice, space.index_options.get("transform") if choice.fitted else None)
 
 
-def changed(space: Space, m: int | None = None, ef_construction: int | None = None) -> Target:
+def with_options(space: Space, m: int | None = None, ef_construction: int | None = None) -> Target:
     """Return the space's target with other options of the graph; InvalidInputError where it has none, or none such."""
     now = target(space)
     if now.choice.method is None:

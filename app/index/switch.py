@@ -1,5 +1,4 @@
-"""Changes what the index of a space is while searches and writes go on, and says what it is. Imports `candidates`,
-`db`, `errors`, `index_choice`, `index_needs`, `index_target`, `indexes`, `records`, `spaces`, `sql` and `transforms`.
+"""Changes what the index of a space is while searches and writes go on, and says what it is.
 
 What is new is built beside what serves: the transform, its candidates, the index. Then one short transaction switches
 searches over, and what is needed no more is dropped. Cut off at any point, the old choice serves; the next `apply`
@@ -15,26 +14,26 @@ from datetime import datetime
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from app import candidates, indexes
 from app.db import Connection, sql, translated
 from app.errors import ConflictError
-from app.index_choice import IndexChoice
-from app.index_needs import Resources
-from app.index_target import Target, target
-from app.indexes import Progress
+from app.index import candidates
+from app.index.build import Progress, build_if_missing, drop_index, exclusive_build, list_indexes
+from app.index.resources import Resources
+from app.index.spec import IndexSpec
+from app.index.target import Target, target
 from app.records import Space
 from app.store import spaces
 
 log = logging.getLogger(__name__)
 
-_OWN = {"transform", "search_depth", *(one.name for one in fields(IndexChoice))}
+_OWN = {"transform", "search_depth", *(one.name for one in fields(IndexSpec))}
 
 # Called with what is being done now, in words.
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class IndexState:
     """What a space is searched by, and its price: bytes of the index, and of the candidates' table without it."""
 
     space: str
@@ -50,35 +49,35 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class Switched:
     """What `apply` did: seconds to fit, to fill candidates and to build the index, and what is there now."""
 
-    state: State
+    state: IndexState
     fit_seconds: float
     fill_seconds: float
     build_seconds: float
 
 
-def of(space: Space) -> IndexChoice:
+def current_spec(space: Space) -> IndexSpec:
     """Return the index choice of a space."""
-    return IndexChoice.of(space.index_options)
+    return IndexSpec.of(space.index_options)
 
 
-def state(conn: Connection, space: Space) -> State:
+def index_state(conn: Connection, space: Space) -> IndexState:
     """Return what a space is searched by now."""
-    with translated(), conn.cursor(row_factory=class_row(State)) as cursor:
+    with translated(), conn.cursor(row_factory=class_row(IndexState)) as cursor:
         found = cursor.execute(
-            sql.query("choice_state"), {"name": space.name, "choice": str(of(spaces.get(conn, space.name)))}
+            sql.query("choice_state"), {"name": space.name, "choice": str(current_spec(spaces.get(conn, space.name)))}
         ).fetchone()
     if found is None:
         raise ConflictError(f"the embedding space {space.name} was dropped meanwhile")
     return found
 
 
-def apply(
+def switch_index(
     conn: Connection,
     space: Space,
-    choice: IndexChoice,
+    choice: IndexSpec,
     *,
     report: Report | None = None,
     progress: Progress | None = None,
@@ -87,7 +86,7 @@ def apply(
     refit: bool = False,
     force: bool = False,
     patience: float = 60,
-) -> Applied:
+) -> Switched:
     """Give a space this index choice; searches go on by the old one until the new one is complete, and then by that.
 
     The connection is in autocommit and busy until the end. A transform of the same form is used again unless `refit`.
@@ -97,7 +96,7 @@ def apply(
     """
     tell = report or log.info
     times = {"fit": 0.0, "fill": 0.0, "build": 0.0}
-    with indexes.alone(conn, space):
+    with exclusive_build(conn, space):
         space = spaces.get(conn, space.name)
         if choice.method == "ivfflat" and choice.lists is None:
             choice = replace(choice, lists=choice.lists_for(candidates.rows(conn, space)))
@@ -116,7 +115,7 @@ def apply(
         if choice.method is not None:
             tell(f"building {wanted.name}")
             before = time.monotonic()
-            indexes.ensure(conn, wanted, resources=resources, progress=progress, same=True, force=force)
+            build_if_missing(conn, wanted, resources=resources, progress=progress, same=True, force=force)
             times["build"] = time.monotonic() - before
         # What others keep there stays, but for a depth that was raised for the choice of before.
         kept = {name: value for name, value in space.index_options.items() if name not in _OWN}
@@ -125,22 +124,22 @@ def apply(
             tell(f"switching {space.name} to {choice}")
             spaces.promptly(conn, "choose_index", {"name": space.name, "options": Jsonb(options)}, patience=patience)
         _clear(conn, spaces.get(conn, space.name), patience)
-    done = state(conn, space)
-    return Applied(done, times["fit"], times["fill"], times["build"])
+    done = index_state(conn, space)
+    return Switched(done, times["fit"], times["fill"], times["build"])
 
 
-def remove(conn: Connection, space: Space, *, report: Report | None = None, patience: float = 60) -> State:
+def remove_index(conn: Connection, space: Space, *, report: Report | None = None, patience: float = 60) -> IndexState:
     """Drop the index of a space with all that it stood on; searches are exact then. Errors as of `apply`."""
-    return apply(conn, space, IndexChoice(kind="exact"), report=report, patience=patience).state
+    return switch_index(conn, space, IndexSpec(kind="exact"), report=report, patience=patience).state
 
 
 def _clear(conn: Connection, space: Space, patience: float) -> None:
     """Drop indexes and transforms that the choice does not stand on."""
     now = target(space)
-    for one in indexes.ls(conn, space):
+    for one in list_indexes(conn, space):
         ours = {f"{one.table_name}_{method}" for method in ("hnsw", "ivfflat")}
         if one.name in ours and one.table_name in (space.table_name, now.table) and one.name != now.name:
-            indexes.drop(conn, one.name)
+            drop_index(conn, one.name)
     for transform in candidates.ls(conn, space):
         if transform != now.transform:
             spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)

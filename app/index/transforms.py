@@ -1,5 +1,4 @@
-"""Fits the rotations that make candidates of embeddings: principal components, and axes whose sign bits say most.
-Imports numpy and `errors`."""
+"""Fits the rotations that make candidates of embeddings: principal components, and axes whose sign bits say most."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,5 +1,4 @@
-"""Candidates of a space's embeddings: the transform fitted, its table made and filled while others write. Imports
-`copy_binary`, `db`, `errors`, `index_choice`, `records`, `spaces`, `sql` and `transforms`."""
+"""Candidates of a space's embeddings: the transform fitted, its table made and filled while others write."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,13 +8,14 @@ from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import copy_binary, transforms
+from app import copy_binary
 from app.db import Connection, sql, translated
 from app.errors import ConflictError, InvalidInputError
-from app.index_choice import IndexChoice
+from app.index import transforms
+from app.index.spec import IndexSpec
+from app.index.transforms import Matrix, Projection, Transform
 from app.records import Space
 from app.store import spaces
-from app.transforms import Matrix, Projection, Transform
 
 # 25 MB of embeddings of 1,280 dimensions; their candidates are written in 0.1 s.
 _BATCH = 10_000
@@ -35,7 +35,7 @@ def ls(conn: Connection, space: Space) -> list[int]:
         ).fetchall()
 
 
-def ready(conn: Connection, space: Space, choice: IndexChoice) -> int | None:
+def ready(conn: Connection, space: Space, choice: IndexSpec) -> int | None:
     """Return the latest transform of this form that has its table, whether filled or not; None where there is none."""
     values = {"space_id": space.id, "bits": choice.bits or 0, "dimensions": choice.dimensions or 0}
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
@@ -43,7 +43,7 @@ def ready(conn: Connection, space: Space, choice: IndexChoice) -> int | None:
     return found[-1] if found else None
 
 
-def create(conn: Connection, space: Space, choice: IndexChoice, *, seed: int = 0, patience: float = 60) -> int:
+def create(conn: Connection, space: Space, choice: IndexSpec, *, seed: int = 0, patience: float = 60) -> int:
     """Fit a transform on a sample of the space's embeddings, and store it with an empty table that triggers keep up.
 
     Returns its id. In autocommit. Errors as of `transforms.fit`; ConflictError where a writer of embeddings has been in

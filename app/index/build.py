@@ -1,9 +1,8 @@
-"""ANN indexes of embedding spaces: built, rebuilt, cancelled and cleared up, while searches and writes go on. Imports
-`db`, `errors`, `index_needs`, `index_target`, `records` and `sql`.
+"""ANN indexes of embedding spaces: built, rebuilt, cancelled and cleared up, while searches and writes go on.
 
 A build makes `<table>_hnsw_new`; once that is valid, `<table>_hnsw` is dropped and the new one takes its name. Where
 that is cut off, what it left tells the next one how far it was. A server goes on building when the client is lost.
-An IVFFlat index is `<table>_ivfflat`; candidates (`app.choices`) have a table, and so indexes, of their own.
+An IVFFlat index is `<table>_ivfflat`; candidates (`app.index.switch`) have a table, and so indexes, of their own.
 """
 
 import json
@@ -22,11 +21,10 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from app import index_needs
 from app.db import Connection, sql, translated
 from app.errors import BuildRunningError, ConfigurationError, ConflictError, LookalikeError, NotFoundError
-from app.index_needs import Resources
-from app.index_target import Target, changed, target
+from app.index.resources import Resources, check_disk, estimate_build, shortage
+from app.index.target import Target, target, with_options
 from app.records import Json, Space
 
 log = logging.getLogger(__name__)
@@ -99,19 +97,19 @@ class Rebuilt:
     resumed: bool
 
 
-def ls(conn: Connection, space: Space | None = None) -> list[Index]:
+def list_indexes(conn: Connection, space: Space | None = None) -> list[Index]:
     """Return the ANN indexes of this space, or of all."""
     with translated(), conn.cursor(row_factory=class_row(Index)) as cursor:
         return cursor.execute(sql.query("ann_indexes"), {"space_id": space.id if space else None}).fetchall()
 
 
-def builds(conn: Connection) -> list[Build]:
+def running_builds(conn: Connection) -> list[Build]:
     """Return the builds that go on now, ours and those started by hand."""
     with translated(), conn.cursor(row_factory=class_row(Build)) as cursor:
         return cursor.execute(sql.query("builds"), {"lock_class": _LOCK_CLASS}).fetchall()
 
 
-def build(
+def build_index(
     conn: Connection, space: Space, *, resources: Resources | None = None, progress: Progress | None = None
 ) -> bool:
     """Build the space's index unless a valid one is there, or it is to have none; return whether it was built.
@@ -123,14 +121,14 @@ def build(
     if wanted.choice.method is None:
         return False
     try:
-        with alone(conn, space):
-            return ensure(conn, wanted, resources=resources, progress=progress)
+        with exclusive_build(conn, space):
+            return build_if_missing(conn, wanted, resources=resources, progress=progress)
     except BuildRunningError as error:
         log.info("%s", error)
         return False
 
 
-def ensure(
+def build_if_missing(
     conn: Connection,
     wanted: Target,
     *,
@@ -141,15 +139,15 @@ def ensure(
 ) -> bool:
     """Build the index unless a valid one serves, or, where it must be the `same`, one with these options; by who is
     `alone`. Return whether it was built."""
-    _settle(conn, wanted)
-    here = [one for one in ls(conn, wanted.space) if one.valid and one.table_name == wanted.table]
-    if any(not same or (one.name == wanted.name and _alike(one, wanted)) for one in here):
+    _finish_interrupted(conn, wanted)
+    here = [one for one in list_indexes(conn, wanted.space) if one.valid and one.table_name == wanted.table]
+    if any(not same or (one.name == wanted.name and _same_options(one, wanted)) for one in here):
         return False
     _create(conn, wanted, resources or Resources(), progress, force=force)
     return True
 
 
-def rebuild(
+def rebuild_index(
     conn: Connection,
     space: Space,
     *,
@@ -166,13 +164,15 @@ def rebuild(
     BuildRunningError where another session is at it; ConflictError when it is cancelled; ConfigurationError where
     disk or shared memory do not suffice (`force` passes over the estimate of the disk).
     """
-    wanted = changed(space, m, ef_construction)
+    wanted = with_options(space, m, ef_construction)
     began = time.monotonic()
-    with alone(conn, space):
-        before = sum(index.bytes for index in ls(conn, space) if index.valid and index.table_name == wanted.table)
-        resumed = _settle(conn, wanted)
+    with exclusive_build(conn, space):
+        before = sum(
+            index.bytes for index in list_indexes(conn, space) if index.valid and index.table_name == wanted.table
+        )
+        resumed = _finish_interrupted(conn, wanted)
         now = _serving(conn, wanted)
-        if not (resumed and now and _alike(now, wanted)):
+        if not (resumed and now and _same_options(now, wanted)):
             resumed = False
             _create(conn, wanted, resources or Resources(), progress, force=force)
             now = _serving(conn, wanted)
@@ -182,18 +182,18 @@ def rebuild(
     return Rebuilt(now, before, time.monotonic() - began, resumed)
 
 
-def cancel(conn: Connection, space: Space, *, patience: float = 60) -> Build:
+def cancel_build(conn: Connection, space: Space, *, patience: float = 60) -> Build:
     """Stop the build of this space's index, in whichever session it goes on; nothing of it is left. In autocommit.
 
     Returns what it was. NotFoundError where there is none; ConflictError for one started by hand, one whose index is
     ready already, and one that has not ended after `patience` seconds.
     """
-    found = _at_work(conn, space)
+    found = _running_build(conn, space)
     if found is None:
         raise NotFoundError(f"no index of space {space.name} is being built")
     if not found.ours:
         raise ConflictError(
-            f"{_said(found)}, by hand; SELECT pg_cancel_backend({found.pid}) stops it, and the next "
+            f"{_build_text(found)}, by hand; SELECT pg_cancel_backend({found.pid}) stops it, and the next "
             "lookalike index rebuild drops what it leaves"
         )
     now: Build | None = found
@@ -208,53 +208,61 @@ def cancel(conn: Connection, space: Space, *, patience: float = 60) -> Build:
                 f"the new index of space {space.name} is ready and serves; only the old one is dropped yet"
             )
         if time.monotonic() > end:
-            raise ConflictError(f"the build of space {space.name} is cancelled, but still {_said(now)}")
+            raise ConflictError(f"the build of space {space.name} is cancelled, but still {_build_text(now)}")
         time.sleep(0.05)
-        now = _at_work(conn, space)
+        now = _running_build(conn, space)
     if not asked:
         raise ConflictError(f"the build of space {space.name} ended by itself")
     try:
-        with alone(conn, space):
-            _settle(conn, target(space))  # for a builder that could not do so itself
+        with exclusive_build(conn, space):
+            _finish_interrupted(conn, target(space))  # for a builder that could not do so itself
     except BuildRunningError as error:
         log.info("%s", error)
     return found
 
 
 def _serving(conn: Connection, wanted: Target) -> Index | None:
-    return next((index for index in ls(conn, wanted.space) if index.name == wanted.name and index.valid), None)
+    return next(
+        (index for index in list_indexes(conn, wanted.space) if index.name == wanted.name and index.valid), None
+    )
 
 
-def _alike(index: Index, wanted: Target) -> bool:
+def _same_options(index: Index, wanted: Target) -> bool:
     choice = wanted.choice
     return (index.m, index.ef_construction, index.lists or None) == (choice.m, choice.ef_construction, choice.lists)
 
 
-def _at_work(conn: Connection, space: Space) -> Build | None:
+def _running_build(conn: Connection, space: Space) -> Build | None:
     """Return the build of another session on this space, ours before one by hand."""
-    others = [one for one in builds(conn) if one.space == space.name and one.pid != conn.info.backend_pid]
+    others = [one for one in running_builds(conn) if one.space == space.name and one.pid != conn.info.backend_pid]
     return max(others, key=lambda one: one.ours, default=None)
 
 
-def _said(build: Build) -> str:
-    waits = f", waiting for {build.waits_for}" if build.waits_for else f", {build.done:.0%}" if build.creating else ""
+def _build_text(running: Build) -> str:
+    waits = (
+        f", waiting for {running.waits_for}"
+        if running.waits_for
+        else f", {running.done:.0%}"
+        if running.creating
+        else ""
+    )
     return (
-        f"{build.application} (pid {build.pid}) is building the index of space {build.space}: {build.phase}{waits}, "
-        f"for {build.seconds:.0f} s"
+        f"{running.application} (pid {running.pid}) is building the index of space {running.space}: {running.phase}{waits}, "
+        f"for {running.seconds:.0f} s"
     )
 
 
 @contextmanager
-def alone(conn: Connection, space: Space) -> Iterator[None]:
+def exclusive_build(conn: Connection, space: Space) -> Iterator[None]:
     """Hold the lock of builds on this space, and keep time limits that are meant for queries from the build."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         # Not a lock that waits: a waiting session holds a snapshot, for which the build would wait in turn.
         held = cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_CLASS, space.id)).fetchone()
         try:
-            other = _at_work(conn, space)
+            other = _running_build(conn, space)
             if not held or other:
                 raise BuildRunningError(
-                    f"{_said(other) if other else f'another session is building the index of space {space.name}'}; "
+                    f"{_build_text(other) if other else f'another session is building the index of space {space.name}'}; "
                     "lookalike index status, lookalike index cancel"
                 )
             for name in ("statement_timeout", "lock_timeout", "client_connection_check_interval"):
@@ -267,15 +275,15 @@ def alone(conn: Connection, space: Space) -> Iterator[None]:
                 conn.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK_CLASS, space.id))
 
 
-def _settle(conn: Connection, wanted: Target) -> bool:
+def _finish_interrupted(conn: Connection, wanted: Target) -> bool:
     """Drop what is invalid; where a new index is ready, put it in the old one's place and return True."""
     _sweep(conn, wanted)
-    here = {index.name: index for index in ls(conn, wanted.space)}
+    here = {index.name: index for index in list_indexes(conn, wanted.space)}
     new = here.get(f"{wanted.name}_new")
     if new is None:
         return False
     if wanted.name in here:
-        drop(conn, wanted.name)
+        drop_index(conn, wanted.name)
     with conn.transaction():
         conn.execute(
             pgsql.SQL("ALTER INDEX {} RENAME TO {}").format(
@@ -310,22 +318,22 @@ def _sweep(conn: Connection, wanted: Target) -> None:
         left = cursor.execute(sql.query("index_leftovers"), {"table_name": wanted.table}).fetchall()
     for name in left:
         log.warning("dropping %s, left invalid by a build that was cut off", name)
-        drop(conn, name)
+        drop_index(conn, name)
 
 
-def drop(conn: Connection, name: str) -> None:
+def drop_index(conn: Connection, name: str) -> None:
     """Drop an index without keeping anybody out. In autocommit."""
     conn.execute(pgsql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(pgsql.Identifier("lookalike", name)))
 
 
 def _create(conn: Connection, wanted: Target, resources: Resources, progress: Progress | None, *, force: bool) -> None:
     space, choice = wanted.space, wanted.choice
-    needs = index_needs.estimate(
+    needs = estimate_build(
         conn, space, m=choice.m, lists=choice.lists or 1, dimensions=wanted.halfvec_dimensions, resources=resources
     )
     if not force:
-        index_needs.check_disk(needs)
-    if short := index_needs.shortage(needs):
+        check_disk(needs)
+    if short := shortage(needs):
         log.warning("%s", short)
     values = {
         "maintenance_work_mem": f"{needs.memory // 1024}kB",
@@ -361,7 +369,7 @@ def _create(conn: Connection, wanted: Target, resources: Resources, progress: Pr
                 "the server more (docker: --shm-size), or less to the build (--memory)"
             ) from error
         raise
-    _settle(conn, wanted)
+    _finish_interrupted(conn, wanted)
 
 
 @contextmanager
@@ -398,7 +406,7 @@ def _watch(dsn: str, password: str, pid: int, progress: Progress, done: threadin
     try:
         with psycopg.connect(dsn, password=password, autocommit=True, application_name="lookalike progress") as conn:
             while not done.wait(_POLL_SECONDS):
-                for one in builds(conn):
+                for one in running_builds(conn):
                     if one.pid == pid:
                         progress(one)
     except (psycopg.Error, LookalikeError) as error:

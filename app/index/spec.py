@@ -1,4 +1,4 @@
-"""What kind of index a space has: `IndexChoice`, its text form and its JSON form. Imports `errors` and `records`.
+"""What kind of index a space has: `IndexChoice`, its text form and its JSON form.
 
 Text:  exact | hnsw(m=16,ef_construction=64,ef_search=200) | ivfflat(lists=141,probes=12) | pca(128,m=16)+rerank(50)
        bits(512,m=8)+rerank(100) | bits(512,lists=1000,probes=30)+rerank(200)
@@ -40,7 +40,7 @@ _STAGE = re.compile(r"([a-z]+)(?:\(([^()]*)\))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexChoice:
+class IndexSpec:
     """How searches find the neighbours of a space.
 
     `kind`: exact (no index), hnsw and ivfflat (an index on the embeddings), or an index on candidates that are ranked
@@ -142,7 +142,7 @@ class IndexChoice:
         return cls(**{"kind": "hnsw", **{name: value for name, value in options.items() if name in known}})
 
 
-def parse(text: str) -> IndexChoice:
+def parse_spec(text: str) -> IndexSpec:
     """Return the choice that a text form says; InvalidInputError names the part that is wrong."""
     stages = [_stage(part, text) for part in text.replace(" ", "").lower().split("+")]
     names = [name for name, _ in stages]
@@ -187,11 +187,11 @@ def _renamed(given: dict[str, int], size: str) -> dict[str, int]:
     return {name or size: value for name, value in given.items()}
 
 
-def _made(text: str, kind: str, values: dict[str, int]) -> IndexChoice:
+def _made(text: str, kind: str, values: dict[str, int]) -> IndexSpec:
     if unknown := set(values) - set(_RANGES):
         raise _wrong(text, f"{', '.join(sorted(unknown))} is unknown")
     try:
-        return IndexChoice(kind=kind, **values)
+        return IndexSpec(kind=kind, **values)
     except InvalidInputError as error:
         raise _wrong(text, str(error)) from error
 

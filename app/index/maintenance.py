@@ -1,5 +1,4 @@
-"""What changes leave behind, and clearing it up: dead rows and a bloated index. Imports `db`, `indexes`, `index_needs`,
-`index_target`, `spaces` and `sql`."""
+"""What changes leave behind, and clearing it up: dead rows and a bloated index."""
 
 import logging
 from dataclasses import dataclass
@@ -8,10 +7,10 @@ from datetime import datetime
 from psycopg import sql as pgsql
 from psycopg.rows import class_row
 
-from app import index_needs, indexes
 from app.db import Connection, sql, translated
-from app.index_needs import Resources
-from app.index_target import target
+from app.index.build import rebuild_index
+from app.index.resources import Resources, index_bytes, ivfflat_bytes
+from app.index.target import target
 from app.store import spaces
 
 log = logging.getLogger(__name__)
@@ -58,8 +57,8 @@ class Churn:
     def fresh_bytes(self) -> int:
         """The size of an index of these rows, built now."""
         if self.lists:
-            return index_needs.ivfflat_bytes(self.rows, self.dimensions, self.lists)
-        return index_needs.index_bytes(self.rows, self.dimensions, self.m)
+            return ivfflat_bytes(self.rows, self.dimensions, self.lists)
+        return index_bytes(self.rows, self.dimensions, self.m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Decision:
     why: str
 
 
-def look(conn: Connection) -> list[Churn]:
+def read_churn(conn: Connection) -> list[Churn]:
     """Return the evidence, the active space's first."""
     with translated(), conn.cursor(row_factory=class_row(Churn)) as cursor:
         return cursor.execute(sql.query("churn")).fetchall()
@@ -110,7 +109,7 @@ def maintain(conn: Connection, decision: Decision, *, resources: Resources | Non
     space = spaces.get(conn, decision.space)
     log.info("space %s: %s", space.name, decision.why)
     if decision.rebuild:
-        done = indexes.rebuild(conn, space, resources=resources)
+        done = rebuild_index(conn, space, resources=resources)
         log.info(
             "space %s: index rebuilt in %.1f s, %d bytes before, %d now",
             space.name,

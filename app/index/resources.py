@@ -1,5 +1,4 @@
-"""What an HNSW build wants of memory and disk, and what there is. Imports `db`, `embedded`, `errors`, `records` and
-`sql`."""
+"""What an HNSW build wants of memory and disk, and what there is."""
 
 import math
 import re
@@ -107,7 +106,7 @@ def ivfflat_bytes(rows: int, dimensions: int, lists: int) -> int:
     return (1 + math.ceil(rows / held) + lists // 2 + math.ceil(lists / held)) * _PAGE
 
 
-def estimate(
+def estimate_build(
     conn: Connection,
     space: Space,
     *,
@@ -199,7 +198,7 @@ def free_disk(conn: Connection) -> int | None:
     return _free(str(row[0])) if row and row[0] and server_is_here(conn) else None
 
 
-def memory_of(text: str) -> int:
+def parse_memory(text: str) -> int:
     """Return bytes of a size as PostgreSQL writes it (`4GB`, `512 MB`); InvalidInputError where it is none."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]b)\s*", text, re.IGNORECASE)
     if not found:

@@ -1,5 +1,4 @@
-"""Whether an embedding space still looks like the sample that its transform was fitted on. Imports `candidates`, `db`,
-`sql` and `transforms`."""
+"""Whether an embedding space still looks like the sample that its transform was fitted on."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,9 +6,9 @@ from datetime import datetime
 import numpy as np
 from psycopg.rows import tuple_row
 
-from app import candidates
 from app.db import Connection, sql, translated
-from app.transforms import Matrix, Projection
+from app.index import candidates
+from app.index.transforms import Matrix, Projection
 
 RECENT = 500  # of the latest embeddings
 FEWEST = 100
@@ -35,7 +34,7 @@ class Drift:
         return self.moved < MOVED and self.explained_now > self.explained_then - LOST
 
 
-def look(conn: Connection) -> Drift | None:
+def measure_drift(conn: Connection) -> Drift | None:
     """Return how the active space's latest embeddings fit the transform in use; None without one, or with few rows."""
     with translated(), conn.cursor(row_factory=tuple_row) as cursor:
         used = cursor.execute(sql.query("drift_transform")).fetchone()

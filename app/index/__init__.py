@@ -1,0 +1,1 @@
+"""What makes search fast: index specs, transforms, builds, switches, health and maintenance."""
