@@ -11,11 +11,12 @@ from psycopg import errors as pg
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from app import request
 from app.db import Connection, sql, translated
 from app.errors import DatabaseUnavailableError, LookalikeError
 from app.records import RecallAdjustment, RecallEstimate, RecallPoint, Space
-from app.request import Found, Request
+from app.search.request import Request
+from app.search.results import SearchResult
+from app.search.run import query_and_options
 from app.store import spaces
 
 log = logging.getLogger(__name__)
@@ -55,13 +56,13 @@ def chosen(asked: Request, *, share: float) -> bool:
     return plain and asked.strategy != "exact" and asked.recall != 1 and random.random() < share  # noqa: S311
 
 
-def keep(conn: Connection, asked: Request, found: Found, *, source: str) -> bool:
+def keep(conn: Connection, asked: Request, found: SearchResult, *, source: str) -> bool:
     """Keep a search that was answered, to be checked later; return whether it was.
 
     What goes wrong is logged and is nothing to the searcher, who has the answer. In autocommit.
     """
     try:
-        query, options = (None, None) if _by_id(asked) else request.resolved(conn, asked)
+        query, options = (None, None) if _by_id(asked) else query_and_options(conn, asked)
         values = {
             "query": None if query is None else HalfVector(query),
             "image_id": asked.image_id if query is None else None,

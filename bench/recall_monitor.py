@@ -27,11 +27,13 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
-from app import db, recall, request
+from app import db, recall
 from app.evaluation import Exact
 from app.index.build import build_index
 from app.records import Json
-from app.request import Found, Request
+from app.search.request import Request
+from app.search.results import SearchResult
+from app.search.run import run_search
 from app.store import spaces
 from bench import data
 from bench.copy import scratch
@@ -160,10 +162,10 @@ def estimate(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[st
     }
 
 
-def search(conn: db.Connection, one: Asked) -> tuple[Request, Found]:
+def search(conn: db.Connection, one: Asked) -> tuple[Request, SearchResult]:
     """Answer one search of the mix as the API does."""
     asked = Request(query=one.query, k=K, filter=one.filter)
-    return asked, request.run(conn, asked)
+    return asked, run_search(conn, asked)
 
 
 def cost(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, Any]:

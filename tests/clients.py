@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 from pgvector import HalfVector
 
-from app import db, request
+from app import db
+from app.search import request
+from app.search.run import run_search
 
 ROWS = 400
 DIMENSIONS = 8
@@ -92,7 +94,7 @@ class Clients:
 
 def search(conn: db.Connection, round_: int) -> None:
     """Search as this code does."""
-    found = request.run(conn, request.Request(image_id=round_ % 300 + 1, k=5, filter={"n": {"$lt": 390}}))
+    found = run_search(conn, request.Request(image_id=round_ % 300 + 1, k=5, filter={"n": {"$lt": 390}}))
     assert len(found.hits) == 5
 
 

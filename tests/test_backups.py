@@ -16,9 +16,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app import db, search
+from app import db
 from app.db import embedded, schema
 from app.db.embedded.place import find_place, give, run_tool
+from app.search import functions
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
 from tests.gallery_data import unit
@@ -30,7 +31,7 @@ _FILTERS: list[dict[str, Any] | None] = [None, {"category": "animals"}, {"bright
 def answers(conn: db.Connection, **options: Any) -> list[Any]:
     """What searches of several kinds give, to the last digit."""
     ids = [row[0] for row in conn.execute("SELECT id FROM lookalike.gallery ORDER BY id LIMIT 40")]
-    found = [search.similar(conn, one, k=10, filter=filter_, **options) for one in ids for filter_ in _FILTERS]
+    found = [functions.similar(conn, one, k=10, filter=filter_, **options) for one in ids for filter_ in _FILTERS]
     return [[(one.image.uri, one.distance) for one in answer.neighbors] for answer in found]
 
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import db, filters
+from app import db
 from app.errors import InvalidInputError
 from app.index import attributes
+from app.search import filters
 
 fuzz = settings(
     derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

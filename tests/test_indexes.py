@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from app import db, search
+from app import db
 from app.db import sql
 from app.errors import (
     BuildRunningError,
@@ -25,6 +25,7 @@ from app.errors import (
 from app.index.build import Rebuilt, build_index, cancel_build, list_indexes, rebuild_index, running_builds
 from app.index.resources import Needs, Resources, check_disk, estimate_build, parse_memory, shortage
 from app.records import Space
+from app.search import functions
 from app.store import spaces
 from tests import running
 from tests.test_cli import Command, runner
@@ -262,7 +263,7 @@ def test_searches_are_right_while_indexes_come_and_go(database_url: str, auto: d
                 number = asked[0] % len(queries)
                 asked[0] += 1
                 try:
-                    answer = search.search(conn, queries[number], k=10)
+                    answer = functions.search(conn, queries[number], k=10)
                     found = [one.image.id for one in answer.neighbors]
                     if len(set(found) & set(truth[number])) < 9:
                         wrong.append((found, truth[number]))

@@ -14,13 +14,14 @@ import pytest
 from psycopg import sql as pgsql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app import db, search
+from app import db
 from app.db import embedded
 from app.errors import ConflictError, InvalidInputError, NotFoundError
 from app.index.build import build_index, list_indexes, rebuild_index
 from app.lab import check, goals, pareto, run, scratch, store
 from app.lab.clock import Progress
 from app.lab.records import Request
+from app.search import functions
 from app.store import spaces
 from tests import gallery_data
 from tests.test_cli import runner
@@ -267,7 +268,7 @@ def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytes
 
 
 def distances(conn: db.Connection, image_id: int, **options: Any) -> dict[int, float]:
-    return {one.image.id: one.distance for one in search.similar(conn, image_id, **options).neighbors}
+    return {one.image.id: one.distance for one in functions.similar(conn, image_id, **options).neighbors}
 
 
 class searching:  # noqa: N801 — a context manager

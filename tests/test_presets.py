@@ -8,11 +8,12 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from app import config, db, presets, search
+from app import config, db, presets
 from app.config import ENVIRONMENT_FILE
 from app.db import schema
 from app.errors import ConflictError, NotFoundError
 from app.index.switch import current_spec
+from app.search import functions
 from app.store import spaces
 from tests import gallery_data
 from tests.test_cli import runner
@@ -51,7 +52,7 @@ def test_applied_it_holds_and_another_may_follow(preset: presets.Preset, conn: d
     lines = presets.apply(conn, preset, space, tmp_path)
     assert [line for line in lines if not line.holds] == []
     assert str(current_spec(spaces.active(conn))) == preset.choice
-    assert search.search(conn, VECTORS[6], k=3).neighbors[0].image.id == 7
+    assert functions.search(conn, VECTORS[6], k=3).neighbors[0].image.id == 7
     if preset.environment:
         assert "LOOKALIKE_PORT=8123" in (tmp_path / ENVIRONMENT_FILE).read_text(encoding="utf-8")
     again = presets.apply(conn, preset, spaces.active(conn), tmp_path)

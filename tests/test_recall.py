@@ -12,11 +12,12 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
-from app import cli, db, recall, request
+from app import cli, db, recall
 from app.config import Settings, settings
 from app.index.spec import parse_spec
 from app.index.switch import switch_index
-from app.request import Request
+from app.search.request import Request
+from app.search.run import run_search
 from app.store import spaces
 from app.web import create_app
 from tests.gallery_data import Vectors, distances, fill, half, make_space, unit
@@ -56,7 +57,7 @@ def conn(url: str) -> Iterator[db.Connection]:
 def keep(conn: db.Connection, queries: Vectors, *, k: int = 10, **options: object) -> None:
     for query in queries:
         asked = Request(query=query, k=k, **options)  # type: ignore[arg-type]
-        assert recall.keep(conn, asked, request.run(conn, asked), source="api")
+        assert recall.keep(conn, asked, run_search(conn, asked), source="api")
 
 
 def test_the_recall_of_a_search_is_that_of_its_distances(conn: db.Connection) -> None:

@@ -17,12 +17,14 @@ import pytest
 from flask.testing import FlaskClient
 from psycopg.errors import SerializationFailure
 
-from app import db, duplicates, gallery, request
+from app import db
 from app.config import Settings
 from app.db import replicas
 from app.errors import ConfigurationError, DatabaseUnavailableError, SpaceChangedError
 from app.records import Embedding
-from app.request import Request
+from app.search import duplicates, facets
+from app.search.request import Request
+from app.search.run import run_search
 from app.store import spaces
 from app.web import create_app
 from app.web.reading import LSN, SERVED_BY
@@ -115,13 +117,13 @@ def test_every_kind_of_search_only_reads(primary: db.Connection, standby: db.Con
         Request(image_id=7, text="file"),
     ]
     for kind in kinds:
-        here, there = request.run(standby, kind), request.run(primary, kind)
+        here, there = run_search(standby, kind), run_search(primary, kind)
         assert [(one.image.id, one.distance) for one in here.hits] == [
             (one.image.id, one.distance) for one in there.hits
         ], kind
         assert here.hits or kind.text
-    assert gallery.facets(standby) == gallery.facets(primary)
-    assert gallery.sample(standby, seed=1) == gallery.sample(primary, seed=1)
+    assert facets.facets(standby) == facets.facets(primary)
+    assert facets.sample(standby, seed=1) == facets.sample(primary, seed=1)
     assert duplicates.groups(standby, threshold=0.3) == duplicates.groups(primary, threshold=0.3)
 
 
@@ -286,13 +288,13 @@ def test_no_search_on_the_standby_mixes_spaces_across_switches(
     for name in ("t", "s"):
         primary.execute("SELECT lookalike.activate_space(%s, true)", (name,))
         for number in range(1, 6):
-            found = request.run(primary, Request(image_id=number, k=4))
+            found = run_search(primary, Request(image_id=number, k=4))
             right[name, number] = [one.image.id for one in found.hits]
     pair.catch_up()
     seen: set[str | None] = set()
 
     def check(conn: db.Connection, number: int, asked: Request) -> None:
-        found = request.run(conn, asked)
+        found = run_search(conn, asked)
         assert [one.image.id for one in found.hits] == right[found.space, number], found.space
         seen.add(found.space)
 

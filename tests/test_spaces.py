@@ -12,9 +12,11 @@ import numpy as np
 import psycopg
 import pytest
 
-from app import db, explore, request, search
+from app import db
 from app.errors import ConflictError, ImageError, NotFoundError, SpaceChangedError
 from app.records import Space
+from app.search import functions, request
+from app.search.run import run_search
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
 
@@ -142,14 +144,14 @@ def test_a_space_without_the_index_that_the_active_one_has_is_refused(auto, two)
 
 def test_switch_and_rollback_change_view_and_functions_together(auto, two):
     old, new = two
-    assert search.search(auto, vector(1, 4), k=3).space == "old"
+    assert functions.search(auto, vector(1, 4), k=3).space == "old"
     spaces.activate(auto, "new")
-    assert search.search(auto, vector(1, 6), k=30, in_space=new.id).space == "new"
-    assert explore.embedding_of(auto, 1).shape == (6,)
+    assert functions.search(auto, vector(1, 6), k=30, in_space=new.id).space == "new"
+    assert functions.embedding_of(auto, 1).shape == (6,)
     add(auto, 3)
     assert (embed(auto, old), embed(auto, new)) == (3, 3)
     assert spaces.rollback(auto) == "old"
-    assert len(search.search(auto, vector(1, 4), k=100).neighbors) == 33
+    assert len(functions.search(auto, vector(1, 4), k=100).neighbors) == 33
     assert spaces.rollback(auto) == "new"
     switches = auto.execute("SELECT from_space, to_space, forced FROM lookalike.space_switches ORDER BY id").fetchall()
     assert switches == [("old", "new", False), ("new", "old", True), ("old", "new", True)]
@@ -167,18 +169,18 @@ def test_a_query_of_the_other_space_is_refused_even_of_the_same_dimension(auto):
     embed(auto, old)
     embed(auto, new)
     asked = request.Request(query=vector(1, 4), in_space=old.id)
-    assert len(request.run(auto, asked).hits) == 3
+    assert len(run_search(auto, asked).hits) == 3
     spaces.activate(auto, "new")
     for more in ({}, {"diverse": 0.5}, {"cursor": "start"}, {"max_distance": 1.0}, {"text": "x"}):
         with pytest.raises(SpaceChangedError, match="embedded in space old, but the active one is new"):
-            request.run(auto, request.Request(query=vector(1, 4), in_space=old.id, **more))
+            run_search(auto, request.Request(query=vector(1, 4), in_space=old.id, **more))
 
 
 def test_a_cursor_does_not_outlive_its_space(auto, two):
-    first = request.run(auto, request.Request(image_id=1, k=5, cursor="start"))
+    first = run_search(auto, request.Request(image_id=1, k=5, cursor="start"))
     spaces.activate(auto, "new")
     with pytest.raises(Exception, match="so must the active embedding space"):
-        request.run(auto, request.Request(image_id=1, k=5, cursor=first.next))
+        run_search(auto, request.Request(image_id=1, k=5, cursor=first.next))
 
 
 def test_a_transaction_that_searches_holds_its_space(database_url, auto, two):
@@ -187,13 +189,13 @@ def test_a_transaction_that_searches_holds_its_space(database_url, auto, two):
         with pytest.raises(ConflictError, match=r"have held what this change needs for 0\.1 s.*pid"):
             spaces.activate(auto, "new", patience=0.1)
         assert spaces.hold(reader).name == "old"
-        assert len(search.search(reader, vector(1, 4), k=5).neighbors) == 5
+        assert len(functions.search(reader, vector(1, 4), k=5).neighbors) == 5
         reader.rollback()
     spaces.activate(auto, "new", patience=5)
 
 
 def by_image(conn: db.Connection) -> int:
-    return len(request.run(conn, request.Request(image_id=random.randint(1, 30), k=5)).hits)
+    return len(run_search(conn, request.Request(image_id=random.randint(1, 30), k=5)).hits)
 
 
 def by_vector(conn: db.Connection) -> int:
@@ -201,7 +203,7 @@ def by_vector(conn: db.Connection) -> int:
     query = vector(random.randint(1, 99), space.dimensions)
     more = random.choice([{}, {"diverse": 0.5}, {"distinct": 0.0}, {"max_distance": 2.0}, {"cursor": "start"}])
     try:
-        return len(request.run(conn, request.Request(query=query, k=5, in_space=space.id, **more)).hits)
+        return len(run_search(conn, request.Request(query=query, k=5, in_space=space.id, **more)).hits)
     except SpaceChangedError:
         return 5
 

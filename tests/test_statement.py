@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
-from app import db, request
+from app import db
 from app.db.embedded import EmbeddedServer
-from app.request import Request
-from app.statement import statement
+from app.search.request import Request
+from app.search.run import run_search
+from app.search.to_sql import statement
 from tests import gallery_data
 
 VECTORS = gallery_data.unit(80, 8, seed=3)
@@ -48,7 +49,7 @@ REQUESTS = {
 def test_psql_gives_what_the_request_gives(server: EmbeddedServer, gallery_url: str, name: str) -> None:
     asked = REQUESTS[name]
     with db.connect(gallery_url, autocommit=True) as conn:
-        expected = [hit.image.id for hit in request.run(conn, asked).hits]
+        expected = [hit.image.id for hit in run_search(conn, asked).hits]
     assert expected or name == "quoted"
     assert psql(server, gallery_url, statement(asked)) == expected
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import db, recall, request
+from app import db, recall
 from app.index.build import build_index
 from app.lab import store
-from app.request import Request
+from app.search.request import Request
+from app.search.run import run_search
 from app.store import spaces
 from tests import gallery_data, running
 from tests.test_cli import runner
@@ -33,7 +34,7 @@ def url(database_url: str) -> str:
 def keep_searches(conn: db.Connection, count: int) -> None:
     for n in range(1, count + 1):
         asked = Request(image_id=n)
-        assert recall.keep(conn, asked, request.run(conn, asked), source="test")
+        assert recall.keep(conn, asked, run_search(conn, asked), source="test")
 
 
 def test_by_the_latest_live_searches(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

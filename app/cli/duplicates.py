@@ -28,8 +28,8 @@ def duplicates(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /v1/duplicates answers.")] = False,
 ) -> None:
     """List groups of near-duplicates."""
-    from app import duplicates as domain
-    from app import filters
+    from app.search import duplicates as domain
+    from app.search import filters
 
     filter_ = filters.parse(where) if where is not None else None
     with session.connection() as conn:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from app.cli import output
 
 if TYPE_CHECKING:
-    from app.request import Found, Hit, Request
+    from app.search.request import Request
+    from app.search.results import Hit
 
 
-def as_json(found: "Found", asked: "Request") -> dict[str, object]:
+def as_json(found: "SearchResult", asked: "Request") -> dict[str, object]:
     """Return what the API answers: what was not asked for is left out."""
     result: dict[str, object] = {"space": found.space, "results": [_result(hit, asked) for hit in found.hits]}
     if found.complete is not None:
@@ -32,7 +33,7 @@ def _result(hit: "Hit", asked: "Request") -> dict[str, object]:
     return {**result, "image": hit.image}
 
 
-def show(found: "Found", asked: "Request") -> None:
+def show(found: "SearchResult", asked: "Request") -> None:
     """Print a table to stdout; on stderr whether it is all, and how to go on."""
     columns = [">id", ">distance", "caption", "uri"]
     if asked.text is not None:

@@ -13,7 +13,7 @@ from app.errors import InvalidInputError
 if TYPE_CHECKING:
     from app.db import Connection
     from app.records import Embedding, Space
-    from app.request import Found, Request
+    from app.search.request import Request
 
 EPILOG = examples(
     "lookalike search cat.jpg                     a file: a worker embeds it, one must be alive",
@@ -37,7 +37,7 @@ each other.
 """,
 )
 
-# How contradictions name what app.request calls otherwise.
+# How contradictions name what app.search.request calls otherwise.
 _NAMES = {"query": "IMAGE|ID", "image_id": "IMAGE|ID", "cursor": "--after"}
 # What only a plain search has.
 _PLAIN = {
@@ -90,9 +90,10 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, as the API answers.")] = False,
 ) -> None:
     """Find the images that look most like a file, stored images or examples, or whose words fit; nearest first."""
-    from app import filters, request
     from app import recall as live_recall
     from app.db import replicas
+    from app.search import filters, request
+    from app.search.run import run_image_search, run_search
 
     options = {
         "text": _utf8("--text", text),
@@ -138,11 +139,11 @@ def search(
             output.out(_statement(conn, wanted(None, _embedded(conn, pictures))))
             return
 
-        def answer(asked: "Request") -> "Found":
-            return replicas.ask(session.settings(), conn, lambda reader: request.run(reader, asked), fresh=fresh)
+        def answer(asked: "Request") -> "SearchResult":
+            return replicas.ask(session.settings(), conn, lambda reader: run_search(reader, asked), fresh=fresh)
 
         if pictures:
-            asked, found, _ = request.run_with_images(conn, pictures, wanted, timeout=timeout, answer=answer)
+            asked, found, _ = run_image_search(conn, pictures, wanted, timeout=timeout, answer=answer)
         else:
             asked = wanted(None, [])
             found = answer(asked)
@@ -159,9 +160,9 @@ def _option(name: str) -> str:
 
 
 def _refuse_contradiction(ctx: typer.Context, given: set[str], flags: dict[str, bool]) -> None:
-    from app import request
+    from app.search import request
 
-    problem = request.contradiction(given, _option)
+    problem = request.conflicting_options(given, _option)
     clashes = [
         (flag, _option(name)) for flag, names in _PLAIN.items() if flags[flag] for name in names if name in given
     ]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import PIL.Image
 
-from app import search
 from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.media.contact_sheet import Line, Picture, Row, Tile
 from app.records import Answer, Image, Json
+from app.search import functions
 from app.store import images
 
 GALLERY = Path(__file__).resolve().parent / "gallery"
@@ -54,7 +54,7 @@ def visit(conn: Connection, stop: Stop) -> Visit:
     image_id = images.id_of_uri(conn, uri)
     if image_id is None:
         raise NotFoundError(f"{uri} is not in the database; was the gallery registered from another folder?")
-    answer = search.similar(conn, image_id, k=RESULTS, filter=stop.filter, explain=True)
+    answer = functions.similar(conn, image_id, k=RESULTS, filter=stop.filter, explain=True)
     return Visit(stop, images.get(conn, image_id), answer)
 
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
-from app import filters
 from app.errors import ImageError, InvalidInputError
 from app.records import Embedding
+from app.search import filters
 from app.web.errors import InvalidRequestError, invalid_request
 from app.web.models import FieldError
 

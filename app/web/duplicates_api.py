@@ -5,8 +5,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from psycopg.errors import QueryCanceled
 
-from app import duplicates, filters
 from app.errors import DatabaseUnavailableError
+from app.search import duplicates, filters
 from app.web import bodies, docs, reading
 from app.web.models import DuplicateGroup, DuplicateImage, DuplicatesAnswer, DuplicatesQuery, Image
 from app.web.services import services

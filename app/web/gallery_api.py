@@ -4,7 +4,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import filters, gallery
+from app.search import facets, filters
 from app.web import bodies, docs, reading
 from app.web.models import Image
 from app.web.page_models import FacetsAnswer, FacetsQuery, SampleAnswer, SampleQuery
@@ -21,7 +21,7 @@ api = APIBlueprint("gallery", __name__, url_prefix="/v1", abp_tags=[Tag(name="se
 def get_facets(query: FacetsQuery) -> Response:
     """Attributes with their ranges or most common values, counted in a sample where the gallery is large."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
-    found = reading.run(lambda conn: gallery.facets(conn, filter=filter_, names=query.name or None))
+    found = reading.run(lambda conn: facets.facets(conn, filter=filter_, names=query.name or None))
     return Response(FacetsAnswer(found).model_dump_json(), mimetype=bodies.JSON)
 
 
@@ -34,6 +34,6 @@ def get_facets(query: FacetsQuery) -> Response:
 def get_sample(query: SampleQuery) -> Response:
     """A mixed lot of searchable images; where the filter keeps few of a large gallery, the latest of them."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
-    found = reading.run(lambda conn: gallery.sample(conn, filter=filter_, limit=query.limit, seed=query.seed))
+    found = reading.run(lambda conn: facets.sample(conn, filter=filter_, limit=query.limit, seed=query.seed))
     answer = SampleAnswer(images=[Image.model_validate(image) for image in found])
     return Response(answer.model_dump_json(), mimetype=bodies.JSON)

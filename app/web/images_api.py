@@ -7,11 +7,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import PreconditionFailed
 
-from app import filters, records
+from app import records
 from app.db import Connection
 from app.errors import ConflictError
 from app.media import uploads
 from app.media.header import read_header
+from app.search import filters
 from app.store import images
 from app.web import bodies, docs
 from app.web.models import Image, ImageBody, ImagePage, ImagePatch, ImagePath, ImageUpload, ListQuery

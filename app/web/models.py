@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
 
 from app import records
-from app.request import contradiction
+from app.search.request import conflicting_options
 
 LSN_PATTERN = r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"
 
@@ -144,7 +144,7 @@ class SearchOptions(Body):
     )
 
     def given(self) -> set[str]:
-        """The names of the options that were given a value, as app.request calls them."""
+        """The names of the options that were given a value, as app.search.request calls them."""
         values = {name: getattr(self, name) for name in self.model_fields_set}
         return {name for name, value in values.items() if value is not None and (value or name not in _EXAMPLES)}
 
@@ -188,7 +188,7 @@ Options = TypeVar("Options", bound=SearchOptions)
 
 
 def _checked(options: Options, given: set[str]) -> Options:
-    problem = contradiction(given, lambda name: "vector" if name == "query" else name)
+    problem = conflicting_options(given, lambda name: "vector" if name == "query" else name)
     if problem:
         raise ValueError(problem)
     return options

@@ -2,7 +2,8 @@
 
 from pydantic import ConfigDict, Field, RootModel
 
-from app import gallery, operation, recall, records
+from app import operation, recall, records
+from app.search import facets
 from app.web.models import Body, Image, ImageId, Parameters
 
 
@@ -17,7 +18,7 @@ class FacetsQuery(Parameters):
     name: list[str] = Field([], max_length=100, description="Only these attributes; repeat it for several.")
 
 
-class FacetsAnswer(RootModel[gallery.Facets]):
+class FacetsAnswer(RootModel[facets.Facets]):
     """What there is to filter by."""
 
 

@@ -11,12 +11,12 @@ from weakref import WeakSet
 
 from psycopg.errors import QueryCanceled, SerializationFailure
 
-from app import search
 from app.config import Settings
 from app.db import Connection, replicas, sql
 from app.db.replicas import Host, Watch
 from app.errors import DatabaseUnavailableError, LookalikeError, NotFoundError, SchemaError, SpaceChangedError
 from app.records import Standby
+from app.search import functions
 from app.web.database import Database
 
 T = TypeVar("T")
@@ -134,4 +134,4 @@ def _warm(database: Database) -> None:
 
 def _search_once(conn: Connection) -> None:
     for (image_id,) in conn.execute(sql.query("first_embedded")).fetchall():
-        search.similar(conn, int(str(image_id)))
+        functions.similar(conn, int(str(image_id)))

@@ -6,21 +6,22 @@ from flask import Response
 
 from app import recall
 from app.errors import LookalikeError
-from app.request import Found, Request
+from app.search.request import Request
+from app.search.results import SearchResult
 from app.web.database import Database
 from app.web.services import services
 
 log = logging.getLogger(__name__)
 
 
-def sample(response: Response, asked: Request, found: Found) -> None:
+def sample(response: Response, asked: Request, found: SearchResult) -> None:
     """Have the search kept, by chance, once this response has been sent."""
     given = services()
     if found.space is not None and recall.chosen(asked, share=given.settings.recall_sample):
         response.call_on_close(lambda: _keep(given.database, asked, found))
 
 
-def _keep(database: Database, asked: Request, found: Found) -> None:
+def _keep(database: Database, asked: Request, found: SearchResult) -> None:
     try:
         with database.connection() as conn:
             recall.keep(conn, asked, found, source="api")

@@ -8,12 +8,14 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic_core import to_json
 
-from app import filters, request
 from app.db import Connection
 from app.media.header import read_header
 from app.records import Embedding, Space
-from app.request import Found, Hit, Request
-from app.statement import statement
+from app.search import filters
+from app.search.request import Request
+from app.search.results import Hit, SearchResult
+from app.search.run import run_image_search, run_search
+from app.search.to_sql import statement
 from app.store import spaces
 from app.web import bodies, docs, reading, sampling
 from app.web.models import (
@@ -74,10 +76,10 @@ def search_images(query: SearchQuery) -> Response:
     body = bodies.read_json(SearchBody)
     vector = None if body.vector is None else bodies.unit_vector(body.vector, body.vector_dtype)
 
-    def answer(conn: Connection) -> tuple[Request, Found]:
+    def answer(conn: Connection) -> tuple[Request, SearchResult]:
         in_space = None if body.space is None else spaces.get(conn, body.space).id
         wanted = _request(body, query, vector=vector, image_id=body.image_id, in_space=in_space)
-        return wanted, request.run(conn, wanted)
+        return wanted, run_search(conn, wanted)
 
     asked = time.perf_counter()
     wanted, found = reading.run(answer, timeout=services().settings.search_timeout, min_lsn=query.min_lsn)
@@ -98,7 +100,7 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
         services().database.connection(timeout=settings.search_timeout) as conn,
     ):
         embedding_asked = time.perf_counter()
-        asked_for, found, embed_seconds = request.run_with_images(
+        asked_for, found, embed_seconds = run_image_search(
             conn,
             [data],
             wanted,
@@ -135,9 +137,9 @@ def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
     return _respond(found, wanted, began=began, asked=asked, answered=time.perf_counter())
 
 
-def _run(wanted: Request, query: SearchQuery, *, primary: Connection | None = None) -> Found:
+def _run(wanted: Request, query: SearchQuery, *, primary: Connection | None = None) -> SearchResult:
     return reading.run(
-        lambda conn: request.run(conn, wanted),
+        lambda conn: run_search(conn, wanted),
         timeout=services().settings.search_timeout,
         min_lsn=query.min_lsn,
         primary=primary,
@@ -184,7 +186,13 @@ def _embeddings(field: str, examples: list[Example], dtype: str) -> list[Embeddi
 
 
 def _respond(
-    found: Found, asked_for: Request, *, began: float, asked: float, answered: float, embed_ms: float | None = None
+    found: SearchResult,
+    asked_for: Request,
+    *,
+    began: float,
+    asked: float,
+    answered: float,
+    embed_ms: float | None = None,
 ) -> Response:
     # Written from the records as they are; tests compare what is written with SearchAnswer. What was not asked for is
     # left out of the answer.

@@ -21,8 +21,9 @@ import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
 
-from app import db, search
+from app import db
 from app.errors import LookalikeError, SpaceChangedError
+from app.search import functions
 from app.store import spaces
 from bench.soak.pool import RARE
 
@@ -105,7 +106,7 @@ class _Sql:
         return rng.choices(list(self.acts), [4, 3, 1, 3, 2])[0]
 
     def _similar(self, image_id: int, filter_: dict[str, Any] | None = None) -> Answer:
-        return self._told(search.similar(self._conn, image_id, k=10, filter=filter_))
+        return self._told(functions.similar(self._conn, image_id, k=10, filter=filter_))
 
     def _vector(self, _: int, query: int) -> Answer:
         """By a vector of the space that was the active one when asked last; embedded again where it is not any more."""
@@ -113,7 +114,7 @@ class _Sql:
             space = self._active or self._look()
             try:
                 vector = self._vectors[space[2]][query]
-                return self._told(search.search(self._conn, vector, k=10, in_space=space[0]))
+                return self._told(functions.search(self._conn, vector, k=10, in_space=space[0]))
             except SpaceChangedError:
                 self._active = None
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from app import db, search
+from app import db
+from app.search import functions
 from app.store import spaces
 from bench.soak.clients import Search
 from bench.soak.pool import Pool
@@ -106,9 +107,9 @@ def recall(conn: db.Connection, queries: list[int]) -> float:
     """Return recall@10 of the active space over these images, tie-aware, against the exact search."""
     hits = []
     for image_id in queries[:_RECALL_SAMPLE]:
-        exact = search.similar(conn, image_id, k=10, recall=1).neighbors
+        exact = functions.similar(conn, image_id, k=10, recall=1).neighbors
         bound = exact[-1].distance + _EPSILON
-        found = search.similar(conn, image_id, k=10).neighbors
+        found = functions.similar(conn, image_id, k=10).neighbors
         hits.append(sum(one.distance <= bound for one in found) / len(exact))
     return float(np.mean(hits))
 

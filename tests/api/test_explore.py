@@ -10,8 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from pgvector import HalfVector
 
-from app import cursor, db
-from app.explore import Position
+from app import db
+from app.search import cursor
+from app.search.functions import Position
 from tests.api.conftest import IMAGES, vectors
 from tests.api.test_search import QUERY, ids, nearest, refused
 from tests.images import encoded, picture

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from itertools import groupby
 
-from app import explore
 from app.db import Connection
 from app.records import Json, Neighbor
+from app.search import functions
 from app.store import images
 
 
@@ -33,7 +33,7 @@ def groups(
     limit: int | None = None,
 ) -> Groups:
     """Return the groups of near-duplicates by their smallest id, `limit` of them; costs one index search an image."""
-    found = explore.near_duplicates(conn, threshold=threshold, filter=filter)
+    found = functions.near_duplicates(conn, threshold=threshold, filter=filter)
     every = [(group, list(members)) for group, members in groupby(found, lambda one: one.group_id)]
     wanted = every[:limit]
     stored = {one.id: one for one in images.get_many(conn, [one.image_id for _, members in wanted for one in members])}

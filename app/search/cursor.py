@@ -7,7 +7,7 @@ import json
 import struct
 
 from app.errors import InvalidInputError
-from app.explore import Position
+from app.search.functions import Position
 
 # Asks for the first page.
 START = "start"

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from app.records import Embedding
-from app.request import Request
+from app.search.request import Request
 
 _ROW = "i.id, i.caption, i.uri, i.attributes"
 

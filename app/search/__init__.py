@@ -1,0 +1,1 @@
+"""Questions and answers: requests, modes, filters, pages, facets and near-duplicates."""
