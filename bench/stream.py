@@ -26,7 +26,7 @@ from PIL import Image
 from app import db
 from app.config import Settings
 from app.demo import tour
-from app.frames import FrameIngest
+from app.ingest.frames import FrameIngest
 from app.media import uploads, video
 from app.media.limits import Limits
 from bench.copy import RESULTS, scratch

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app import db, ingest, sources
+from app import db
 from app.demo import tour
+from app.ingest.find import find_images
+from app.ingest.register import register_images
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,9 +34,9 @@ def environment(url: str, **more: str) -> dict[str, str]:
 
 def embed_gallery(url: str, *, images: int) -> None:
     """Register the first images of the demo gallery and have a worker embed them, to the end of the queue."""
-    found = sources.find([], manifest=tour.MANIFEST)
+    found = find_images([], manifest=tour.MANIFEST)
     with db.connect(url, autocommit=True) as conn:
-        for _ in ingest.ingest(conn, found.candidates[:images], max_bytes=2**26, max_pixels=10**8):
+        for _ in register_images(conn, found.candidates[:images], max_bytes=2**26, max_pixels=10**8):
             pass
     subprocess.run([sys.executable, "-m", "workers", "--drain"], env=environment(url), check=True, timeout=300)
 

@@ -20,7 +20,7 @@ from PIL import Image
 from app import db
 from app.config import Settings
 from app.errors import ConfigurationError, ImageError, InvalidInputError, NoWorkerError, TransientImageError
-from app.frames import LIVE_LAG, FrameIngest
+from app.ingest.frames import LIVE_LAG, FrameIngest
 from app.media import uploads, video
 from app.media.limits import Limits
 from tests import running, videos
@@ -177,12 +177,12 @@ def test_addresses_that_are_not_opened(given: str, told: str) -> None:
 def test_a_camera_loses_no_frame_at_its_own_rate_however_they_arrive() -> None:
     rng = random.Random(1)
     for late in (0.0, 0.03, 0.09):  # the first of all; then the next seem early
-        arrivals = [0.0] + [number / 10 - late + rng.uniform(-0.01, 0.01) for number in range(1, 100)]
+        tracker = [0.0] + [number / 10 - late + rng.uniform(-0.01, 0.01) for number in range(1, 100)]
         grid, half, strict = video.Grid(10), video.Grid(5), video.Grid(10)
-        assert sum(grid.takes(seconds, jitter=True) for seconds in arrivals) >= 99
-        assert 49 <= sum(half.takes(seconds, jitter=True) for seconds in arrivals) <= 51
+        assert sum(grid.takes(seconds, jitter=True) for seconds in tracker) >= 99
+        assert 49 <= sum(half.takes(seconds, jitter=True) for seconds in tracker) <= 51
         if not late:
-            assert sum(strict.takes(seconds) for seconds in arrivals) < 90  # what this is for
+            assert sum(strict.takes(seconds) for seconds in tracker) < 90  # what this is for
 
 
 def test_after_a_gap_there_is_no_burst() -> None:
@@ -322,7 +322,7 @@ def test_a_file_waits_for_the_worker_and_a_live_source_drops(
 
     many = 400  # more than a quick machine writes before the lag is noticed
     with ingest(videos.make(tmp_path / "a.mp4", frames=many), max_lag=0.3) as task:
-        task.until(lambda: task.one.arrivals.age() > 0.5)
+        task.until(lambda: task.one.tracker.age() > 0.5)
         written = task.one.counts.new
         assert written < many
         while task.one.counts.new < many:

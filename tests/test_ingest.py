@@ -10,10 +10,11 @@ import psycopg
 import pytest
 from PIL import Image
 
-from app import db, ingest, sources
+from app import db
 from app.errors import ImageError, NoWorkerError
+from app.ingest.find import Candidate, Refusal, find_images
+from app.ingest.register import Progress, register_images, wait_until_searchable
 from app.media.header import Header, read_header
-from app.sources import Candidate, Refusal
 from app.store import spaces
 
 LIMITS = {"max_bytes": 100_000, "max_pixels": 1_000_000}
@@ -44,7 +45,7 @@ def photos(folder: Path, *names: str) -> Path:
 
 def run(conn: db.Connection, candidates: list[Candidate], **options: int) -> dict[str, object]:
     conn.autocommit = True
-    batches = list(ingest.ingest(conn, candidates, **{**LIMITS, **options}))
+    batches = list(register_images(conn, candidates, **{**LIMITS, **options}))
     return {
         "new": sum(one.new for one in batches),
         "changed": sum(one.changed for one in batches),
@@ -59,7 +60,7 @@ def counts(result: dict[str, object]) -> tuple[object, object, object]:
 
 
 def found(*paths: Path, **options: object) -> list[Candidate]:
-    return sources.find([str(path) for path in paths], **options).candidates  # type: ignore[arg-type]
+    return find_images([str(path) for path in paths], **options).candidates  # type: ignore[arg-type]
 
 
 def make_space(conn: db.Connection) -> spaces.Space:
@@ -189,7 +190,7 @@ def test_batches_are_committed_as_they_come_and_the_rest_follows_in_another_run(
 ) -> None:
     candidates = found(photos(tmp_path, *(f"{number:02}.png" for number in range(25))))
     conn.autocommit = True
-    batches = ingest.ingest(conn, candidates, **LIMITS, batch=10)
+    batches = register_images(conn, candidates, **LIMITS, batch=10)
     assert next(batches).new == 10
     with psycopg.connect(database_url) as other:
         assert other.execute("SELECT count(*) FROM lookalike.images").fetchone() == (10,)
@@ -227,9 +228,9 @@ def test_waiting_counts_what_is_searchable_failed_and_gone(conn: db.Connection) 
         (d, space.id),
     )
     conn.execute("DELETE FROM lookalike.images WHERE id = %s", (e,))
-    told: list[ingest.Waiting] = []
-    done = ingest.wait(conn, [a, b, c, d, e], progress=told.append)
-    assert done == ingest.Waiting(3, 1, 1, worker_alive=False)
+    told: list[Progress] = []
+    done = wait_until_searchable(conn, [a, b, c, d, e], progress=told.append)
+    assert done == Progress(3, 1, 1, worker_alive=False)
     assert told == [done]
 
 
@@ -238,18 +239,18 @@ def test_waiting_goes_on_until_the_embedding_is_there(conn: db.Connection, datab
     space = make_space(conn)
     ids = run(conn, [Candidate("s3://b/1", None, "o")])["ids"]
 
-    def progress(now: ingest.Waiting) -> None:
+    def progress(now: Progress) -> None:
         if not now.done:
             with psycopg.connect(database_url) as other:
                 embed(other, space, *ids)  # type: ignore[misc]
 
-    assert ingest.wait(conn, ids, progress=progress).searchable == 1  # type: ignore[arg-type]
+    assert wait_until_searchable(conn, ids, progress=progress).searchable == 1  # type: ignore[arg-type]
 
 
 def test_waiting_ends_without_a_worker(conn: db.Connection) -> None:
     ids = run(conn, [Candidate("s3://b/1", None, "o")])["ids"]
     with pytest.raises(NoWorkerError, match=r"1 images wait, but no worker has been alive for 0\.3 s; start one"):
-        ingest.wait(conn, ids, patience=0.3)  # type: ignore[arg-type]
+        wait_until_searchable(conn, ids, patience=0.3)  # type: ignore[arg-type]
 
 
 def test_refusals_of_a_batch_without_images_need_no_statement(tmp_path: Path, conn: db.Connection) -> None:

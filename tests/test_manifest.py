@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app import manifest
 from app.errors import InvalidInputError
+from app.ingest import manifest
 
 
 def written(folder: Path, content: str | bytes) -> Path:

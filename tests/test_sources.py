@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app import sources
 from app.errors import InvalidInputError
+from app.ingest.find import Refusal, find_images
 
 ODD_NAMES = [
     "a b.jpg",
@@ -30,13 +30,13 @@ def touch(*paths: Path) -> None:
 
 
 def uris(*paths: object, **options: object) -> list[str]:
-    return [one.uri for one in sources.find([str(path) for path in paths], **options).candidates]  # type: ignore[arg-type]
+    return [one.uri for one in find_images([str(path) for path in paths], **options).candidates]  # type: ignore[arg-type]
 
 
 def test_a_folder_is_walked_in_order_of_name_and_only_for_images(tmp_path: Path) -> None:
     wanted = [tmp_path / name for name in ("b.JPG", "z.webp", "a/1.png", "a/2/3.tiff")]
     touch(*wanted, *(tmp_path / name for name in ("readme.txt", ".hidden.jpg", "._b.jpg", ".cache/c.jpg", "none")))
-    found = sources.find([str(tmp_path)])
+    found = find_images([str(tmp_path)])
     assert [one.uri for one in found.candidates] == [str(path) for path in wanted]
     assert (found.skipped, found.refused) == (2, [])
 
@@ -50,7 +50,7 @@ def test_odd_names_come_through(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.jpg")).write_bytes(b"x")
-    found = sources.find([str(tmp_path)])
+    found = find_images([str(tmp_path)])
     assert [one.uri for one in found.candidates] == [str(tmp_path / "a.jpg")]
     assert [one.reason for one in found.refused] == ["its name is not UTF-8, and the database stores text; rename it"]
 
@@ -58,7 +58,7 @@ def test_a_name_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> None:
 def test_a_uri_that_no_index_holds_is_refused_alone(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["d" * 250] * 8)
     touch(tmp_path / "a.jpg", deep / "b.jpg")
-    found = sources.find([str(tmp_path)])
+    found = find_images([str(tmp_path)])
     assert [one.uri for one in found.candidates] == [str(tmp_path / "a.jpg")]
     assert "bytes; 2,000 can be stored" in found.refused[0].reason
 
@@ -92,10 +92,10 @@ def test_a_closed_folder_is_refused_alone() -> None:
         touch(folder / "a.jpg", folder / "closed" / "b.jpg")
         (folder / "closed").chmod(0)
         with not_root():
-            found = sources.find([name])
+            found = find_images([name])
         (folder / "closed").chmod(0o700)
     assert len(found.candidates) == 1
-    assert found.refused == [sources.Refusal(str(folder / "closed"), "the folder cannot be read: Permission denied")]
+    assert found.refused == [Refusal(str(folder / "closed"), "the folder cannot be read: Permission denied")]
 
 
 def test_patterns_files_and_repetitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_nothing_found_is_a_mistake(path: str, said: str, tmp_path: Path, monkey
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInputError, match=said):
-        sources.find([path])
+        find_images([path])
 
 
 def test_rows_of_a_manifest(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_rows_of_a_manifest(tmp_path: Path) -> None:
         ",file://host/x.jpg,G,7\n"
         "a.jpg,relative.jpg,H,8\n"
     )
-    found = sources.find([], manifest=manifest)
+    found = find_images([], manifest=manifest)
     assert [(one.uri, one.path, one.caption, one.attributes) for one in found.candidates] == [
         (str(tmp_path / "a.jpg"), tmp_path / "a.jpg", "A", {"n": 1}),
         ("s3://bucket/a.jpg", tmp_path / "a.jpg", "B", {"n": 2}),
@@ -167,7 +167,7 @@ def test_a_file_in_a_folder_and_in_a_manifest_is_one_image(tmp_path: Path) -> No
     touch(tmp_path / "p" / "a.jpg", tmp_path / "p" / "b.jpg")
     manifest = tmp_path / "elsewhere.csv"
     manifest.write_text("file,title\na.jpg,A\n")
-    found = sources.find([str(tmp_path / "p")], manifest=manifest)
+    found = find_images([str(tmp_path / "p")], manifest=manifest)
     assert [(one.uri, one.caption) for one in found.candidates] == [
         (str(tmp_path / "p" / "a.jpg"), "A"),
         (str(tmp_path / "p" / "b.jpg"), None),
@@ -179,6 +179,6 @@ def test_a_manifest_file_outside_its_folder_has_no_base_uri(tmp_path: Path) -> N
     touch(tmp_path / "a.jpg", tmp_path / "m" / "b.jpg")
     manifest = tmp_path / "m" / "m.csv"
     manifest.write_text("file\n../a.jpg\nb.jpg\n")
-    found = sources.find([], manifest=manifest, base_uri="s3://b")
+    found = find_images([], manifest=manifest, base_uri="s3://b")
     assert [one.uri for one in found.candidates] == ["s3://b/b.jpg"]
     assert found.refused[0].reason == f"it lies outside {tmp_path / 'm'}, which --base-uri stands for"

@@ -11,10 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app import db, folders
+from app import db
 from app.errors import DatabaseUnavailableError, InvalidInputError
-from app.sources import Refusal
-from app.watch import Watch
+from app.ingest.find import Refusal
+from app.ingest.folder import looks_whole, remote_filesystem
+from app.ingest.watch import Watch
 from tests.test_ingest import picture
 
 
@@ -121,7 +122,7 @@ def test_a_file_is_taken_when_it_is_whole(watching: Callable[..., Watched], tmp_
 def test_a_file_cut_off_for_good_is_refused_and_taken_when_mended(
     watching: Callable[..., Watched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.watch._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("app.ingest.watch._PATIENCE_SECONDS", 0.5)
     path = tmp_path / "in" / "cut.png"
     with watching() as watched:
         path.write_bytes(picture()[:20])
@@ -270,9 +271,9 @@ def test_network_filesystems_are_known() -> None:
         "30 22 0:44 / /srv/my\\040share rw shared:1 - nfs4 host:/x rw\n"
         "31 30 0:45 / /srv/my\\040share/local rw - xfs /dev/sdb rw\n"
     )
-    assert folders.remote_filesystem(Path("/srv/my share/in"), mounts) == "nfs4"
-    assert folders.remote_filesystem(Path("/srv/my share/local/in"), mounts) is None
-    assert folders.remote_filesystem(Path("/srv/in"), mounts) is None
+    assert remote_filesystem(Path("/srv/my share/in"), mounts) == "nfs4"
+    assert remote_filesystem(Path("/srv/my share/local/in"), mounts) is None
+    assert remote_filesystem(Path("/srv/in"), mounts) is None
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
@@ -280,7 +281,7 @@ def test_the_end_of_a_file_is_known(form: str, tmp_path: Path) -> None:
     data = picture(size=(50, 50), form=form)
     path = tmp_path / "a"
     path.write_bytes(data)
-    assert folders.looks_whole(str(path))
+    assert looks_whole(str(path))
     for size in (0, 10, len(data) // 2, len(data) - 1 - 12 * (form == "PNG")):
         path.write_bytes(data[:size])
-        assert not folders.looks_whole(str(path)), size
+        assert not looks_whole(str(path)), size

@@ -8,7 +8,7 @@ from app.cli import live, output, progress, session
 from app.errors import ImageError, InvalidInputError
 
 if TYPE_CHECKING:
-    from app.frames import FrameIngest
+    from app.ingest.frames import FrameIngest
 
 _REFUSED = 3
 
@@ -23,7 +23,7 @@ def frames(
     json: bool,
 ) -> None:
     """Ingest the frames of these videos, one after the other; a stream or a device goes on until a signal ends it."""
-    from app.frames import FrameIngest
+    from app.ingest.frames import FrameIngest
     from app.media import uploads, video
     from app.media.limits import limits_of
 
@@ -79,7 +79,7 @@ def _tell(done: "list[FrameIngest]", *, json: bool) -> None:
 
 
 def _result(one: "FrameIngest") -> dict[str, object]:
-    counts, arrivals = one.counts, one.arrivals
+    counts, tracker = one.counts, one.tracker
     return {
         "source": one.source.name,
         "decoded": counts.read.decoded,
@@ -89,17 +89,17 @@ def _result(one: "FrameIngest") -> dict[str, object]:
         "dropped": counts.dropped,
         "corrupt": counts.read.corrupt,
         "reconnects": counts.reconnects,
-        "searchable": arrivals.searchable,
-        "failed": arrivals.failed,
-        "on_the_way": arrivals.on_the_way,
-        "commit_to_searchable_p50": arrivals.percentile(0.5),
-        "commit_to_searchable_p95": arrivals.percentile(0.95),
+        "searchable": tracker.searchable,
+        "failed": tracker.failed,
+        "on_the_way": tracker.pending,
+        "commit_to_searchable_p50": tracker.percentile(0.5),
+        "commit_to_searchable_p95": tracker.percentile(0.95),
         "trouble": one.trouble,
     }
 
 
 def _sentence(one: "FrameIngest") -> str:
-    counts, arrivals = one.counts, one.arrivals
+    counts, tracker = one.counts, one.tracker
     numbers = (
         (counts.unchanged, "known before"),
         (counts.similar, "similar to the one before and left out"),
@@ -107,4 +107,4 @@ def _sentence(one: "FrameIngest") -> str:
         (counts.read.corrupt, "damaged"),
         (counts.reconnects, "reconnects"),
     )
-    return live.sentence(f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}", numbers, arrivals)
+    return live.sentence(f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}", numbers, tracker)

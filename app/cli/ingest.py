@@ -14,8 +14,8 @@ from app.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.ingest import Batch, Waiting
-    from app.sources import Candidate, Refusal
+    from app.ingest.find import Candidate, Refusal
+    from app.ingest.register import Batch, Progress
 
 PARTLY_REFUSED = 3
 _LISTED = 50
@@ -178,11 +178,11 @@ def _ingest(
     *,
     json: bool,
 ) -> None:
-    from app import sources
+    from app.ingest.find import find_images
 
     if not paths and not manifest:
         raise InvalidInputError("nothing to ingest: give a folder, a file, a pattern or --manifest CSV")
-    found = sources.find(paths, manifest=manifest, base_uri=base_uri, text=text)
+    found = find_images(paths, manifest=manifest, base_uri=base_uri, text=text)
     counts = _Counts(refused=list(found.refused))
     with session.connection() as conn:
         with _told_anyhow(counts, of=len(found.candidates)):
@@ -198,11 +198,11 @@ def _ingest(
 
 
 def _run(conn: "Connection", candidates: "list[Candidate]", counts: _Counts) -> None:
-    from app import ingest as domain
+    from app.ingest import register as domain
 
     settings = session.settings()
     first = len(counts.refused)
-    batches = domain.ingest(
+    batches = domain.register_images(
         conn,
         candidates,
         max_bytes=settings.max_image_bytes,
@@ -225,17 +225,17 @@ def _told_anyhow(counts: _Counts, *, of: int) -> Iterator[None]:
         raise
 
 
-def _wait(conn: "Connection", ids: list[int], patience: float) -> "Waiting":
-    from app import ingest as domain
+def _wait(conn: "Connection", ids: list[int], patience: float) -> "Progress":
+    from app.ingest import register as domain
 
     with progress.counted("embedding", len(ids)) as advance_to:
 
-        def show(now: "Waiting") -> None:
+        def show(now: "Progress") -> None:
             notes = [f"{now.failed:,} failed"] * bool(now.failed)
             notes += ["no live worker; start one: lookalike worker"] * (not now.worker_alive)
             advance_to(now.done, ", ".join(notes))
 
-        return domain.wait(conn, ids, patience=patience, progress=show)
+        return domain.wait_until_searchable(conn, ids, patience=patience, progress=show)
 
 
 def _tell_refused(refused: "list[Refusal]") -> None:
@@ -245,7 +245,7 @@ def _tell_refused(refused: "list[Refusal]") -> None:
         output.say(f"… and {len(refused) - _LISTED:,} more; --json lists all")
 
 
-def _result(counts: _Counts, skipped: int, waiting: "Waiting | None") -> dict[str, object]:
+def _result(counts: _Counts, skipped: int, waiting: "Progress | None") -> dict[str, object]:
     return {
         "new": counts.new,
         "changed": counts.changed,
@@ -257,7 +257,7 @@ def _result(counts: _Counts, skipped: int, waiting: "Waiting | None") -> dict[st
     }
 
 
-def _sentence(counts: _Counts, skipped: int, waiting: "Waiting | None") -> str:
+def _sentence(counts: _Counts, skipped: int, waiting: "Progress | None") -> str:
     said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
     said += f", {len(counts.refused):,} refused"
     if skipped:

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from app.arrivals import Arrivals
+    from app.ingest.tracker import IngestTracker
 
 
 @contextmanager
@@ -36,18 +36,18 @@ def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
-def sentence(said: str, numbers: Iterable[tuple[int, str]], arrivals: "Arrivals") -> str:
+def sentence(said: str, numbers: Iterable[tuple[int, str]], tracker: "IngestTracker") -> str:
     """Return `said`, what is not zero of `numbers`, and how far and how soon the images became searchable."""
     for number, what in (
         *numbers,
-        (arrivals.on_the_way, "on the way"),
-        (arrivals.failed, "failed: lookalike failures"),
+        (tracker.pending, "on the way"),
+        (tracker.failed, "failed: lookalike failures"),
     ):
         if number:
             said += f", {number:,} {what}"
-    if arrivals.searchable:
+    if tracker.searchable:
         said += (
-            f"; {arrivals.searchable:,} searchable, {seconds(arrivals.percentile(0.5))} after their commit"
-            f" (p95 {seconds(arrivals.percentile(0.95))})"
+            f"; {tracker.searchable:,} searchable, {seconds(tracker.percentile(0.5))} after their commit"
+            f" (p95 {seconds(tracker.percentile(0.95))})"
         )
     return said

@@ -6,7 +6,7 @@ from app.cli import output
 
 if TYPE_CHECKING:
     from app.search.request import Request
-    from app.search.results import Hit
+    from app.search.results import Hit, SearchResult
 
 
 def as_json(found: "SearchResult", asked: "Request") -> dict[str, object]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from app.db import Connection
     from app.records import Embedding, Space
     from app.search.request import Request
+    from app.search.results import SearchResult
 
 EPILOG = examples(
     "lookalike search cat.jpg                     a file: a worker embeds it, one must be alive",

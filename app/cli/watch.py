@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from app.cli import live, output, progress, session
 
 if TYPE_CHECKING:
-    from app.sources import Refusal
-    from app.watch import Watch
+    from app.ingest.find import Refusal
+    from app.ingest.watch import Watch
 
 
 def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None, json: bool) -> None:
     """Keep the database in step with a folder until a signal ends it; then print what was done."""
-    from app.watch import Watch
+    from app.ingest.watch import Watch
 
     settings = session.settings()
     watched = Watch(
@@ -48,7 +48,7 @@ def _way(watched: "Watch") -> str:
 
 
 def _result(watched: "Watch") -> dict[str, object]:
-    counts, arrivals = watched.counts, watched.arrivals
+    counts, tracker = watched.counts, watched.tracker
     return {
         "new": counts.new,
         "changed": counts.changed,
@@ -61,16 +61,16 @@ def _result(watched: "Watch") -> dict[str, object]:
         "links": counts.passed.links,
         "closed_folders": counts.passed.closed,
         "reconnects": counts.reconnects,
-        "searchable": arrivals.searchable,
-        "failed": arrivals.failed,
-        "on_the_way": arrivals.on_the_way,
-        "commit_to_searchable_p50": arrivals.percentile(0.5),
-        "commit_to_searchable_p95": arrivals.percentile(0.95),
+        "searchable": tracker.searchable,
+        "failed": tracker.failed,
+        "on_the_way": tracker.pending,
+        "commit_to_searchable_p50": tracker.percentile(0.5),
+        "commit_to_searchable_p95": tracker.percentile(0.95),
     }
 
 
 def _sentence(watched: "Watch") -> str:
-    counts, arrivals = watched.counts, watched.arrivals
+    counts, tracker = watched.counts, watched.tracker
     numbers = (
         (counts.renamed, "renamed"),
         (counts.deleted, "deleted"),
@@ -83,4 +83,4 @@ def _sentence(watched: "Watch") -> str:
         (watched.waiting, "files waiting"),
     )
     said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
-    return live.sentence(said, numbers, arrivals)
+    return live.sentence(said, numbers, tracker)

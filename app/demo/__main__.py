@@ -15,12 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from app import db, ingest, sources
+from app import db
 from app.config import Settings, settings
 from app.db import Connection, schema
 from app.demo import tour
 from app.errors import LookalikeError
 from app.index.build import build_index, list_indexes
+from app.ingest.find import find_images
+from app.ingest.register import read_progress, register_images, wait_until_searchable
 from app.media import contact_sheet, limits
 from app.records import Image
 from app.store import spaces
@@ -67,12 +69,12 @@ def _progress() -> Progress:
 
 def _embed(conn: Connection, url: str, configured: Settings) -> None:
     """Register the gallery and have a worker embed what is not embedded yet."""
-    found = sources.find([], manifest=tour.MANIFEST)
+    found = find_images([], manifest=tour.MANIFEST)
     ids: list[int] = []
     counts = {"new": 0, "changed": 0, "unchanged": 0}
     with _progress() as progress:
         bar = progress.add_task("gallery", total=len(found.candidates))
-        for batch in ingest.ingest(
+        for batch in register_images(
             conn, found.candidates, max_bytes=configured.max_image_bytes, max_pixels=configured.max_image_pixels
         ):
             ids += batch.ids
@@ -81,10 +83,10 @@ def _embed(conn: Connection, url: str, configured: Settings) -> None:
             progress.advance(bar, batch.size)
     _step("gallery", f"{len(ids)} images: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     began = time.monotonic()
-    if not spaces.ls(conn) or ingest.look(conn, ids).done < len(ids):
+    if not spaces.ls(conn) or read_progress(conn, ids).done < len(ids):
         with _worker(url), _progress() as progress:
             bar = progress.add_task("embedding", total=len(ids))
-            done = ingest.wait(conn, ids, progress=lambda now: progress.update(bar, completed=now.done))
+            done = wait_until_searchable(conn, ids, progress=lambda now: progress.update(bar, completed=now.done))
         seconds = time.monotonic() - began
         _step("embedding", f"{done.searchable} images in {seconds:.0f} s, the model's start included")
     else:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app import db, ingest, sources
+from app import db
 from app.config import Settings
 from app.demo import tour
+from app.ingest.find import find_images
+from app.ingest.register import register_images
 from app.web import create_app
 from app.web.services import EXTENSION
 from tests.api.test_search import refused
@@ -26,9 +28,9 @@ def served(
 ) -> Iterator[FlaskClient]:
     """The API on some of the demo gallery, with a live worker that has embedded it."""
     url = new_database(template)
-    found = sources.find([], manifest=tour.MANIFEST)
+    found = find_images([], manifest=tour.MANIFEST)
     with db.connect(url, autocommit=True) as conn:
-        for _ in ingest.ingest(conn, found.candidates[:IMAGES], max_bytes=2**26, max_pixels=10**8):
+        for _ in register_images(conn, found.candidates[:IMAGES], max_bytes=2**26, max_pixels=10**8):
             pass
         with live_worker(url):
             conn.execute("SET statement_timeout = '120s'")

@@ -17,19 +17,18 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from app import ingest
-from app.arrivals import Arrivals
 from app.db import Connection
 from app.db.retry import backoff, until_available
 from app.errors import ImageError, NoWorkerError, StorageError, TransientImageError
-from app.ingest import Inspected
+from app.ingest.find import Candidate
+from app.ingest.register import Inspected, write_batch
+from app.ingest.tracker import IngestTracker
 from app.media import uploads, video
 from app.media.header import Header
 from app.media.limits import Limits
 from app.media.uploads import Storage
 from app.media.video import Frame, Source
 from app.records import Json
-from app.sources import Candidate
 from app.store import images
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class FrameIngest:
     ) -> None:
         self.source = source
         self.counts = Counts()
-        self.arrivals = Arrivals()
+        self.tracker = IngestTracker()
         self.trouble: str | None = None
         self._fps, self._limits, self._place = fps, limits, place
         self._skip_similar, self._given_lag = skip_similar, max_lag
@@ -196,8 +195,8 @@ class FrameIngest:
 
     def _step(self, conn: Connection) -> bool:
         """Write one frame, if there is one and the queue is not behind; False at the end."""
-        self.arrivals.look(conn)
-        if self.max_lag and self.arrivals.age() > self.max_lag:
+        self.tracker.poll(conn)
+        if self.max_lag and self.tracker.age() > self.max_lag:
             time.sleep(_LOOK_SECONDS)
             return True
         taken = self._held or self._next()
@@ -215,7 +214,7 @@ class FrameIngest:
     def _next(self) -> _Taken | None:
         with self._changed:
             if not self._buffer and not self._ended:
-                look = self.arrivals.seconds_to_look()
+                look = self.tracker.seconds_to_poll()
                 self._changed.wait(0.5 if look is None else max(look, 0.01))
             while self._buffer:
                 taken = self._buffer.popleft()
@@ -242,7 +241,7 @@ class FrameIngest:
                 with conn.transaction():
                     images.hold_upload(conn, uri)
                     uploads.put(self._place, data, sha256=sha256.hexdigest(), media_type="image/jpeg")
-                    batch = ingest.write(conn, [Inspected(candidate, sha256.digest(), header)], [])
+                    batch = write_batch(conn, [Inspected(candidate, sha256.digest(), header)], [])
                 break
             except StorageError as error:
                 log.warning("%s, next try in 1 s", error)
@@ -250,17 +249,17 @@ class FrameIngest:
                     return False
         self.counts.new += batch.new
         self.counts.unchanged += batch.changed + batch.unchanged
-        self.arrivals.add(batch.ids)
+        self.tracker.add(batch.ids)
         return True
 
     def _drain(self, conn: Connection, tell: Callable[[], None], patience: float) -> None:
-        left, since = self.arrivals.on_the_way, time.monotonic()
+        left, since = self.tracker.pending, time.monotonic()
         while left and not self._stopped:
             time.sleep(_LOOK_SECONDS)
-            self.arrivals.look(conn)
+            self.tracker.poll(conn)
             tell()
-            if self.arrivals.on_the_way < left:
-                left, since = self.arrivals.on_the_way, time.monotonic()
+            if self.tracker.pending < left:
+                left, since = self.tracker.pending, time.monotonic()
             elif time.monotonic() - since > patience:
                 raise NoWorkerError(
                     f"{left} frames wait, and none became searchable for {patience:g} s; start one: lookalike worker"

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from app import folders, ingest, mirror
-from app.arrivals import Arrivals
 from app.db import Connection
 from app.db.retry import until_available
 from app.errors import DatabaseUnavailableError, InvalidInputError
-from app.folders import Word
-from app.hearing import Hearing
-from app.sources import Candidate, Refusal
+from app.ingest.events import ChangeEvent, FolderEvents
+from app.ingest.find import Candidate, Refusal
+from app.ingest.folder import FileState, SkippedFiles, looks_whole, scan, stat_file
+from app.ingest.folder_sync import WatchedFolder, delete_images, images_without_file, rename_images
+from app.ingest.register import register_images
+from app.ingest.tracker import IngestTracker
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Counts:
     kept: int = 0
     refused: int = 0
     reconnects: int = 0
-    passed: folders.Passed = field(default_factory=folders.Passed)
+    passed: SkippedFiles = field(default_factory=SkippedFiles)
 
 
 @dataclass(slots=True)
@@ -80,12 +81,12 @@ class Watch:
         if not self.folder.is_dir():
             raise InvalidInputError(f"there is no folder {folder} to watch")
         self.counts = Counts()
-        self.arrivals = Arrivals()
+        self.tracker = IngestTracker()
         self.caught_up = False
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
-        self._place = mirror.Place(self.folder, base_uri)
+        self._place = WatchedFolder(self.folder, base_uri)
         self._delete, self._settle = delete, settle
-        self._hearing = Hearing(self.folder, poll=poll)
+        self._events = FolderEvents(self.folder, poll=poll)
         self._stopped = False
         self._pending: dict[str, _Pending] = {}
         self._backlog: deque[str] = deque()
@@ -94,7 +95,7 @@ class Watch:
         self._root = self._root_identity()
         self._sweep: Iterator[str] | None = None
         self._seen: set[str] = set()
-        self._passed = folders.Passed()
+        self._passed = SkippedFiles()
         self._sweep_began = 0.0
         self._sweep_due = 0.0
 
@@ -106,21 +107,21 @@ class Watch:
     @property
     def polling(self) -> float | None:
         """The seconds between two looks at the whole folder, where changes are not told by the kernel."""
-        return self._hearing.poll
+        return self._events.poll
 
     def stop(self) -> None:
         """Let `run` end after the batch in hand."""
         self._stopped = True
-        self._hearing.wake()  # the loop looks every second anyway
+        self._events.notify()  # the loop looks every second anyway
 
     def run(
-        self, connect: Callable[[], AbstractContextManager[Connection]], tell: Callable[[list[Refusal]], None]
+        self, connect: Callable[[], AbstractContextManager[Connection]], report: Callable[[list[Refusal]], None]
     ) -> None:
         """Work until stopped. `connect` opens a connection in autocommit, again after the database was away.
 
-        `tell` is called after every round with the files refused in it.
+        `report` is called after every round with the files refused in it.
         """
-        self._hearing.listen()
+        self._events.start()
         times = 0
 
         def session() -> None:
@@ -128,28 +129,28 @@ class Watch:
             with connect() as conn:
                 self.counts.reconnects += times > 0
                 times += 1
-                self._hearing.hear(Word(None))
+                self._events.add(ChangeEvent(None))
                 while not self._stopped:
-                    tell(self._round(conn))
+                    report(self._round(conn))
 
         try:
             # Files are noticed while the database is away, too: what was told is kept, and then all is looked at.
             until_available(session, pause=self._pause)
         finally:
-            self._hearing.unlisten()
+            self._events.stop()
 
     # The loop
 
     def _round(self, conn: Connection) -> list[Refusal]:
         now = time.monotonic()
         self._wait(now)
-        self._take_words()
+        self._take_paths()
         self._look_around(conn)
         refused: list[Refusal] = []
         ready, gone = self._ready()
         if ready or gone:
             refused = self._commit(conn, ready, gone)
-        self.arrivals.look(conn)
+        self.tracker.poll(conn)
         return refused
 
     def _pause(self, seconds: float) -> bool:
@@ -162,12 +163,12 @@ class Watch:
         if self._backlog or self._sweep is not None or self._stopped:
             return
         due = min((one.due for one in self._pending.values()), default=now + _IDLE_SECONDS)
-        if (look := self.arrivals.seconds_to_look()) is not None:
+        if (look := self.tracker.seconds_to_poll()) is not None:
             due = min(due, now + look)
-        self._hearing.wait(min(due - now, self._sweep_due - now, _IDLE_SECONDS))
+        self._events.wait(min(due - now, self._sweep_due - now, _IDLE_SECONDS))
 
-    def _take_words(self) -> None:
-        words, sweep_asked = self._hearing.take()
+    def _take_paths(self) -> None:
+        words, sweep_asked = self._events.drain()
         now = time.monotonic()
         if sweep_asked:
             self._sweep_due = min(self._sweep_due, now)
@@ -191,7 +192,7 @@ class Watch:
         # Half of a batch at least is of the backlog, so that a busy folder is caught up with all the same.
         due += [self._backlog.popleft() for _ in range(min(len(self._backlog), max(_BATCH - len(due), _BATCH // 2)))]
         for path in dict.fromkeys(due):
-            seen = folders.sight(path, wall)
+            seen = stat_file(path, wall)
             if seen is None:
                 self._pending.pop(path, None)
                 if not os.path.lexists(path):
@@ -202,12 +203,12 @@ class Watch:
                 ready[path] = seen.signature
         return ready, gone
 
-    def _settled(self, path: str, seen: folders.Sighting, now: float) -> bool:
+    def _settled(self, path: str, seen: FileState, now: float) -> bool:
         one = self._pending.setdefault(path, _Pending(closed=False, due=now))
         if one.signature != seen.signature:
             one.signature, one.since = seen.signature, now
         quiet = now - one.since
-        if folders.looks_whole(path):
+        if looks_whole(path):
             needed = 0.0 if one.closed else self._settle
             quiet = max(quiet, seen.age)
         else:
@@ -243,22 +244,22 @@ class Watch:
                 refused.append(found)
             else:
                 candidates.append(found)
-        for batch in ingest.ingest(conn, candidates, max_bytes=self._max_bytes, max_pixels=self._max_pixels):
+        for batch in register_images(conn, candidates, max_bytes=self._max_bytes, max_pixels=self._max_pixels):
             self.counts.new += batch.new
             self.counts.changed += batch.changed
             self.counts.unchanged += batch.unchanged
-            self.arrivals.add(batch.ids)
+            self.tracker.add(batch.ids)
             refused += batch.refused
         wall = time.time()
         told = []
         for one in refused:
-            seen = folders.sight(one.origin, wall)
+            seen = stat_file(one.origin, wall)
             if seen is not None and seen.signature == ready.get(one.origin):
                 self._refused.add(one.origin)
                 told.append(one)
             else:  # written on meanwhile
                 ready.pop(one.origin, None)
-                self._hearing.hear(Word(one.origin))
+                self._events.add(ChangeEvent(one.origin))
         self._known.update(ready)
         self.counts.refused += len(told)
         return told
@@ -269,7 +270,7 @@ class Watch:
         pairs = {before[signature]: path for path, signature in ready.items() if signature in before}
         if not pairs:
             return set()
-        renamed = mirror.rename(conn, pairs, self._place)
+        renamed = rename_images(conn, pairs, self._place)
         self.counts.renamed += renamed
         if renamed < len(pairs):
             return set()
@@ -281,7 +282,7 @@ class Watch:
         known = [path for path in gone if path in self._known]
         if known and self._delete and self._root is not None and self._root_identity() == self._root:
             uris = [uri for path in known if (uri := self._place.uri(path)) is not None]
-            self.counts.deleted += mirror.delete(conn, uris)
+            self.counts.deleted += delete_images(conn, uris)
         else:
             self.counts.kept += len(known)
         for path in known:
@@ -297,8 +298,8 @@ class Watch:
             if now < self._sweep_due and self._root_identity() == self._root:
                 return
             self._check_root()
-            self._sweep_began, self._seen, self._passed = now, set(), folders.Passed()
-            self._sweep = folders.scan(self.folder, self._passed)
+            self._sweep_began, self._seen, self._passed = now, set(), SkippedFiles()
+            self._sweep = scan(self.folder, self._passed)
         try:
             found = list(islice(self._sweep, _SLICE))
         except OSError as error:
@@ -310,7 +311,7 @@ class Watch:
         wall = time.time()
         for path in found:
             self._seen.add(path)
-            seen = folders.sight(path, wall)
+            seen = stat_file(path, wall)
             if seen is not None and self._known.get(path) != seen.signature and path not in self._pending:
                 self._backlog.append(path)
         if len(found) < _SLICE:
@@ -329,11 +330,11 @@ class Watch:
         now = time.monotonic()
         took = now - self._sweep_began
         self._sweep, self._seen = None, set()
-        self._sweep_due = now + max(self._hearing.poll or _SWEEP_SECONDS, _SWEEP_SHARE * took)
+        self._sweep_due = now + max(self._events.poll or _SWEEP_SECONDS, _SWEEP_SHARE * took)
 
     def _mirror(self, conn: Connection) -> None:
         """Delete the images of files that went while nobody watched."""
-        gone = mirror.without_file(conn, self._place)
+        gone = images_without_file(conn, self._place)
         if gone and not self._seen:
             log.warning(
                 "%s has no images, the database has %s of it: nothing is deleted; is it mounted?",
@@ -341,7 +342,7 @@ class Watch:
                 f"{len(gone):,}",
             )
             return
-        self.counts.deleted += mirror.delete(conn, gone)
+        self.counts.deleted += delete_images(conn, gone)
 
     # The folder itself
 
@@ -360,5 +361,5 @@ class Watch:
             self._root = now
             self.counts.kept += len(self._known)
             self._known.clear()
-            self._hearing.unlisten()
-            self._hearing.listen()
+            self._events.stop()
+            self._events.start()

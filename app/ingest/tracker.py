@@ -11,7 +11,7 @@ _FEW = 100
 _MEASURED = 1000
 
 
-class Arrivals:
+class IngestTracker:
     """Images on their way, by id, and how long the latest thousand took from commit to searchable.
 
     At most 5,000 are followed at a time, so that a look stays cheap; the others are only not measured.
@@ -22,10 +22,10 @@ class Arrivals:
         self.failed = 0
         self._since: dict[int, float] = {}
         self._seconds: deque[float] = deque(maxlen=_MEASURED)
-        self._looked = 0.0
+        self._polled = 0.0
 
     @property
-    def on_the_way(self) -> int:
+    def pending(self) -> int:
         """How many of the followed are not searchable yet."""
         return len(self._since)
 
@@ -40,20 +40,20 @@ class Arrivals:
         """Return for how many seconds the longest has been on its way; 0 where none is."""
         return time.monotonic() - next(iter(self._since.values())) if self._since else 0.0
 
-    def seconds_to_look(self) -> float | None:
-        """Return in how many seconds `look` is worth its query; None where nothing is on its way."""
+    def seconds_to_poll(self) -> float | None:
+        """Return in how many seconds `poll` is worth its query; None where nothing is on its way."""
         if not self._since:
             return None
         pause = 2.0 if self.age() > 60 else 0.05 if len(self._since) <= _FEW else 0.5
-        return max(0.0, self._looked + pause - time.monotonic())
+        return max(0.0, self._polled + pause - time.monotonic())
 
-    def look(self, conn: Connection) -> None:
+    def poll(self, conn: Connection) -> None:
         """Ask the database which have arrived, if it is time."""
-        if self.seconds_to_look() != 0:
+        if self.seconds_to_poll() != 0:
             return
         with translated():
             rows = conn.execute(sql.query("ingest_settled"), {"ids": list(self._since)}).fetchall()
-        self._looked = now = time.monotonic()
+        self._polled = now = time.monotonic()
         for id_, searchable in rows:
             since = self._since.pop(int(str(id_)))
             if searchable:

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from app import sources
 from app.db import Connection, sql, translated
 from app.errors import ConflictError
-from app.sources import Candidate, Refusal
+from app.ingest.find import Candidate, Refusal, of_folder, quotes
 
 _PAGE = 10_000
 _BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WatchedFolder:
     """A folder, and the address that is registered in its place, if any."""
 
     folder: Path
@@ -25,7 +24,7 @@ class Place:
 
     def candidate(self, path: str) -> Candidate | Refusal:
         """Return the image in a file of the folder."""
-        return sources.of_folder(Path(path), self.folder, self.base_uri)
+        return of_folder(Path(path), self.folder, self.base_uri)
 
     def uri(self, path: str) -> str | None:
         """Return the uri of a file of the folder; None where it can have none."""
@@ -33,7 +32,7 @@ class Place:
         return found.uri if isinstance(found, Candidate) else None
 
 
-def rename(conn: Connection, pairs: dict[str, str], place: Place) -> int:
+def rename_images(conn: Connection, pairs: dict[str, str], place: WatchedFolder) -> int:
     """Give the images of moved files, old path to new, their new uris; return how many there were to rename."""
     named = [(place.uri(old), place.uri(new)) for old, new in pairs.items()]
     usable = [(old, new) for old, new in named if old is not None and new is not None]
@@ -47,7 +46,7 @@ def rename(conn: Connection, pairs: dict[str, str], place: Place) -> int:
     return len(rows)
 
 
-def delete(conn: Connection, uris: Sequence[str]) -> int:
+def delete_images(conn: Connection, uris: Sequence[str]) -> int:
     """Delete the images of these uris, and return how many there were."""
     deleted = 0
     for at in range(0, len(uris), _BATCH):
@@ -57,10 +56,10 @@ def delete(conn: Connection, uris: Sequence[str]) -> int:
     return deleted
 
 
-def without_file(conn: Connection, place: Place) -> list[str]:
+def images_without_file(conn: Connection, place: WatchedFolder) -> list[str]:
     """Return the uris of the folder's images in the database whose files are not there."""
     prefix = (place.base_uri or str(place.folder)).rstrip("/") + "/"
-    quoted = place.base_uri is not None and sources.quotes(place.base_uri)
+    quoted = place.base_uri is not None and quotes(place.base_uri)
     after, gone = 0, list[str]()
     while True:
         with translated():

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from app import manifest as manifests
 from app.errors import InvalidInputError
+from app.ingest import manifest as manifests
 from app.records import Json
 
 # Of the files in a folder these are taken; those of the last line only to be refused with a reason.
@@ -103,7 +103,7 @@ def quotes(base_uri: str) -> bool:
     return base_uri.partition("://")[0].lower() in _QUOTED_SCHEMES
 
 
-def find(
+def find_images(
     paths: Sequence[str], *, manifest: Path | None = None, base_uri: str | None = None, text: Collection[str] = ()
 ) -> Found:
     """Return the images of `paths` (folders, recursively; files; globs; CSVs) and of the manifest's rows.

@@ -16,8 +16,8 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.errors import ImageError, NoWorkerError
+from app.ingest.find import Candidate, Refusal
 from app.media.header import Header, read_header
-from app.sources import Candidate, Refusal
 
 BATCH = 500
 _BATCH_SECONDS = 1.0  # a batch is sent by then, full or not, so that progress shows and little is lost
@@ -43,7 +43,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Progress:
     """How far images are on their way: searchable, failed (`lookalike.failures` says why), or deleted meanwhile."""
 
     searchable: int
@@ -56,9 +56,9 @@ class Waiting:
         """Those that need no waiting any more."""
         return self.searchable + self.failed + self.gone
 
-    def plus(self, other: "Waiting") -> "Waiting":
+    def plus(self, other: "Progress") -> "Progress":
         """Return both together; the other one tells of the worker."""
-        return Waiting(
+        return Progress(
             self.searchable + other.searchable,
             self.failed + other.failed,
             self.gone + other.gone,
@@ -75,7 +75,7 @@ class Inspected:
     header: Header | None
 
 
-def ingest(
+def register_images(
     conn: Connection,
     candidates: Iterable[Candidate],
     *,
@@ -99,10 +99,10 @@ def ingest(
         else:
             taken.append(one)
         if len(taken) + len(refused) >= batch or time.monotonic() - began > _BATCH_SECONDS:
-            yield write(conn, taken, refused)
+            yield write_batch(conn, taken, refused)
             taken, refused, began = [], [], time.monotonic()
     if taken or refused:
-        yield write(conn, taken, refused)
+        yield write_batch(conn, taken, refused)
 
 
 def _inspect_all(
@@ -155,7 +155,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
     return data
 
 
-def write(conn: Connection, taken: Sequence[Inspected], refused: list[Refusal]) -> Batch:
+def write_batch(conn: Connection, taken: Sequence[Inspected], refused: list[Refusal]) -> Batch:
     """Register what was inspected, in one statement, and return what became of it, with the refused as they are."""
     parameters = {
         "uris": [one.candidate.uri for one in taken],
@@ -189,24 +189,24 @@ def _execute(conn: Connection, parameters: Mapping[str, object]) -> list[tuple[o
     return []
 
 
-def wait(
+def wait_until_searchable(
     conn: Connection,
     ids: Sequence[int],
     *,
     patience: float = 60,
-    progress: Callable[[Waiting], None] | None = None,
-) -> Waiting:
+    progress: Callable[[Progress], None] | None = None,
+) -> Progress:
     """Wait until these images are searchable in the active space, or have failed; return how many.
 
     The connection is in autocommit. `progress` is told of every look. NoWorkerError after `patience` seconds in a row
     without a live worker.
     """
-    done = total = Waiting(0, 0, 0, worker_alive=True)
+    done = total = Progress(0, 0, 0, worker_alive=True)
     seen = time.monotonic()
     for at in range(0, len(ids), _WAIT_CHUNK):
         chunk = list(ids[at : at + _WAIT_CHUNK])
         while True:
-            total = done.plus(look(conn, chunk))
+            total = done.plus(read_progress(conn, chunk))
             if progress:
                 progress(total)
             if total.done - done.done >= len(chunk):
@@ -223,9 +223,9 @@ def wait(
     return done
 
 
-def look(conn: Connection, ids: list[int]) -> Waiting:
+def read_progress(conn: Connection, ids: list[int]) -> Progress:
     """Return how far these images are."""
     with translated():
         row = conn.execute(sql.query("ingest_waiting"), {"ids": ids}).fetchone()
     searchable, failed, gone, alive = row or (0, 0, 0, False)
-    return Waiting(int(str(searchable)), int(str(failed)), int(str(gone)), worker_alive=bool(alive))
+    return Progress(int(str(searchable)), int(str(failed)), int(str(gone)), worker_alive=bool(alive))

@@ -4,15 +4,15 @@ folder could otherwise have any file read that the watcher can read."""
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from app.sources import SUFFIXES
+from app.ingest.find import SUFFIXES
 
 if TYPE_CHECKING:
-    from watchdog.observers.api import BaseObserver
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _TAIL = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class FileState:
     """A regular file as it is now; `signature` changes with its content, and stays when it is renamed."""
 
     signature: int
@@ -37,7 +37,7 @@ class Sighting:
 
 
 @dataclass(slots=True)
-class Passed:
+class SkippedFiles:
     """What a scan passed over: symbolic links, files with other endings, folders that cannot be read."""
 
     links: int = 0
@@ -45,7 +45,7 @@ class Passed:
     closed: int = 0
 
 
-def sight(path: Path | str, now: float) -> Sighting | None:
+def stat_file(path: Path | str, now: float) -> FileState | None:
     """Return what is at `path` at the time `now`; None where there is no regular file, or a symbolic link."""
     try:
         status = os.lstat(path)
@@ -54,7 +54,7 @@ def sight(path: Path | str, now: float) -> Sighting | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     signature = hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-    return Sighting(signature, status.st_size, now - status.st_mtime)
+    return FileState(signature, status.st_size, now - status.st_mtime)
 
 
 def wanted(path: str, folder: Path) -> bool:
@@ -67,7 +67,7 @@ def wanted(path: str, folder: Path) -> bool:
     )
 
 
-def scan(folder: Path, passed: Passed) -> Iterator[str]:
+def scan(folder: Path, passed: SkippedFiles) -> Iterator[str]:
     """Yield the image files below `folder`, and count in `passed` what is none. OSError where it cannot be read."""
     waiting = [str(folder)]
     while waiting:
@@ -132,39 +132,3 @@ def remote_filesystem(folder: Path, mounts: str | None = None) -> str | None:
         if real.is_relative_to(point) and len(point.parts) >= depth:
             kind, depth = fields[fields.index("-") + 1], len(point.parts)
     return kind if kind in _REMOTE else None
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """Word of a change at `path`; `closed`: its writer has closed it, or it was moved here. None: look at the whole."""
-
-    path: str | None
-    closed: bool = False
-
-
-def listen(folder: Path, tell: Callable[[Word], None]) -> "BaseObserver":
-    """Start a thread that tells of every change below `folder`, by inotify; to be stopped by stop() and join().
-
-    OSError where the kernel refuses, mostly since fs.inotify.max_user_watches is used up.
-    """
-    from watchdog.events import FileSystemEventHandler
-    from watchdog.observers import Observer
-
-    class Handler(FileSystemEventHandler):
-        def on_any_event(self, event: Any) -> None:  # noqa: ANN401 — one of watchdog's, by version
-            kind = event.event_type
-            if kind in ("opened", "closed_no_write"):
-                return
-            if event.is_directory:
-                if kind in ("deleted", "moved"):
-                    tell(Word(None))
-                return
-            for path in filter(None, (event.src_path, event.dest_path)):
-                name = os.fsdecode(path)
-                if wanted(name, folder):
-                    tell(Word(name, closed=kind in ("closed", "moved")))
-
-    observer = Observer()
-    observer.schedule(Handler(), str(folder), recursive=True)
-    observer.start()
-    return observer
