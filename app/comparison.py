@@ -10,9 +10,9 @@ from zlib import crc32
 from pgvector import HalfVector
 from psycopg.rows import class_row
 
-from app import costs
 from app.db import Connection, sql, translated
 from app.errors import NotFoundError
+from app.monitoring import costs
 from app.records import Embedding, Space
 from app.store import query_images, spaces
 

@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
-from app import db, recall
+from app import db
 from app.evaluation import Exact
 from app.index.build import build_index
+from app.monitoring import recall
 from app.records import Json
 from app.search.request import Request
 from app.search.results import SearchResult
@@ -146,9 +147,9 @@ def estimate(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[st
             asked, found = search(conn, mix[int(rng.integers(len(mix)))])
             searches += 1
             if rng.random() < 0.5:
-                kept += recall.keep(conn, asked, found, source="api")
+                kept += recall.save_sample(conn, asked, found, source="api")
         done = recall.check(conn)
-        overall = recall.current(recall.estimates(conn), "bench")
+        overall = recall.current_estimate(recall.estimates(conn), "bench")
         parts = [asdict(one) for one in recall.estimates(conn) if one.period_seconds == 86_400]
         by_index = conn.execute("SELECT count(*) FROM lookalike.recall_checks WHERE plan = 'index'").fetchone() or (0,)
     return {
@@ -182,7 +183,7 @@ def cost(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, A
             asked, found = search(conn, mix[int(rng.integers(len(mix)))])
             searches += 1
             if rng.random() < options.share:
-                recall.keep(conn, asked, found, source="api")
+                recall.save_sample(conn, asked, found, source="api")
         wall = time.monotonic() - began
         monitor.done.set()
         monitor.join(60)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app import cli, costs, db
+from app import cli, db
 from app.config import Settings, settings
-from app.costs import Prices
 from app.errors import InvalidInputError
 from app.media.uploads import open_storage
+from app.monitoring import costs
+from app.monitoring.costs import Prices
 from app.records import Space
 from tests.gallery_data import fill, index, make_space, unit
 from workers.costs import costs as shared_out

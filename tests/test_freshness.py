@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from app import db, status
+from app import db
 from app.db import sql
+from app.monitoring import status
 from app.store import spaces
 from tests import test_worker
 from tests.test_worker import PICTURES, add, one, until
@@ -148,7 +149,7 @@ def test_a_heartbeat_stores_the_last_counts_as_it_ends(database_url, auto, space
 def test_a_worker_tells_how_fresh_its_space_is(auto, start, tmp_path):
     add(auto, *PICTURES[:12], tmp_path / "missing.jpg")
     start(drain=True).join()
-    found = status.read(auto)
+    found = status.read_status(auto)
     minute = found.freshness[0]
     assert (minute.period_seconds, minute.images, minute.failed) == (60, 12, 1)
     assert 0 < minute.searchable_p50 <= minute.searchable_p95 <= minute.searchable_p99 < 60
@@ -174,7 +175,7 @@ def test_reasons_that_differ_in_names_and_numbers_are_one(auto, space):
                                             WHEN id < 6 THEN 'https://x.y/' || id || '?q answered ' || id || '00'
                                             ELSE 'out of luck' END, 1 FROM lookalike.images"""
     )
-    told = [(one.reason, one.images) for one in status.read(auto).failures]
+    told = [(one.reason, one.images) for one in status.read_status(auto).failures]
     assert told == [("… answered …", 3), ("there is no file … on host", 2), ("out of luck", 1)]
 
 
@@ -184,4 +185,4 @@ def test_a_long_queue_is_estimated_a_short_one_counted(auto, space):
     count = "SELECT lookalike.count_about('jobs', %s, 'space_id = 1')"
     assert one(auto, count, 5000) == 3000
     assert one(auto, count, 100) == 3000
-    assert status.read(auto).spaces[0].queued_about == 3000
+    assert status.read_status(auto).spaces[0].queued_about == 3000

@@ -12,10 +12,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
-from app import cli, db, recall
+from app import cli, db
 from app.config import Settings, settings
 from app.index.spec import parse_spec
 from app.index.switch import switch_index
+from app.monitoring import recall
 from app.search.request import Request
 from app.search.run import run_search
 from app.store import spaces
@@ -57,7 +58,7 @@ def conn(url: str) -> Iterator[db.Connection]:
 def keep(conn: db.Connection, queries: Vectors, *, k: int = 10, **options: object) -> None:
     for query in queries:
         asked = Request(query=query, k=k, **options)  # type: ignore[arg-type]
-        assert recall.keep(conn, asked, run_search(conn, asked), source="api")
+        assert recall.save_sample(conn, asked, run_search(conn, asked), source="api")
 
 
 def test_the_recall_of_a_search_is_that_of_its_distances(conn: db.Connection) -> None:
@@ -101,7 +102,7 @@ def test_checks_are_summed_up_and_queries_forgotten(conn: db.Connection) -> None
 
     values = [float(str(row[0])) for row in conn.execute("SELECT recall FROM lookalike.recall_checks")]
     found = recall.read(conn)
-    whole = recall.current(found.estimates, "small")
+    whole = recall.current_estimate(found.estimates, "small")
     assert whole is not None
     assert whole.low is not None
     assert whole.high is not None
@@ -207,11 +208,11 @@ def test_what_is_not_kept(conn: db.Connection) -> None:
         " FROM lookalike.search_samples s, generate_series(1, 999)"
     )
     assert sample("") == (False,), "a thousand wait"
-    assert not recall.chosen(Request(query=QUERIES[0], recall=1), share=1)
-    assert not recall.chosen(Request(query=QUERIES[0], strategy="exact"), share=1)
-    assert not recall.chosen(Request(text="words"), share=1)
-    assert not recall.chosen(Request(query=QUERIES[0]), share=0)
-    assert recall.chosen(Request(image_id=1), share=1)
+    assert not recall.should_sample(Request(query=QUERIES[0], recall=1), share=1)
+    assert not recall.should_sample(Request(query=QUERIES[0], strategy="exact"), share=1)
+    assert not recall.should_sample(Request(text="words"), share=1)
+    assert not recall.should_sample(Request(query=QUERIES[0]), share=0)
+    assert recall.should_sample(Request(image_id=1), share=1)
 
 
 def test_old_samples_and_checks_go(conn: db.Connection) -> None:

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from PIL import Image
 
-from app import db, status
+from app import db
 from app.errors import ImageError
+from app.monitoring import status
 from app.records import Space
 from app.store import jobs, query_images, spaces
 from tests import test_worker
@@ -101,7 +102,7 @@ def test_in_one_batch(auto, start, counting, copies):
     rows = list(stored(auto).values())
     assert len(rows) == 6
     assert len(set(rows)) == 2  # embedding, sha256, media type and size, to the bit
-    (minute, *_) = status.read(auto).freshness
+    (minute, *_) = status.read_status(auto).freshness
     assert (minute.images, minute.reused) == (6, 4)
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import db, recall
+from app import db
 from app.index.build import build_index
 from app.lab import store
+from app.monitoring import recall
 from app.search.request import Request
 from app.search.run import run_search
 from app.store import spaces
@@ -34,7 +35,7 @@ def url(database_url: str) -> str:
 def keep_searches(conn: db.Connection, count: int) -> None:
     for n in range(1, count + 1):
         asked = Request(image_id=n)
-        assert recall.keep(conn, asked, run_search(conn, asked), source="test")
+        assert recall.save_sample(conn, asked, run_search(conn, asked), source="test")
 
 
 def test_by_the_latest_live_searches(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg.types.json import Jsonb
 
-from app import archive, db, transfer
+from app import db
+from app.archive import transfer
+from app.archive.files import open_reader
 from app.db.vectors import halfvecs
 from app.errors import ConflictError, InvalidInputError, LookalikeError, NotFoundError
 from app.store import spaces
@@ -78,7 +80,7 @@ def jobs_of(conn: db.Connection) -> Any:
 
 def take_in(conn: db.Connection, path: Path, **options: Any) -> transfer.Imported:
     """What `lookalike import` does."""
-    reader = archive.open_reader(path)
+    reader = open_reader(path)
     space = transfer.target(conn, reader.origin, None)
     transfer.check(reader, space.dimensions, normalize=options.get("normalize", False))
     return transfer.load(conn, reader, space, **options)
@@ -91,7 +93,7 @@ def test_a_round_trip_loses_nothing(full: db.Connection, other: db.Connection, t
     assert sorted(one.suffix for one in tmp_path.iterdir()) == (
         [".parquet"] if kind == "parquet" else [".json", ".jsonl", ".npy"]
     )
-    reader = archive.open_reader(path)
+    reader = open_reader(path)
     made = transfer.create_space(other, reader.origin, None)
     there = spaces.active(full)
     assert (made.fingerprint, made.preprocessing, made.index_options, made.model) == (
@@ -118,7 +120,7 @@ def test_an_export_is_of_one_moment(full: db.Connection, database_url: str, tmp_
 
     done = transfer.export(full, spaces.active(full), tmp_path / "g.npy", progress=interfere)
     assert (done.images, done.embedded) == (1030, 1029)
-    assert transfer.check(archive.open_reader(tmp_path / "g.npy"), DIMENSIONS) == 1030
+    assert transfer.check(open_reader(tmp_path / "g.npy"), DIMENSIONS) == 1030
 
 
 def test_an_export_that_fails_leaves_nothing(full: db.Connection, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_embeddings_made_elsewhere_come_in(conn: db.Connection, tmp_path: Path, 
         attributes=[{"price": n} for n in range(5)],
         shop=["x"] * 5,
     )
-    reader = archive.open_reader(path)
+    reader = open_reader(path)
     assert reader.passed_over == ["shop"]
     done = take_in(conn, path)
     assert (done.inserted, done.embedded) == (3, 5)
@@ -236,7 +238,7 @@ def test_one_bad_row_is_named(tmp_path: Path, change: Any, said: str) -> None:
     values = {"vectors": list(unit(1020, DIMENSIONS)), **change(list(unit(1020, DIMENSIONS)))}
     path = foreign(tmp_path / "bad.parquet", values.pop("vectors"), **values)
     with pytest.raises(InvalidInputError) as refused:
-        transfer.check(archive.open_reader(path), DIMENSIONS)
+        transfer.check(open_reader(path), DIMENSIONS)
     assert said in str(refused.value)
 
 
@@ -255,13 +257,13 @@ def test_the_model_must_be_the_same(conn: db.Connection, tmp_path: Path) -> None
     vectors = list(unit(2, DIMENSIONS))
     with pytest.raises(NotFoundError, match=r"fingerprint other… .*--create"):
         take_in(conn, foreign(tmp_path / "a.parquet", vectors, origin={"fingerprint": "other", "model": "m2"}))
-    unknown = archive.open_reader(foreign(tmp_path / "b.parquet", vectors, origin={}))
+    unknown = open_reader(foreign(tmp_path / "b.parquet", vectors, origin={}))
     with pytest.raises(InvalidInputError, match="--trust"):
         transfer.target(conn, unknown.origin, "s")
     assert transfer.target(conn, unknown.origin, "s", trust=True) == space
     with pytest.raises(InvalidInputError, match="7 dimensions, and space s has 24"):
         take_in(conn, foreign(tmp_path / "c.parquet", vectors, origin={"fingerprint": "f", "dimensions": 7}))
-    other = archive.open_reader(foreign(tmp_path / "d.parquet", vectors, origin={"fingerprint": "other"}))
+    other = open_reader(foreign(tmp_path / "d.parquet", vectors, origin={"fingerprint": "other"}))
     with pytest.raises(InvalidInputError, match="cannot be compared"):
         transfer.target(conn, other.origin, "s")
     with pytest.raises(InvalidInputError, match="does not say its model"):
@@ -279,11 +281,11 @@ def test_the_model_must_be_the_same(conn: db.Connection, tmp_path: Path) -> None
 def test_files_that_are_none(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     path = tmp_path / name
     with pytest.raises(InvalidInputError, match="no file"):
-        archive.open_reader(path)
+        open_reader(path)
     path.write_bytes(content)
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(InvalidInputError, match=said):
-        archive.open_reader(path)
+        open_reader(path)
 
 
 def test_sidecars_that_do_not_fit(tmp_path: Path) -> None:
@@ -291,7 +293,7 @@ def test_sidecars_that_do_not_fit(tmp_path: Path) -> None:
     np.save(path, unit(3, DIMENSIONS))
     lines = tmp_path / "v.jsonl"
     with pytest.raises(InvalidInputError, match=r"needs .*v\.jsonl"):
-        archive.open_reader(path)
+        open_reader(path)
     for text, said in (
         ('{"uri": "a"}\n', "has 1 lines, and .* 3 rows"),
         ('{"uri": "a"}\n' * 4, "more lines than"),
@@ -302,7 +304,7 @@ def test_sidecars_that_do_not_fit(tmp_path: Path) -> None:
     ):
         lines.write_text(text)
         with pytest.raises(InvalidInputError, match=said):
-            transfer.check(archive.open_reader(path), DIMENSIONS)
+            transfer.check(open_reader(path), DIMENSIONS)
 
 
 def test_a_batch_that_the_database_refuses_is_told_and_those_before_stay(conn: db.Connection, tmp_path: Path) -> None:

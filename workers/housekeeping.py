@@ -10,12 +10,13 @@ from contextlib import closing
 import psycopg
 from psycopg.rows import scalar_row
 
-from app import db, recall
+from app import db
 from app.config import Settings
 from app.db import sql
 from app.errors import BuildRunningError, ConfigurationError, DatabaseUnavailableError, LookalikeError
 from app.index import maintenance
 from app.index.build import build_index
+from app.monitoring import recall
 from app.records import Space
 from app.store import query_images, spaces
 
@@ -140,7 +141,7 @@ class Housekeeping:
             if self._settings.recall_adjust > 1 and (
                 changed := recall.adjust(conn, spaces.active(conn), most=self._settings.recall_adjust)
             ):
-                log.warning("%s", recall.said(changed))
+                log.warning("%s", recall.adjustment_text(changed))
             if time.monotonic() - self._recall_warned_at > _RECALL_WARN_SECONDS and (told := recall.warning(conn)):
                 self._recall_warned_at = time.monotonic()
                 log.warning("%s", told)

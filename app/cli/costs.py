@@ -9,7 +9,7 @@ from app.cli.text import Json, examples
 from app.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from app.costs import Ledger, WorkerCost
+    from app.monitoring.costs import Ledger, WorkerCost
 
 EPILOG = examples(
     "lookalike costs                                      seconds and bytes of an image",
@@ -36,8 +36,8 @@ def costs(
     json: Json = False,
 ) -> None:
     """Show seconds of workers and bytes for one image, and what a million images and searches come to."""
-    from app import costs as domain
     from app.media import uploads
+    from app.monitoring import costs as domain
 
     if (hour is None) != (gb_month is None):
         raise InvalidInputError("--hour and --gb-month go together: give both, or none for seconds and bytes alone")

@@ -69,8 +69,9 @@ def _worker_extra() -> Check:
 def _of_database(url: str) -> Iterator[Check]:
     import psycopg
 
-    from app import db, status
+    from app import db
     from app.db import schema
+    from app.monitoring import status
 
     # Not db.connect: that wants pgvector's types, which may be what is missing.
     with db.translated(), psycopg.connect(url, autocommit=True) as conn:
@@ -81,24 +82,24 @@ def _of_database(url: str) -> Iterator[Check]:
         if fitting.ok:
             yield _settings(conn)
             yield _roles(conn)
-            yield from _of_status(status.read(conn))
+            yield from _of_status(status.read_status(conn))
             yield from _of_index(conn)
             yield from _standbys(conn)
 
 
 def _of_index(conn: "Connection") -> Iterator[Check]:
     """What searches find, and what may keep them from finding more."""
-    from app import recall
     from app.index import health
     from app.index.drift import measure_drift
     from app.index.health import drift_cause, read_evidence
+    from app.monitoring import recall
 
     evidence = read_evidence(conn)
     if evidence is None:
         return
-    now = recall.current(recall.estimates(conn), evidence.space)
+    now = recall.current_estimate(recall.estimates(conn), evidence.space)
     if now is not None and now.recall is not None and now.searches >= recall.FEWEST:
-        told = recall.told(now)
+        told = recall.warning_text(now)
         yield Check(
             "recall",
             ok=told is None,

@@ -9,7 +9,7 @@ from app.cli import output, session
 from app.cli.text import Command, Group, Json, examples
 
 if TYPE_CHECKING:
-    from app.recall import Recall
+    from app.monitoring.recall import Recall
     from app.records import RecallEstimate, RecallPoint
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -33,7 +33,7 @@ app = typer.Typer(
 @app.callback()
 def recall(ctx: typer.Context, json: Json = False) -> None:
     """Show the recall of live searches, with 95 % intervals."""
-    from app import recall as domain
+    from app.monitoring import recall as domain
 
     if ctx.invoked_subcommand is not None:
         return
@@ -121,7 +121,7 @@ def check(
     timeout: Annotated[float, typer.Option(min=0.1, help="Give up a check that takes longer.")] = 30,
 ) -> None:
     """Check the kept searches that wait, at once and without a budget; for cron where workers are never idle."""
-    from app import recall as domain
+    from app.monitoring import recall as domain
 
     with session.connection() as conn:
         done = domain.check(conn, seconds=seconds, timeout=timeout)
@@ -141,9 +141,9 @@ def adjust(
     space: Annotated[str | None, typer.Option(metavar="NAME", help="Of this space, not of the active one.")] = None,
 ) -> None:
     """Set how deep searches go, as a multiple of what is set up; it stands in lookalike.recall_adjustments."""
-    from app import recall as domain
+    from app.monitoring import recall as domain
     from app.store import spaces
 
     with session.connection() as conn:
         chosen = spaces.get(conn, space) if space else spaces.active(conn)
-        output.out(domain.said(domain.set_depth(conn, chosen, depth)))
+        output.out(domain.adjustment_text(domain.set_depth(conn, chosen, depth)))

@@ -91,8 +91,8 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, as the API answers.")] = False,
 ) -> None:
     """Find the images that look most like a file, stored images or examples, or whose words fit; nearest first."""
-    from app import recall as live_recall
     from app.db import replicas
+    from app.monitoring import recall as live_recall
     from app.search import filters, request
     from app.search.run import run_image_search, run_search
 
@@ -148,8 +148,8 @@ def search(
         else:
             asked = wanted(None, [])
             found = answer(asked)
-        if found.space is not None and live_recall.chosen(asked, share=session.settings().recall_sample):
-            live_recall.keep(conn, asked, found, source="cli")
+        if found.space is not None and live_recall.should_sample(asked, share=session.settings().recall_sample):
+            live_recall.save_sample(conn, asked, found, source="cli")
     if json:
         output.as_json(results.as_json(found, asked))
     else:

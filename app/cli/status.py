@@ -60,10 +60,10 @@ def status(
 
 
 def _read(conn: "Connection") -> "Status":
-    from app import status as domain
     from app.db import replicas
+    from app.monitoring import status as domain
 
-    return replace(domain.read(conn), standbys=replicas.look(session.settings(), conn))
+    return replace(domain.read_status(conn), standbys=replicas.look(session.settings(), conn))
 
 
 def _watch(conn: "Connection", interval: float) -> None:
@@ -219,7 +219,7 @@ def _index(space: "SpaceStatus") -> str:
 
 
 def _advice(found: "Status") -> Iterator[str]:
-    from app import recall
+    from app.monitoring import recall
 
     unserved = [space for space in found.spaces if space.queued and not space.live_workers]
     if unserved and not any(worker.alive for worker in found.workers):
@@ -228,7 +228,7 @@ def _advice(found: "Status") -> Iterator[str]:
         options = " ".join(f"--space {space.name}" for space in unserved)
         yield f"images are queued in spaces that no live worker serves: lookalike worker {options}"
     active = next((space.name for space in found.spaces if space.active), "")
-    if told := recall.told(recall.current(found.recall, active)):
+    if told := recall.warning_text(recall.current_estimate(found.recall, active)):
         yield told
     if any(space.failed for space in found.spaces):
         yield "some images failed, with a reason each: lookalike failures"

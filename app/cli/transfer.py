@@ -42,7 +42,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write images and their embeddings (of the active space, or another) to a Parquet or numpy file."""
-    from app import transfer
+    from app.archive import transfer
     from app.store import spaces
 
     with session.connection() as conn:
@@ -66,9 +66,10 @@ def import_(
     json: Json = False,
 ) -> None:
     """Take in images with embeddings that were made elsewhere, by the model of a space that is here."""
-    from app import archive, transfer
+    from app.archive import transfer
+    from app.archive.files import open_reader
 
-    reader = archive.open_reader(path)
+    reader = open_reader(path)
     with session.connection() as conn:
         dimensions = (
             transfer.dimensions_of(conn, reader.origin)

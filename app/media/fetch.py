@@ -13,7 +13,7 @@ import fsspec
 
 from app.errors import ImageError
 from app.media.http_fetch import fetch_http
-from app.media.limits import Limits, check_size, passing, refuse, within
+from app.media.limits import Limits, check_size, raise_permanent, raise_transient, run_with_timeout
 
 _PASSING_ERRNO = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
 # fsspec protocols that reach a host or a local file named in the URL itself, past the checks made here.
@@ -40,7 +40,7 @@ def fetch(uri: str, *, limits: Limits) -> bytes:
     if scheme:
         return _fetch_store(uri, scheme, limits)
     if not Path(uri).is_absolute():
-        refuse(f"{uri!r} is neither an absolute path nor a URL; write /folder/file.jpg or scheme://…")
+        raise_permanent(f"{uri!r} is neither an absolute path nor a URL; write /folder/file.jpg or scheme://…")
     return _fetch_local(uri, limits)
 
 
@@ -48,11 +48,13 @@ def _path_of(uri: str) -> str:
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        refuse(f"{uri!r} is not a URL: {error}", error)
+        raise_permanent(f"{uri!r} is not a URL: {error}", error)
     if parts.netloc not in ("", "localhost"):
-        refuse(f"{uri!r} names the host {parts.netloc!r}; a file URL of this machine has three slashes: file:///…")
+        raise_permanent(
+            f"{uri!r} names the host {parts.netloc!r}; a file URL of this machine has three slashes: file:///…"
+        )
     if parts.query or parts.fragment:
-        refuse(f"{uri!r} has a bare ? or #; in a file URL write them as %3F and %23")
+        raise_permanent(f"{uri!r} has a bare ? or #; in a file URL write them as %3F and %23")
     return url2pathname(parts.path)
 
 
@@ -68,9 +70,9 @@ def _fetch_local(path: str, limits: Limits) -> bytes:
                 _check_root(path, opened.readlink(), limits)
             status = os.fstat(descriptor)
             if stat.S_ISDIR(status.st_mode):
-                refuse(f"{path} is a directory, not an image file")
+                raise_permanent(f"{path} is a directory, not an image file")
             if not stat.S_ISREG(status.st_mode):
-                refuse(f"{path} is a device, pipe or socket, not an image file")
+                raise_permanent(f"{path} is a device, pipe or socket, not an image file")
             check_size(status.st_size, limits)
             data = file.read(limits.max_bytes + 1)
     except (OSError, ValueError, RuntimeError) as error:
@@ -82,27 +84,29 @@ def _fetch_local(path: str, limits: Limits) -> bytes:
 def _check_root(path: str, real: Path, limits: Limits) -> None:
     if limits.roots is not None and not any(real.is_relative_to(root.resolve()) for root in limits.roots):
         roots = ", ".join(map(str, limits.roots)) or "none"
-        refuse(f"{path} lies outside the folders that images may be read from: {roots} (LOOKALIKE_IMAGE_ROOTS)")
+        raise_permanent(
+            f"{path} lies outside the folders that images may be read from: {roots} (LOOKALIKE_IMAGE_ROOTS)"
+        )
 
 
 def _local_trouble(path: str, error: OSError | ValueError | RuntimeError) -> NoReturn:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        refuse(f"there is no file {path} on {socket.gethostname()}", error)
+        raise_permanent(f"there is no file {path} on {socket.gethostname()}", error)
     if isinstance(error, IsADirectoryError):
-        refuse(f"{path} is a directory, not an image file", error)
+        raise_permanent(f"{path} is a directory, not an image file", error)
     if isinstance(error, PermissionError):
-        refuse(f"{path} may not be read on {socket.gethostname()}: permission denied", error)
+        raise_permanent(f"{path} may not be read on {socket.gethostname()}: permission denied", error)
     if isinstance(error, OSError):
-        tell = passing if error.errno in _PASSING_ERRNO else refuse
+        tell = raise_transient if error.errno in _PASSING_ERRNO else raise_permanent
         tell(f"{path} cannot be read: {error.strerror or error}", error)
-    refuse(f"{path!r} is not a usable path: {error}", error)
+    raise_permanent(f"{path!r} is not a usable path: {error}", error)
 
 
 def _read_store(uri: str, limits: Limits) -> bytes:
     files, path = fsspec.core.url_to_fs(uri)
     found = files.info(path)
     if found["type"] == "directory":
-        refuse(f"{uri} is a folder, not an image file")
+        raise_permanent(f"{uri} is a folder, not an image file")
     check_size(found.get("size") or 0, limits)
     with files.open(path, "rb") as file:
         data: bytes = file.read(limits.max_bytes + 1)
@@ -112,20 +116,20 @@ def _read_store(uri: str, limits: Limits) -> bytes:
 
 def _fetch_store(uri: str, scheme: str, limits: Limits) -> bytes:
     if "::" in uri or scheme in _UNCHECKED:
-        refuse(f"{scheme}:// URLs are not fetched from; use a path, file://, http(s):// or an object store")
+        raise_permanent(f"{scheme}:// URLs are not fetched from; use a path, file://, http(s):// or an object store")
     try:
-        return within(limits.timeout, lambda: _read_store(uri, limits))
+        return run_with_timeout(limits.timeout, lambda: _read_store(uri, limits))
     except ImageError:
         raise
     except ImportError as error:
-        refuse(f"{scheme}:// needs a package that is not installed: {error}", error)
+        raise_permanent(f"{scheme}:// needs a package that is not installed: {error}", error)
     except FileNotFoundError as error:
-        refuse(f"there is no file {uri}", error)
+        raise_permanent(f"there is no file {uri}", error)
     except PermissionError as error:
-        refuse(f"{uri} may not be read: permission denied", error)
+        raise_permanent(f"{uri} may not be read: permission denied", error)
     except TimeoutError as error:
-        passing(f"{uri} did not arrive within {limits.timeout:g} s (LOOKALIKE_FETCH_TIMEOUT)", error)
+        raise_transient(f"{uri} did not arrive within {limits.timeout:g} s (LOOKALIKE_FETCH_TIMEOUT)", error)
     except ValueError as error:
-        refuse(f"{uri} cannot be fetched: {error}", error)
+        raise_permanent(f"{uri} cannot be fetched: {error}", error)
     except Exception as error:  # noqa: BLE001 — each store has errors of its own, most of them of the network
-        passing(f"{uri} cannot be fetched: {error or type(error).__name__}", error)
+        raise_transient(f"{uri} cannot be fetched: {error or type(error).__name__}", error)

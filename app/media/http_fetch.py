@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from app.errors import ImageError
-from app.media.limits import Limits, check_size, passing, refuse, within
+from app.media.limits import Limits, check_size, raise_permanent, raise_transient, run_with_timeout
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -125,17 +125,17 @@ def _answer(uri: str, limits: Limits, deadline: _Deadline) -> Iterator[tuple[_Ta
                     uri = urljoin(uri, location)
             target = _redirected(target, uri)
     except ssl.SSLCertVerificationError as error:
-        refuse(f"{target} has no valid certificate: {error.verify_message}", error)
+        raise_permanent(f"{target} has no valid certificate: {error.verify_message}", error)
     except TimeoutError as error:
-        passing(f"{target} did not deliver within {limits.timeout:g} s (LOOKALIKE_FETCH_TIMEOUT)", error)
+        raise_transient(f"{target} did not deliver within {limits.timeout:g} s (LOOKALIKE_FETCH_TIMEOUT)", error)
     except http.client.HTTPException as error:
-        passing(f"{target} broke off its answer: {error or type(error).__name__}", error)
+        raise_transient(f"{target} broke off its answer: {error or type(error).__name__}", error)
     except ConnectionRefusedError as error:
-        passing(f"{target} refused the connection", error)
+        raise_transient(f"{target} refused the connection", error)
     except OSError as error:
-        passing(f"{target} cannot be reached: {error.strerror or error}", error)
+        raise_transient(f"{target} cannot be reached: {error.strerror or error}", error)
     except ValueError as error:  # a header or a redirect that http.client or urljoin refuses
-        refuse(f"{target}: {error}", error)
+        raise_permanent(f"{target}: {error}", error)
     raise ImageError("fetch", f"more than {_MAX_REDIRECTS} redirects, the last to {target}")
 
 
@@ -149,11 +149,11 @@ def _target(uri: str) -> _Target:
         # What a browser would escape, http.client refuses.
         selector = "".join(c if "!" <= c <= "~" else "".join(f"%{b:02X}" for b in c.encode()) for c in selector)
     except ValueError as error:
-        refuse(f"{uri!r} is not a URL: {error}", error)
+        raise_permanent(f"{uri!r} is not a URL: {error}", error)
     if not host:
-        refuse(f"{uri!r} names no host")
+        raise_permanent(f"{uri!r} names no host")
     if "@" in parts.netloc:
-        refuse(f"the URL of {host} holds a user name or password, which is not supported; use a signed URL")
+        raise_permanent(f"the URL of {host} holds a user name or password, which is not supported; use a signed URL")
     secure = parts.scheme == "https"
     return _Target(secure, host, port or (443 if secure else 80), selector)
 
@@ -162,7 +162,7 @@ def _redirected(source: _Target, uri: str) -> _Target:
     scheme = urlsplit(uri).scheme
     if scheme not in ("http", "https") or (source.secure and scheme == "http"):
         was = "https" if source.secure else "http"
-        refuse(f"{source} redirects from {was} to {scheme or 'nothing'}, which is not followed")
+        raise_permanent(f"{source} redirects from {was} to {scheme or 'nothing'}, which is not followed")
     return _target(uri)
 
 
@@ -171,7 +171,7 @@ def _connect(target: _Target, limits: Limits, deadline: _Deadline) -> Iterator[h
     named = target.host in limits.allowed_hosts
     if not named and "*" not in limits.allowed_hosts:
         allowed = ", ".join(sorted(limits.allowed_hosts)) or "none"
-        refuse(f"the host {target.host} is not among the allowed hosts: {allowed} (LOOKALIKE_IMAGE_HOSTS)")
+        raise_permanent(f"the host {target.host} is not among the allowed hosts: {allowed} (LOOKALIKE_IMAGE_HOSTS)")
     addresses = _resolve(target, deadline)
     if not named:
         for address in addresses:
@@ -196,17 +196,17 @@ def _resolve(target: _Target, deadline: _Deadline) -> list[_Resolved]:
         return [(family, address) for family, _, _, _, address in found]
 
     try:
-        return within(_left(deadline), look_up)
+        return run_with_timeout(_left(deadline), look_up)
     except socket.gaierror as error:
         if error.errno == socket.EAI_NONAME:
-            refuse(f"there is no host named {target.host}", error)
-        passing(f"the name of the host {target.host} cannot be looked up now: {error.strerror}", error)
+            raise_permanent(f"there is no host named {target.host}", error)
+        raise_transient(f"the name of the host {target.host} cannot be looked up now: {error.strerror}", error)
 
 
 def _check_public(target: _Target, address: _Resolved) -> None:
     ip = ipaddress.ip_address(str(address[1][0]).partition("%")[0])
     if not all(each.is_global and not each.is_multicast for each in _reached(ip)):
-        refuse(
+        raise_permanent(
             f"the host {target.host} has the private address {ip}, which is not fetched from; "
             "name the host among the allowed hosts to permit it"
         )
@@ -283,14 +283,14 @@ class _TimedSocket:
 def _check_status(response: http.client.HTTPResponse, target: _Target) -> None:
     status = response.status
     if status != http.client.OK:
-        tell = passing if status >= 500 or status in _PASSING else refuse
+        tell = raise_transient if status >= 500 or status in _PASSING else raise_permanent
         tell(f"{target} answered {status} {response.reason}")
 
 
 def _read_body(response: http.client.HTTPResponse, target: _Target, limits: Limits) -> bytes:
     _check_status(response, target)
     if (encoding := response.getheader("Content-Encoding", "identity")) != "identity":
-        refuse(f"{target} sent the image compressed as {encoding!r}, though asked not to")
+        raise_permanent(f"{target} sent the image compressed as {encoding!r}, though asked not to")
     announced = response.length  # None: chunked, or until the connection closes
     check_size(announced or 0, limits)
     body = bytearray()
@@ -298,5 +298,5 @@ def _read_body(response: http.client.HTTPResponse, target: _Target, limits: Limi
         body += chunk
         check_size(len(body), limits, more=True)
     if announced is not None and len(body) < announced:
-        passing(f"{target} broke off after {len(body):,} of {announced:,} bytes")
+        raise_transient(f"{target} broke off after {len(body):,} of {announced:,} bytes")
     return bytes(body)

@@ -57,12 +57,12 @@ def sources(settings: Settings) -> dict[str, str]:
     }
 
 
-def refuse(reason: str, cause: BaseException | None = None) -> NoReturn:
+def raise_permanent(reason: str, cause: BaseException | None = None) -> NoReturn:
     """Raise ImageError, step "fetch": another try would fail alike."""
     raise ImageError("fetch", reason) from cause
 
 
-def passing(reason: str, cause: BaseException | None = None) -> NoReturn:
+def raise_transient(reason: str, cause: BaseException | None = None) -> NoReturn:
     """Raise TransientImageError, step "fetch": another try may succeed."""
     raise TransientImageError("fetch", reason) from cause
 
@@ -71,10 +71,10 @@ def check_size(size: int, limits: Limits, *, more: bool = False) -> None:
     """Refuse a file of `size` bytes above the limit; `more`: reading stopped there, so its real size is unknown."""
     if size > limits.max_bytes:
         told = f"more than {limits.max_bytes:,}" if more else f"{size:,}"
-        refuse(f"the file has {told} bytes; the limit is {limits.max_bytes:,} (LOOKALIKE_MAX_IMAGE_BYTES)")
+        raise_permanent(f"the file has {told} bytes; the limit is {limits.max_bytes:,} (LOOKALIKE_MAX_IMAGE_BYTES)")
 
 
-def within(seconds: float, work: Callable[[], T]) -> T:
+def run_with_timeout(seconds: float, work: Callable[[], T]) -> T:
     """Run `work` in a thread of its own and wait `seconds` at most; work that hangs longer is left behind."""
     answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from app.errors import ConfigurationError, ImageError, InvalidInputError
 from app.media.http_fetch import HttpStream
-from app.media.limits import Limits, passing, refuse
+from app.media.limits import Limits, raise_permanent, raise_transient
 
 if TYPE_CHECKING:
     import av
@@ -148,13 +148,13 @@ def frames(source: Source, *, fps: float, limits: Limits, counts: Counts, stop: 
         with ExitStack() as opened:
             container = opened.enter_context(_open(av, source, limits, counts, opened))
             if not container.streams.video:
-                refuse(f"{source.name} has no video in it")
+                raise_permanent(f"{source.name} has no video in it")
             yield from _sampled(container, fps, limits, counts, stop)
     except av.error.FFmpegError as error:
         reason = f"{source.name} cannot be read: {error.strerror or error}"
         if source.kind == "file" or isinstance(error, av.error.InvalidDataError):
             raise ImageError("decode", reason) from error
-        passing(reason, error)
+        raise_transient(reason, error)
 
 
 def _open(av: Any, source: Source, limits: Limits, counts: Counts, files: ExitStack) -> "InputContainer":  # noqa: ANN401 — the module itself
@@ -177,7 +177,7 @@ def _open(av: Any, source: Source, limits: Limits, counts: Counts, files: ExitSt
         if first:
             return first.pop()
         if urlsplit(url).scheme not in ("http", "https"):
-            refuse(f"{source.name} names {url.partition('?')[0]}, which is not fetched")
+            raise_permanent(f"{source.name} names {url.partition('?')[0]}, which is not fetched")
         return HttpStream(url, limits=limits)
 
     options = {**_OURS, **({"use_wallclock_as_timestamps": "1"} if multipart else {})}
@@ -189,15 +189,17 @@ def _local(path: str) -> io.BufferedReader:
     try:
         file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: PTH123, SIM115
     except OSError as error:
-        refuse(f"{path} cannot be read: {error.strerror}", error)
+        raise_permanent(f"{path} cannot be read: {error.strerror}", error)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        refuse(f"{path} is a folder, a device or a pipe, not a video file")
+        raise_permanent(f"{path} is a folder, a device or a pipe, not a video file")
     return file
 
 
 def _no_other(url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
-    refuse(f"it names another file, {url}, which is not followed: a playlist could read any file of this machine")
+    raise_permanent(
+        f"it names another file, {url}, which is not followed: a playlist could read any file of this machine"
+    )
 
 
 def _sampled(
@@ -230,7 +232,7 @@ def _decoded(container: "InputContainer", limits: Limits, counts: Counts) -> Ite
             continue
         for picture in pictures:
             if picture.width * picture.height > limits.max_pixels:
-                refuse(
+                raise_permanent(
                     f"its frames have {picture.width:,} × {picture.height:,} pixels; the limit is "
                     f"{limits.max_pixels:,} (LOOKALIKE_MAX_IMAGE_PIXELS)"
                 )

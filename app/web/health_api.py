@@ -7,8 +7,9 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import db, status
+from app import db
 from app.db import schema, sql
+from app.monitoring import status
 from app.records import Space
 from app.store import spaces
 from app.web import bodies, docs
@@ -31,7 +32,7 @@ _SLOW_WITHOUT_INDEX = 10_000
 def get_status() -> Response:
     """Counts stop at 100,000, so that asking is cheap."""
     with services().database.connection() as conn:
-        found = replace(status.read(conn), standbys=services().reads.states())
+        found = replace(status.read_status(conn), standbys=services().reads.states())
     return Response(StatusAnswer(found).model_dump_json(), mimetype=bodies.JSON)
 
 

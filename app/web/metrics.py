@@ -21,8 +21,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from app import status
 from app.errors import LookalikeError
+from app.monitoring import status
 from app.records import LatencyTotal, Status
 from app.web.services import services
 
@@ -77,7 +77,7 @@ def get_metrics() -> Response:
 def _read() -> tuple[Status | None, list[LatencyTotal], dict[str, int]]:
     try:
         with services().database.connection() as conn:
-            found = replace(status.read(conn), standbys=services().reads.states())
+            found = replace(status.read_status(conn), standbys=services().reads.states())
             return found, status.latency_totals(conn), status.api_connections(conn)
     except LookalikeError as error:
         log.warning("no metrics but lookalike_up 0: %s", error)

@@ -6,8 +6,8 @@ from flask_openapi3.models.tag import Tag
 from pydantic_core import to_json
 from werkzeug.exceptions import ServiceUnavailable
 
-from app import operation
 from app.errors import LookalikeError
+from app.monitoring import status
 from app.store import jobs
 from app.web import bodies, docs
 from app.web.errors import kind_of
@@ -39,7 +39,7 @@ _EVENTS: dict[str, object] = {
 def get_operation() -> Response:
     """What the page's Operate view shows, read once; counts stop at 100,000."""
     with services().database.connection() as conn:
-        found = operation.read(conn)
+        found = status.read_operator_view(conn)
     return _uncached(OperationAnswer(found).model_dump_json())
 
 
@@ -104,7 +104,7 @@ def _told(given: Services) -> str:
     """The state as JSON, or what hinders reading it: a stream outlives an outage of the database."""
     try:
         with given.database.connection() as conn:
-            return OperationAnswer(operation.read(conn)).model_dump_json()
+            return OperationAnswer(status.read_operator_view(conn)).model_dump_json()
     except LookalikeError as error:
         return to_json({"error": {"code": kind_of(error).code, "message": str(error)}}).decode()
 

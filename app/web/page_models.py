@@ -2,7 +2,8 @@
 
 from pydantic import ConfigDict, Field, RootModel
 
-from app import operation, recall, records
+from app import records
+from app.monitoring import recall, status
 from app.search import facets
 from app.web.models import Body, Image, ImageId, Parameters
 
@@ -66,7 +67,7 @@ class RetryAnswer(Body):
     queued: int
 
 
-class OperationAnswer(RootModel[operation.Operation]):
+class OperationAnswer(RootModel[status.OperatorView]):
     """Spaces, queue, workers, index builds and the latest failures, at one moment."""
 
 

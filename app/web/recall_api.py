@@ -4,7 +4,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import recall
+from app.monitoring import recall
 from app.web import bodies, docs
 from app.web.page_models import RecallAnswer, RecallQuery
 from app.web.services import services

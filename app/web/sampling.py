@@ -4,8 +4,8 @@ import logging
 
 from flask import Response
 
-from app import recall
 from app.errors import LookalikeError
+from app.monitoring import recall
 from app.search.request import Request
 from app.search.results import SearchResult
 from app.web.database import Database
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 def sample(response: Response, asked: Request, found: SearchResult) -> None:
     """Have the search kept, by chance, once this response has been sent."""
     given = services()
-    if found.space is not None and recall.chosen(asked, share=given.settings.recall_sample):
+    if found.space is not None and recall.should_sample(asked, share=given.settings.recall_sample):
         response.call_on_close(lambda: _keep(given.database, asked, found))
 
 
 def _keep(database: Database, asked: Request, found: SearchResult) -> None:
     try:
         with database.connection() as conn:
-            recall.keep(conn, asked, found, source="api")
+            recall.save_sample(conn, asked, found, source="api")
     except LookalikeError as error:
         log.warning("a search is not kept for checking its recall: %s", error)

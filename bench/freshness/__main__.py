@@ -22,10 +22,11 @@ import timm
 import torch
 from PIL import Image
 
-from app import db, status
+from app import db
 from app.config import Settings
 from app.db import embedded, schema
 from app.demo import tour
+from app.monitoring import status
 from app.store import query_images, spaces
 from bench.data import conditions
 from bench.freshness import report
@@ -119,7 +120,7 @@ def costs(world: World, conn: db.Connection, times: int) -> dict[str, list[float
     )
     conn.execute("ANALYZE lookalike.latencies")
     looks: dict[str, Callable[[], object]] = {
-        "status": lambda: status.read(conn),
+        "status": lambda: status.read_status(conn),
         "freshness": lambda: conn.execute("SELECT * FROM lookalike.freshness").fetchall(),
         "space_status": lambda: conn.execute("SELECT * FROM lookalike.space_status").fetchall(),
     }

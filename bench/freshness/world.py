@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app import db, status
+from app import db
 from app.config import Settings
 from app.demo import tour
+from app.monitoring import status
 
 _CHUNK = 20_000  # images registered in one statement
 

@@ -49,14 +49,14 @@ class Checked:
     seconds: float
 
 
-def chosen(asked: Request, *, share: float) -> bool:
+def should_sample(asked: Request, *, share: float) -> bool:
     """Tell whether this search is one to be kept: by chance, of those that lookalike.search answers inexactly."""
     modes = (asked.text, asked.diverse, asked.distinct, asked.group_by, asked.cursor)
     plain = all(mode is None for mode in modes)
     return plain and asked.strategy != "exact" and asked.recall != 1 and random.random() < share  # noqa: S311
 
 
-def keep(conn: Connection, asked: Request, found: SearchResult, *, source: str) -> bool:
+def save_sample(conn: Connection, asked: Request, found: SearchResult, *, source: str) -> bool:
     """Keep a search that was answered, to be checked later; return whether it was.
 
     What goes wrong is logged and is nothing to the searcher, who has the answer. In autocommit.
@@ -182,7 +182,7 @@ def _trend(conn: Connection, step: str, most: int) -> list[RecallPoint]:
         return cursor.execute(sql.query("recall_trend"), {"step": step, "most": most}).fetchall()
 
 
-def current(found: list[RecallEstimate], space: str) -> RecallEstimate | None:
+def current_estimate(found: list[RecallEstimate], space: str) -> RecallEstimate | None:
     """Return the estimate over all searches of a space that says most: of the last hour, if 30 were checked, or day
     or week."""
     whole = [one for one in found if one.space == space and one.plan is None and one.selectivity is None]
@@ -214,10 +214,10 @@ def forget(conn: Connection, *, days: float) -> int:
 def warning(conn: Connection) -> str | None:
     """Return what to say where the active space does not find what its searches ask for; None where it does."""
     space = spaces.active(conn)
-    return told(current(estimates(conn), space.name))
+    return warning_text(current_estimate(estimates(conn), space.name))
 
 
-def told(now: RecallEstimate | None) -> str | None:
+def warning_text(now: RecallEstimate | None) -> str | None:
     """Return the warning that an estimate gives cause for."""
     if now is None or not now.below or now.recall is None or now.high is None or now.goal is None:
         return None
@@ -227,7 +227,7 @@ def told(now: RecallEstimate | None) -> str | None:
     )
 
 
-def said(done: RecallAdjustment) -> str:
+def adjustment_text(done: RecallAdjustment) -> str:
     """Return the line that tells of a change of the search depth."""
     return (
         f"space {done.space}: {done.reason}: searches are {done.to_depth:.2f} times as deep as set up from now on, "

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from app.archive import COLUMNS, EMBEDDING, KEY, Batch, Origin, origin_of, told
+from app.archive.format import COLUMNS, EMBEDDING, KEY, Batch, Origin, origin_of, to_json
 from app.errors import InvalidInputError
 
 _TYPES = {
@@ -34,7 +34,7 @@ class ParquetWriter:
     def __init__(self, path: Path, origin: Origin) -> None:
         self._dimensions = int(origin.dimensions or 0)
         embedding = pa.list_(pa.float16(), self._dimensions)
-        self._schema = pa.schema([*_TYPES.items(), (EMBEDDING, embedding)], metadata={KEY: told(origin).encode()})
+        self._schema = pa.schema([*_TYPES.items(), (EMBEDDING, embedding)], metadata={KEY: to_json(origin).encode()})
         # zstd leaves embeddings as large as they are, and makes the texts small.
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._waiting: list[Any] = []

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from app.archive import COLUMNS, NUMPY, Batch, Origin, origin_of, told
+from app.archive.format import COLUMNS, NUMPY, Batch, Origin, origin_of, to_json
 from app.errors import InvalidInputError
 
 
@@ -18,7 +18,7 @@ class NumpyWriter:
     """Writes float16; `origin.images` says how many rows there will be. A row without embedding is 0 in the `.npy`."""
 
     def __init__(self, about: Path, images: Path, vectors: Path, *, origin: Origin) -> None:
-        about.write_text(told(origin) + "\n", encoding="utf-8")
+        about.write_text(to_json(origin) + "\n", encoding="utf-8")
         self._lines: TextIO = images.open("w", encoding="utf-8")
         self._vectors = vectors.open("wb")
         self._shape = (int(origin.images or 0), int(origin.dimensions or 0))

@@ -1,17 +1,34 @@
 """The state of the whole, cheaply: spaces, queue, freshness, recall, workers."""
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from psycopg.rows import class_row
 
-from app import recall
 from app.db import Connection, schema, sql, translated
-from app.records import FailureReason, Freshness, LatencyTotal, SpaceStatus, Status, WorkerStatus
+from app.index.build import Build, running_builds
+from app.monitoring import recall
+from app.records import Failure, FailureReason, Freshness, LatencyTotal, SpaceStatus, Status, WorkerStatus
+from app.store import jobs
 
 T = TypeVar("T")
 
 
-def read(conn: Connection) -> Status:
+_FAILURES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorView:
+    """The state at one moment; failures are the latest ones."""
+
+    at: datetime
+    status: Status
+    builds: list[Build]
+    failures: list[Failure]
+
+
+def read_status(conn: Connection) -> Status:
     """Return the state of images, spaces, workers, freshness; SchemaError where database and code do not fit."""
     with translated():
         revision = schema.check(conn)
@@ -43,3 +60,10 @@ def api_connections(conn: Connection) -> dict[str, int]:
 def _rows(conn: Connection, query: str, kind: type[T]) -> list[T]:
     with conn.cursor(row_factory=class_row(kind)) as cursor:
         return cursor.execute(sql.query(query)).fetchall()
+
+
+def read_operator_view(conn: Connection) -> OperatorView:
+    """Return the state of everything, cheaply; SchemaError where database and code do not fit."""
+    return OperatorView(
+        datetime.now(UTC), read_status(conn), running_builds(conn), jobs.failures(conn, limit=_FAILURES)
+    )

@@ -5,11 +5,8 @@ embeddings, a row an image; beside it lie `.jsonl` (an image a line) and `.json`
 in parts, so memory stays bounded, and appear under their name only when they are whole.
 """
 
-import importlib.util
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import ConfigurationError, ConflictError, InvalidInputError
+from app.errors import InvalidInputError
 from app.records import Json
 
 PARQUET, NUMPY = ".parquet", ".npy"
@@ -95,66 +92,6 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-def open_reader(path: Path) -> Reader:
-    """Open a file by its ending; InvalidInputError where it is no such file or lacks what is needed."""
-    if not path.is_file():
-        raise InvalidInputError(f"there is no file {path}")
-    if _kind(path) == PARQUET:
-        from app.archive_parquet import ParquetReader
-
-        return ParquetReader(path)
-    from app.archive_numpy import NumpyReader
-
-    return NumpyReader(path)
-
-
-@contextmanager
-def create(path: Path, origin: Origin, *, force: bool = False) -> Iterator[Writer]:
-    """Write a file; it takes its name at the end of the block, and where that fails nothing of it is left.
-
-    ConflictError where it is there already, unless `force`.
-    """
-    kind = _kind(path)
-    if path.exists() and not force:
-        raise ConflictError(f"{path} is there already; choose another name, or allow it to be replaced: --force")
-    if not path.parent.is_dir():
-        raise InvalidInputError(f"there is no folder {path.parent}")
-    if kind == PARQUET:
-        from app.archive_parquet import ParquetWriter
-
-        names = [path]
-        drafts = [_draft(path)]
-        writer: Writer = ParquetWriter(drafts[0], origin)
-    else:
-        from app.archive_numpy import NumpyWriter
-
-        names = [path.with_suffix(suffix) for suffix in (".json", ".jsonl", NUMPY)]
-        drafts = [_draft(name) for name in names]
-        writer = NumpyWriter(*drafts, origin=origin)
-    try:
-        yield writer
-        writer.close()
-        for draft, name in zip(drafts, names, strict=True):
-            os.replace(draft, name)  # noqa: PTH105
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _kind(path: Path) -> str:
-    if path.suffix not in (PARQUET, NUMPY):
-        raise InvalidInputError(
-            f"{path} ends in neither {PARQUET} nor {NUMPY}; its ending tells what kind of file it is"
-        )
-    if path.suffix == PARQUET and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigurationError(f"Parquet needs pyarrow: pip install 'lookalike[parquet]'; {NUMPY} files need nothing")
-    return path.suffix
-
-
 def origin_of(given: str | bytes | None, path: Path) -> Origin:
     """Read what a file says of its space; keys that are not known are passed over."""
     if given is None:
@@ -173,6 +110,6 @@ def origin_of(given: str | bytes | None, path: Path) -> Origin:
     return Origin(**known)
 
 
-def told(origin: Origin) -> str:
+def to_json(origin: Origin) -> str:
     """Return what a file is to say of its space."""
     return json.dumps({name: value for name, value in asdict(origin).items() if value is not None})

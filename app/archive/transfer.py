@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from psycopg.rows import scalar_row, tuple_row
 
-from app import archive
-from app.archive import COLUMNS, EMBEDDING, Batch, Origin, Reader
+from app.archive.files import create_archive
+from app.archive.format import COLUMNS, EMBEDDING, Batch, Origin, Reader
 from app.db import Connection, sql, translated
 from app.db.vectors import halfvecs
 from app.errors import InvalidInputError, LookalikeError, NotFoundError
@@ -73,7 +73,7 @@ def export(
             exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         images = embedded = 0
-        with archive.create(path, origin, force=force) as writer:
+        with create_archive(path, origin, force=force) as writer:
             for batch in _pages(conn, space):
                 writer.add(batch)
                 images += len(batch.uris)

@@ -1,0 +1,1 @@
+"""How it goes: status, recall of live searches, costs."""
