@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from app import db, presets
-from app.lab import run, store
-from app.lab.records import Request
+from app import db
 from app.store import spaces
+from app.tuning import presets, results, run
+from app.tuning.records import Request
 from bench import data
 from bench.copy import RESULTS, scratch
 from bench.tune import load
@@ -36,9 +36,9 @@ def main() -> None:
         load(conn, vectors[: options.rows])
         request = Request(choices=tuple(one.choice for one in presets.PRESETS), rounds=3, seconds=1.0, workers=1)
         made = run.start(conn, spaces.active(conn), request)
-        measured = {one.choice: one for one in run.go_on(url, made)}
+        measured = {one.choice: one for one in run.resume(url, made)}
         prices = _change_prices(conn, options.results.parent)
-        conditions = store.get(conn, made.id).conditions
+        conditions = results.get(conn, made.id).conditions
     told = {}
     for preset in presets.PRESETS:
         one = asdict(measured[preset.choice])

@@ -28,7 +28,6 @@ from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
 from app import db
-from app.evaluation import Exact
 from app.index.build import build_index
 from app.monitoring import recall
 from app.records import Json
@@ -36,6 +35,7 @@ from app.search.request import Request
 from app.search.results import SearchResult
 from app.search.run import run_search
 from app.store import spaces
+from app.tuning.metrics import Exact
 from bench import data
 from bench.copy import scratch
 

@@ -18,12 +18,13 @@ import numpy as np
 
 from app import db
 from app.db import Connection
-from app.evaluation import Exact, Truth, Vectors
 from app.index.spec import IndexSpec
-from app.lab import applying, goals, grid, measure, pareto, report, run, store
-from app.lab.goals import Goal, Promise
-from app.lab.records import Measurement, Request
 from app.store import spaces
+from app.tuning import goals, grid, measure, pareto, report, results, run
+from app.tuning.apply import switch_and_promise
+from app.tuning.goals import Goal, Promise
+from app.tuning.metrics import Exact, Truth, Vectors
+from app.tuning.records import Measurement, Request
 from bench import data
 from bench.copy import RESULTS, scratch
 
@@ -111,9 +112,9 @@ def main() -> None:
             workers=1,
         )
         made = run.start(conn, space, request)
-        measured = run.go_on(url, made, tell=lambda now: print(f"\r{now.done:4.0%} {now.now:<70}", end=""))
+        measured = run.resume(url, made, callback=lambda now: print(f"\r{now.done:4.0%} {now.now:<70}", end=""))
         print()
-        made = store.get(conn, made.id)
+        made = results.get(conn, made.id)
         points = pareto.points(measured, None)
         if options.report:
             print(report.write(options.report, made, points))
@@ -145,7 +146,7 @@ def _outcomes(
         if found.chosen.choice != before:
             began = time.monotonic()
             choice = IndexSpec.of(found.chosen.options)
-            applying.switch(conn, spaces.active(conn), choice, promise=asdict(found.promise))
+            switch_and_promise(conn, spaces.active(conn), choice, promise=asdict(found.promise))
             print(f"{found.chosen.choice} applied in {time.monotonic() - began:.1f} s")
             before = found.chosen.choice
         recall, p95 = judge(url, queries, truths, k=options.k)

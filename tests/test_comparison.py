@@ -9,12 +9,13 @@ from PIL import Image
 from psycopg.types.json import Jsonb
 from typer.testing import CliRunner
 
-from app import cli, comparison, comparison_sheet, db
+from app import cli, db
 from app.config import Settings, settings
 from app.errors import NotFoundError
 from app.media import contact_sheet
 from app.media.limits import limits_of
 from app.store import spaces
+from app.tuning import compare_sheet, compare_spaces
 from tests.gallery_data import half
 
 KINDS = ("red", "green", "blue")
@@ -49,10 +50,10 @@ def url(database_url: str, tmp_path: Path) -> str:
 
 def test_a_space_that_sees_is_told_from_one_that_guesses(url: str) -> None:
     with db.connect(url) as conn:
-        found = comparison.compare(conn, "sees", "guesses", k=5, label="kind")
-        itself = comparison.compare(conn, "sees", "sees", k=5)
+        found = compare_spaces.compare(conn, "sees", "guesses", k=5, label="kind")
+        itself = compare_spaces.compare(conn, "sees", "sees", k=5)
         with pytest.raises(NotFoundError, match="'nothing'"):
-            comparison.compare(conn, "sees", "nothing")
+            compare_spaces.compare(conn, "sees", "nothing")
     assert found.first.precision == 1
     assert found.gain is not None
     assert found.gain.high < 0
@@ -70,10 +71,10 @@ def test_a_space_that_sees_is_told_from_one_that_guesses(url: str) -> None:
 
 def test_the_sheet_shows_both_lines_and_who_stands_alone(url: str, tmp_path: Path) -> None:
     with db.connect(url) as conn:
-        found = comparison.compare(conn, "sees", "guesses", k=5, label="kind", examples=24)
+        found = compare_spaces.compare(conn, "sees", "guesses", k=5, label="kind", examples=24)
         (missing,) = [one for one in found.examples if one.image_id == 4]
         (other,) = [one for one in found.examples if one.image_id == 5]
-        drawn = comparison_sheet.draw(
+        drawn = compare_sheet.draw(
             conn, replace(found, examples=[other, missing]), limits=limits_of(Settings(home=tmp_path))
         )
     line = contact_sheet.HEADING + contact_sheet.CELL + contact_sheet.CAPTION

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.evaluation import EPSILON, Exact, Truth, label_precision, quantile_ceiling, recall_floor
+from app.tuning.metrics import EPSILON, Exact, Truth, label_precision, quantile_ceiling, recall_floor
 from tests.gallery_data import as_stored, distances, unit
 
 

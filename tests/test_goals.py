@@ -3,9 +3,9 @@
 import pytest
 
 from app.errors import InvalidInputError
-from app.lab import goals, pareto
-from app.lab.goals import Goal
-from app.lab.records import Measurement
+from app.tuning import goals, pareto
+from app.tuning.goals import Goal
+from app.tuning.records import Measurement
 
 
 def made(choice: str, *, recall: float, p95: float, size: int, qps: float = 500.0, slack: float = 0.002) -> Measurement:

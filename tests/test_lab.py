@@ -18,11 +18,12 @@ from app import db
 from app.db import embedded
 from app.errors import ConflictError, InvalidInputError, NotFoundError
 from app.index.build import build_index, list_indexes, rebuild_index
-from app.lab import check, goals, pareto, run, scratch, store
-from app.lab.clock import Progress
-from app.lab.records import Request
 from app.search import functions
 from app.store import spaces
+from app.tuning import goals, pareto, results, run, scratch
+from app.tuning.check import check_promise
+from app.tuning.progress import Progress
+from app.tuning.records import Request
 from tests import gallery_data
 from tests.test_cli import runner
 
@@ -51,7 +52,7 @@ def measured_url(new_database: Callable[..., str], template: str) -> str:
         gallery_data.fill(conn, vectors, [{"kind": f"k{n % 8}"} for n in range(ROWS)])
         build_index(conn, spaces.active(conn))
         made = run.start(conn, spaces.active(conn), QUICK)
-    run.go_on(url, made)
+    run.resume(url, made)
     return url
 
 
@@ -77,10 +78,10 @@ def test_a_run_measures_every_choice_and_leaves_nothing_behind(
     conn: db.Connection, server: embedded.EmbeddedServer
 ) -> None:
     space = spaces.active(conn)
-    done = store.latest(conn, space)
+    done = results.latest(conn, space)
     assert done is not None
     assert done.ended_at is not None
-    found = {one.choice: one for one in store.measurements(conn, done)}
+    found = {one.choice: one for one in results.measurements(conn, done)}
     assert list(found) == list(CHOICES)
     exact, poor, deep, full, bits, sound = found.values()
     assert exact.rows == ROWS - 40
@@ -119,19 +120,19 @@ def test_an_interrupted_run_goes_on_where_it_was(url: str, server: embedded.Embe
     with db.connect(url, autocommit=True) as conn:
         space = spaces.active(conn)
         with pytest.raises(ConflictError, match="is complete"):
-            store.interrupted(conn, space)
+            results.interrupted(conn, space)
         made = run.start(conn, space, QUICK)
         with pytest.raises(KeyboardInterrupt):
-            run.go_on(url, made, tell=interrupt)
+            run.resume(url, made, callback=interrupt)
         assert scratch_databases(server) == []
-        left = store.interrupted(conn, space)
-        assert left == store.get(conn, made.id)
-        before = store.measurements(conn, left)
+        left = results.interrupted(conn, space)
+        assert left == results.get(conn, made.id)
+        before = results.measurements(conn, left)
         assert [one.choice for one in before] == list(CHOICES[:3])
-        after = run.go_on(url, left)
+        after = run.resume(url, left)
         assert after[:3] == before
         assert [one.choice for one in after] == list(CHOICES)
-        assert store.get(conn, made.id).ended_at is not None
+        assert results.get(conn, made.id).ended_at is not None
 
 
 def test_what_a_killed_run_left_is_dropped_but_no_live_one_and_nothing_of_the_users(
@@ -172,17 +173,17 @@ def test_a_request_that_makes_no_sense_is_refused_before_anything_is_made(
     with pytest.raises(InvalidInputError, match="lsh"):
         run.start(conn, space, Request(choices=("lsh",)))
     with pytest.raises(NotFoundError, match=r"no run 999 of measurements; there are: "):
-        store.get(conn, 999)
+        results.get(conn, 999)
     crowded = run.start(conn, space, Request(choices=("exact",), queries=ROWS))
     with pytest.raises(ConflictError, match="too few to measure"):
-        run.go_on(measured_url, crowded)
+        run.resume(measured_url, crowded)
 
 
 def test_queries_of_ones_own_and_a_sample(url: str) -> None:
     request = Request(choices=("exact",), queries=5, source="file", sample=100, clients=(), rounds=1)
     with db.connect(url, autocommit=True) as conn:
         made = run.start(conn, spaces.active(conn), request)
-        (one,) = run.go_on(url, made, queries=gallery_data.unit(5, 16, seed=9))
+        (one,) = run.resume(url, made, queries=gallery_data.unit(5, 16, seed=9))
     assert one.rows == 100
     assert one.qps == {}
     assert len(one.query_recalls) == 5
@@ -192,12 +193,12 @@ def test_queries_of_ones_own_and_a_sample(url: str) -> None:
 def test_the_check_of_a_promise_sees_a_bad_index(url: str) -> None:
     with db.connect(url, autocommit=True) as conn:
         space = spaces.active(conn)
-        good = check.check(conn, space, k=10, queries=40)
+        good = check_promise(conn, space, k=10, queries=40)
         assert good.recall > 0.99
         assert good.queries == 40
         rebuild_index(conn, space, m=2, ef_construction=4)
         conn.execute("UPDATE lookalike.embedding_spaces SET index_options = index_options || '{\"ef_search\": 10}'")
-        bad = check.check(conn, space, k=10, queries=40)
+        bad = check_promise(conn, space, k=10, queries=40)
         assert bad.recall < 0.95
         assert bad.recall_floor < bad.recall
 
@@ -244,9 +245,9 @@ def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytes
     with db.connect(url, autocommit=True) as conn:
         truth = {n: distances(conn, n, k=ROWS, strategy="exact") for n in range(1, 40)}
         choice = CHOICES[-1]
-        by = store.latest(conn)
+        by = results.latest(conn)
         assert by is not None
-        floor = next(one.recall_floor for one in store.measurements(conn, by) if one.choice == choice)
+        floor = next(one.recall_floor for one in results.measurements(conn, by) if one.choice == choice)
         conn.execute("DELETE FROM lookalike.measurements WHERE choice <> %s", (choice,))
         with searching(url, truth) as seen:
             done = runner(monkeypatch, url)("tune", "--recall", str(floor - 0.001), "--apply")
@@ -304,9 +305,9 @@ class searching:  # noqa: N801 — a context manager
 
 
 def test_fronts_of_a_run(conn: db.Connection) -> None:
-    done = store.latest(conn)
+    done = results.latest(conn)
     assert done is not None
-    points = pareto.points(store.measurements(conn, done), CHOICES[3])
+    points = pareto.points(results.measurements(conn, done), CHOICES[3])
     assert points[0].measured.recall == 1
     assert [one.measured.choice for one in points if one.current] == [CHOICES[3]]
     assert not next(one for one in points if one.measured.choice == "exact").small

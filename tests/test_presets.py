@@ -8,13 +8,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
-from app import config, db, presets
+from app import config, db
 from app.config import ENVIRONMENT_FILE
 from app.db import schema
 from app.errors import ConflictError, NotFoundError
 from app.index.switch import current_spec
 from app.search import functions
 from app.store import spaces
+from app.tuning import presets
 from tests import gallery_data
 from tests.test_cli import runner
 

@@ -8,11 +8,11 @@ import pytest
 
 from app import db
 from app.index.build import build_index
-from app.lab import store
 from app.monitoring import recall
 from app.search.request import Request
 from app.search.run import run_search
 from app.store import spaces
+from app.tuning import results
 from tests import gallery_data, running
 from tests.test_cli import runner
 
@@ -52,10 +52,10 @@ def test_by_the_latest_live_searches(url: str, monkeypatch: pytest.MonkeyPatch, 
         )
         assert made.exit_code == 0, made.stderr
         assert "searching by 12 live searches; they are not kept" in made.stderr
-        run = store.latest(conn, spaces.active(conn))
+        run = results.latest(conn, spaces.active(conn))
         assert run is not None
         assert (run.request.source, run.request.queries) == ("logged", 12)
-        exact, graph, *_ = store.measurements(conn, run)
+        exact, graph, *_ = results.measurements(conn, run)
         assert exact.recall == 1.0
         # None was held out to search by; as many were, to see what writing them costs.
         assert exact.rows == ROWS - 12
@@ -73,16 +73,16 @@ def test_by_files_that_a_worker_embeds(live: running.Running, monkeypatch: pytes
         arguments = [part for file in files for part in ("--queries", file)]
         made = lookalike("tradeoffs", "--quick", *arguments, *CHOICES, "--json", "--report", tmp_path)
         assert made.exit_code == 0, made.stderr
-        run = store.latest(conn, spaces.active(conn))
+        run = results.latest(conn, spaces.active(conn))
         assert run is not None
         assert (run.request.source, list(run.request.files)) == ("file", files)
-        exact = store.measurements(conn, run)[0]
+        exact = results.measurements(conn, run)[0]
         assert exact.query_recalls == [1.0, 1.0, 1.0]
         (tmp_path / "empty.png").touch()
         missing = lookalike("tradeoffs", "--quick", "--queries", tmp_path / "none.png", *CHOICES)
         assert missing.exit_code == 1
         assert f"cannot read {tmp_path}/none.png: No such file or directory" in missing.stderr
         assert "empty.png is empty" in lookalike("tradeoffs", "--queries", tmp_path / "empty.png").stderr
-        last = store.latest(conn, spaces.active(conn))
+        last = results.latest(conn, spaces.active(conn))
         assert last is not None
         assert last.id == run.id  # nothing was begun

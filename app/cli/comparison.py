@@ -10,7 +10,7 @@ from app.cli.text import Json, examples
 from app.errors import ConfigurationError, InvalidInputError
 
 if TYPE_CHECKING:
-    from app.comparison import Comparison, Side
+    from app.tuning.compare_spaces import Comparison, Side
 
 EPILOG = examples(
     "lookalike compare-spaces lite0 lite2 --label category",
@@ -79,9 +79,9 @@ def run(
     json: bool,
 ) -> None:
     """Compare by files, or else by stored images, print and draw; without a first space, the active one is it."""
-    from app import comparison, comparison_sheet
     from app.media.limits import limits_of
     from app.store import spaces
+    from app.tuning import compare_sheet, compare_spaces
 
     if files and (label or sheet):
         option = f"--label {label}" if label else f"--sheet {sheet}"
@@ -91,11 +91,11 @@ def run(
         one = first or spaces.active(conn).name
         if files:
             timeout = session.settings().query_timeout
-            found = comparison.compare_by(conn, one, second, map(_bytes_of, files), k=k, timeout=timeout)
+            found = compare_spaces.compare_by(conn, one, second, map(_bytes_of, files), k=k, timeout=timeout)
         else:
-            found = comparison.compare(conn, one, second, k=k, sample=sample, label=label, examples=examples)
+            found = compare_spaces.compare(conn, one, second, k=k, sample=sample, label=label, examples=examples)
         if sheet is not None:
-            picture = comparison_sheet.draw(conn, found, limits=limits_of(session.settings()))
+            picture = compare_sheet.draw(conn, found, limits=limits_of(session.settings()))
     if json:
         output.as_json(found)
     else:

@@ -8,7 +8,7 @@ from app.cli import output, session
 from app.cli.text import Command, Group, Json, examples
 
 if TYPE_CHECKING:
-    from app.presets import Line
+    from app.tuning.presets import Line
 
 app = typer.Typer(
     cls=Group,
@@ -30,7 +30,7 @@ SpaceName = Annotated[str | None, typer.Option("--space", metavar="NAME", help="
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
     """List the presets."""
-    from app import presets
+    from app.tuning import presets
 
     if json:
         output.as_json(presets.PRESETS)
@@ -41,8 +41,8 @@ def ls(json: Json = False) -> None:
 @app.command("show", cls=Command)
 def show(name: Name, space: SpaceName = None, json: Json = False) -> None:
     """Show what a preset wants, beside what there is now."""
-    from app import presets
     from app.store import spaces
+    from app.tuning import presets
 
     preset = presets.get(name)
     home = session.settings().home.absolute()
@@ -59,8 +59,8 @@ def show(name: Name, space: SpaceName = None, json: Json = False) -> None:
 @app.command("apply", cls=Command)
 def apply(name: Name, space: SpaceName = None, json: Json = False) -> None:
     """Make index, tables, database and settings of processes as the preset wants them; begun again at any time."""
-    from app import presets
     from app.store import spaces
+    from app.tuning import presets
 
     preset = presets.get(name)
     home = session.settings().home.absolute()

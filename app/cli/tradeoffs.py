@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from pgvector import HalfVector
 
     from app.db import Connection
-    from app.evaluation import Vectors
-    from app.lab.clock import Progress
-    from app.lab.pareto import Point
-    from app.lab.records import Run
     from app.records import Space
+    from app.tuning.metrics import Vectors
+    from app.tuning.pareto import Point
+    from app.tuning.progress import Progress
+    from app.tuning.records import Run
 
 EPILOG = examples(
     "lookalike tradeoffs --quick                        a coarse grid, under two minutes on the demo gallery",
@@ -73,10 +73,10 @@ def tradeoffs(
     json: Json = False,
 ) -> None:
     """Measure index choices on a sample of your images: recall, latency, throughput, bytes, build time."""
-    from app.lab import run as lab
-    from app.lab import store
-    from app.lab.records import Request
     from app.store import spaces
+    from app.tuning import results
+    from app.tuning import run as lab
+    from app.tuning.records import Request
 
     with session.database() as url, session.connected(url, "lookalike cli") as conn:
         chosen = spaces.active(conn) if space is None else spaces.get(conn, space)
@@ -85,14 +85,15 @@ def tradeoffs(
             return
         live = None
         if resume:
-            run = store.interrupted(conn, chosen)
+            run = results.interrupted(conn, chosen)
             images = [_read(Path(name)) for name in run.request.files]
             if run.request.source == "logged":
                 raise ConflictError(f"run {run.id} searched by live searches, which are not kept; begin a new one")
             output.say(f"run {run.id} goes on: {run.choices} of {len(run.request.choices)} choices are measured")
         else:
             from app.index.spec import parse_spec
-            from app.lab import applying, grid
+            from app.tuning import grid
+            from app.tuning.apply import current_text
 
             wanted = choice or (grid.quick if quick else grid.standard)(
                 chosen.dimensions, min(sample, lab.rows_of(conn, chosen))
@@ -107,7 +108,7 @@ def tradeoffs(
                 conn,
                 chosen,
                 Request(
-                    choices=tuple(dict.fromkeys([str(parse_spec(one)) for one in wanted] + [applying.current(chosen)])),
+                    choices=tuple(dict.fromkeys([str(parse_spec(one)) for one in wanted] + [current_text(chosen)])),
                     k=k,
                     queries=len(files) or (count if live is None else len(live)),
                     sample=sample,
@@ -126,27 +127,27 @@ def tradeoffs(
         vectors = live if live is not None else _embedded(conn, images, chosen)
         try:
             with progress.share(f"run {run.id}") as tell:
-                lab.go_on(
-                    url, run, scratch_url=scratch_url, queries=vectors, tell=lambda now: tell(now.done, _note(now))
+                lab.resume(
+                    url, run, scratch_url=scratch_url, queries=vectors, callback=lambda now: tell(now.done, _note(now))
                 )
         except (KeyboardInterrupt, LookalikeError):
             output.say(f"run {run.id} is not complete; lookalike tradeoffs --resume goes on with it")
             raise
-        _show(conn, store.get(conn, run.id), chosen, report, json=json)
+        _show(conn, results.get(conn, run.id), chosen, report, json=json)
 
 
 def _query_count(conn: "Connection", space: "Space", *, quick: bool) -> int:
     """Return how many images to hold out: 200, but no more than a tenth of a small gallery (20 at least)."""
-    from app.lab import run as lab
+    from app.tuning import run as lab
 
     return max(min(100 if quick else 200, lab.rows_of(conn, space) // 8), 20)
 
 
 def _last(conn: "Connection", space: "Space") -> "Run":
     from app.errors import NotFoundError
-    from app.lab import store
+    from app.tuning import results
 
-    found = store.latest(conn, space)
+    found = results.latest(conn, space)
     if found is None:
         raise NotFoundError(f"nothing was measured in space {space.name} yet; lookalike tradeoffs does")
     return found
@@ -212,10 +213,11 @@ def _logged(conn: "Connection", space: "Space", most: int) -> "Vectors":
 
 
 def _show(conn: "Connection", run: "Run", space: "Space", folder: Path | None, *, json: bool) -> None:
-    from app.lab import applying, pareto, store
-    from app.lab import report as reports
+    from app.tuning import pareto, results
+    from app.tuning import report as reports
+    from app.tuning.apply import current_text
 
-    points = pareto.points(store.measurements(conn, run), applying.current(space))
+    points = pareto.points(results.measurements(conn, run), current_text(space))
     if json:
         output.as_json({"run": run, "points": [_plain(point) for point in points]})
     else:

@@ -10,9 +10,9 @@ from app.cli.text import Json, examples
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.lab.goals import Pick
-    from app.lab.records import Run
     from app.records import Space
+    from app.tuning.goals import Pick
+    from app.tuning.records import Run
 
 EPILOG = examples(
     "lookalike tune --recall 0.99                        the quickest that has it",
@@ -44,16 +44,17 @@ def tune(
 ) -> None:
     """Pick the measured index choice that meets a goal, and say what it costs."""
     from app.errors import NotFoundError
-    from app.lab import applying, goals, store
     from app.store import spaces
+    from app.tuning import goals, results
+    from app.tuning.apply import current_text
 
     goal = goals.Goal(recall=recall, p95_ms=p95_ms, bytes_per_image=bytes_per_image, qps=qps).checked()
     with session.connection() as conn:
         chosen = spaces.active(conn) if space is None else spaces.get(conn, space)
-        by = store.latest(conn, chosen) if run is None else store.of_space(conn, chosen, run)
+        by = results.latest(conn, chosen) if run is None else results.of_space(conn, chosen, run)
         if by is None:
             raise NotFoundError(f"nothing was measured in space {chosen.name} yet; lookalike tradeoffs does")
-        found = goals.pick(store.measurements(conn, by), goal, current=applying.current(chosen))
+        found = goals.pick(results.measurements(conn, by), goal, current=current_text(chosen))
         if not json:
             _tell(found)
             _tell_age(conn, by, chosen)
@@ -89,7 +90,7 @@ def _tell(found: "Pick") -> None:
 
 def _tell_age(conn: "Connection", run: "Run", space: "Space") -> None:
     """Say what the numbers stand on, where that is less than the whole space of today."""
-    from app.lab import run as lab
+    from app.tuning import run as lab
 
     now = lab.rows_of(conn, space)
     if run.request.sample < 0.9 * now:
@@ -105,21 +106,22 @@ def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, qui
     """Switch to the choice; where its space is the active one, measure whether the promise is kept."""
     from app.cli.index import build_progress
     from app.index.spec import IndexSpec
-    from app.lab import applying, check
     from app.store import spaces
+    from app.tuning.apply import current_text, switch_and_promise
+    from app.tuning.check import check_promise
 
     if found.chosen is None or found.promise is None:
         return None
     choice = IndexSpec.of(found.chosen.options)
     with build_progress(f"index of {space.name}") as progress:
-        applying.switch(conn, space, choice, promise={**asdict(found.promise), "run": run.id}, progress=progress)
+        switch_and_promise(conn, space, choice, promise={**asdict(found.promise), "run": run.id}, progress=progress)
     now = spaces.get(conn, space.name)
     if not quiet:
-        output.out(f"{space.name} is searched by {applying.current(now)}")
+        output.out(f"{space.name} is searched by {current_text(now)}")
     if not now.active:
         output.say(f"{space.name} is not the active space: nothing searches it now, and the promise is not checked")
         return None
-    checked = check.check(conn, now, k=found.promise.k, queries=_CHECKED)
+    checked = check_promise(conn, now, k=found.promise.k, queries=_CHECKED)
     # What the promise bounds from below, the check must not prove to be less; and so with the p95.
     kept = checked.recall >= found.promise.recall - 0.01 and checked.p95_ms <= found.promise.p95_ms * 1.2
     text = (

@@ -7,10 +7,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import ConfigDict, Field
 
-from app.lab import applying, pareto, store
-from app.lab.pareto import Point
-from app.lab.records import Run
 from app.store import spaces
+from app.tuning import pareto, results
+from app.tuning.apply import current_text
+from app.tuning.pareto import Point
+from app.tuning.records import Run
 from app.web import bodies, docs
 from app.web.models import Body, Parameters
 from app.web.services import services
@@ -92,9 +93,9 @@ def get_tradeoffs(query: TradeoffsQuery) -> Response:
     """What `lookalike tradeoffs` measured last; which choices nothing beats, and which is in use."""
     with services().database.connection() as conn:
         space = spaces.active(conn) if query.space is None else spaces.get(conn, query.space)
-        run = store.latest(conn, space) if query.run is None else store.of_space(conn, space, query.run)
-        measured = [] if run is None else store.measurements(conn, run)
-    current = applying.current(space)
+        run = results.latest(conn, space) if query.run is None else results.of_space(conn, space, query.run)
+        measured = [] if run is None else results.measurements(conn, run)
+    current = current_text(space)
     points = pareto.points(measured, current)
     answer = TradeoffsAnswer(
         space=space.name,

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from flask.testing import FlaskClient
 
 from app import db
-from app.lab import run
-from app.lab.records import Request
 from app.store import spaces
+from app.tuning import run
+from app.tuning.records import Request
 
 
 def test_before_and_after_a_measurement(gallery_url: str, make_client: Callable[..., FlaskClient]) -> None:
@@ -19,7 +19,7 @@ def test_before_and_after_a_measurement(gallery_url: str, make_client: Callable[
     )
     with db.connect(gallery_url, autocommit=True) as conn:
         made = run.start(conn, spaces.active(conn), request)
-    run.go_on(gallery_url, made)
+    run.resume(gallery_url, made)
     found = client.get("/v1/tradeoffs").json
     assert found is not None
     assert (found["run"]["id"], found["run"]["rows"], found["run"]["rows_total"]) == (made.id, 24, 29)

@@ -7,9 +7,10 @@ from playwright.sync_api import Page, expect
 
 from app import db
 from app.index.spec import parse_spec
-from app.lab import applying, store
-from app.lab.records import Measurement, Request
 from app.store import spaces
+from app.tuning import results
+from app.tuning.apply import current_text
+from app.tuning.records import Measurement, Request
 from tests.browser.test_search_page import LOOKS
 from tests.running import Running
 
@@ -35,13 +36,13 @@ def measured(live: Running) -> Callable[[], None]:
     def fill() -> None:
         with db.connect(live.url, autocommit=True) as conn:
             space = spaces.active(conn)
-            if store.latest(conn, space) is not None:
+            if results.latest(conn, space) is not None:
                 return
-            rows = [*MEASURED, (applying.current(space), 0.987, 1.5, 82_000_000, 12.4)]
+            rows = [*MEASURED, (current_text(space), 0.987, 1.5, 82_000_000, 12.4)]
             request = Request(choices=tuple(row[0] for row in rows))
-            run = store.begin(conn, space, request, rows_total=20_000, conditions={"cores": 2})
-            store.add(conn, run, [_measurement(*row) for row in rows])
-            store.end(conn, run)
+            run = results.begin(conn, space, request, rows_total=20_000, conditions={"cores": 2})
+            results.add(conn, run, [_measurement(*row) for row in rows])
+            results.end(conn, run)
 
     return fill
 

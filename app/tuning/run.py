@@ -12,19 +12,19 @@ from itertools import groupby
 import psycopg
 from psycopg.rows import scalar_row
 
-from app import db, evaluation
+from app import db
 from app.db import Connection, translated
 from app.errors import ConfigurationError, DatabaseUnavailableError, InvalidInputError
-from app.evaluation import Vectors
 from app.index.resources import Resources, free_disk, index_bytes, shown
 from app.index.spec import IndexSpec, parse_spec
-from app.lab import applying, conditions, measure, sample, scratch, store
-from app.lab.applying import Built
-from app.lab.clock import Clock, Tell
-from app.lab.records import Measurement, Request, Run
-from app.lab.sample import Sample
 from app.records import Space
 from app.store import spaces
+from app.tuning import environment, measure, metrics, results, sample, scratch
+from app.tuning.apply import Built, apply_spec, build_of, clear, set_search
+from app.tuning.metrics import Vectors
+from app.tuning.progress import Clock, ProgressCallback
+from app.tuning.records import Measurement, Request, Run
+from app.tuning.sample import Sample
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def start(conn: Connection, space: Space, request: Request) -> Run:
     """Check that what is asked for can be measured, and record the run. InvalidInputError for a choice or an option."""
     for text in request.choices:
         parse_spec(text)
-    return store.begin(conn, space, request, rows_total=rows_of(conn, space), conditions=conditions.read(conn))
+    return results.begin(conn, space, request, rows_total=rows_of(conn, space), conditions=environment.read(conn))
 
 
 def rows_of(conn: Connection, space: Space) -> int:
@@ -46,13 +46,13 @@ def rows_of(conn: Connection, space: Space) -> int:
     return int(str(total or 0))
 
 
-def go_on(
+def resume(
     url: str,
     run: Run,
     *,
     scratch_url: str | None = None,
     queries: Vectors | None = None,
-    tell: Tell | None = None,
+    callback: ProgressCallback | None = None,
 ) -> list[Measurement]:
     """Measure what the run lacks; return all that it has then. Interrupted, it may be called again.
 
@@ -67,7 +67,7 @@ def go_on(
             _check_room(source, space, run, scratch_url)
             lab_url = stack.enter_context(scratch.database(scratch_url or url))
             lab = stack.enter_context(db.connect(lab_url, autocommit=True, application="lookalike lab"))
-            clock = Clock(run.request, run.rows_total, missing, tell)
+            clock = Clock(run.request, run.rows_total, missing, callback)
             drawn = sample.draw(
                 source,
                 lab,
@@ -77,23 +77,23 @@ def go_on(
                 k=run.request.k,
                 seed=run.request.seed,
                 label=run.request.label,
-                progress=lambda done, all_: clock.at("copying a sample", part="copy", share=done / all_),
+                progress=lambda done, all_: clock.report("copying a sample", part="copy", share=done / all_),
             )
             clock.finish("copy")
             for choices in missing:
                 found = _measure_build(lab_url, lab, drawn, choices, run.request, clock)
-                store.add(source, run, found)
-        store.end(source, run)
-        return store.measurements(source, run)
+                results.add(source, run, found)
+        results.end(source, run)
+        return results.measurements(source, run)
 
 
 def _missing(source: Connection, run: Run) -> list[list[IndexSpec]]:
     """Return the choices that are not measured yet, those of one build together."""
-    have = {one.choice for one in store.measurements(source, run)}
+    have = {one.choice for one in results.measurements(source, run)}
     left = [choice for choice in map(parse_spec, run.request.choices) if str(choice) not in have]
-    order = {build: n for n, build in enumerate(dict.fromkeys(map(applying.build_of, left)))}
-    left.sort(key=lambda choice: order[applying.build_of(choice)])
-    return [list(group) for _, group in groupby(left, key=applying.build_of)]
+    order = {build: n for n, build in enumerate(dict.fromkeys(map(build_of, left)))}
+    left.sort(key=lambda choice: order[build_of(choice)])
+    return [list(group) for _, group in groupby(left, key=build_of)]
 
 
 def _check_room(source: Connection, space: Space, run: Run, scratch_url: str | None) -> None:
@@ -115,13 +115,13 @@ def _check_room(source: Connection, space: Space, run: Run, scratch_url: str | N
 def _measure_build(
     url: str, conn: Connection, drawn: Sample, choices: Sequence[IndexSpec], request: Request, clock: Clock
 ) -> list[Measurement]:
-    clock.at(f"building {applying.build_of(choices[0])}")
+    clock.report(f"building {build_of(choices[0])}")
     try:
-        built = applying.apply(conn, drawn.space, choices[0], Resources(workers=request.workers), seed=request.seed)
+        built = apply_spec(conn, drawn.space, choices[0], Resources(workers=request.workers), seed=request.seed)
     except InvalidInputError as error:
-        log.warning("%s is left out: %s", applying.build_of(choices[0]), error)
+        log.warning("%s is left out: %s", build_of(choices[0]), error)
         return []
-    clock.finish(applying.build_of(choices[0]))
+    clock.finish(build_of(choices[0]))
     trials = [_Trial(choice) for choice in choices]
     measure.prepare(conn)
     try:
@@ -129,9 +129,9 @@ def _measure_build(
         for trial in trials:
             if trial.failed:
                 continue
-            applying.set_search(conn, drawn.space, trial.choice)
+            set_search(conn, drawn.space, trial.choice)
             for clients in request.clients:
-                clock.at(f"{trial.choice}, {clients} at once")
+                clock.report(f"{trial.choice}, {clients} at once")
                 trial.qps[str(clients)] = measure.throughput(
                     url, drawn.queries, k=request.k, clients=clients, seconds=request.seconds
                 )
@@ -140,7 +140,7 @@ def _measure_build(
     finally:
         if not conn.closed:
             conn.execute("RESET statement_timeout")
-    applying.clear(conn, drawn.space)
+    clear(conn, drawn.space)
     return [_told(trial, drawn, request, built, insert_ms) for trial in trials if not trial.failed]
 
 
@@ -162,8 +162,8 @@ def _search(conn: Connection, drawn: Sample, trials: list[_Trial], request: Requ
     rng = random.Random(request.seed)  # noqa: S311 — an order, not a secret
     count = len(drawn.queries)
     for trial in trials:
-        clock.at(f"recall of {trial.choice}")
-        applying.set_search(conn, drawn.space, trial.choice)
+        clock.report(f"recall of {trial.choice}")
+        set_search(conn, drawn.space, trial.choice)
         began = time.monotonic()
         try:
             first = measure.search_pass(conn, drawn.queries, k=request.k)
@@ -176,7 +176,7 @@ def _search(conn: Connection, drawn: Sample, trials: list[_Trial], request: Requ
             trial.failed = True
             continue
         trial.recalls = measure.recalls(first, drawn.truths)
-        trial.precision = evaluation.label_precision(first.found, drawn.labels, drawn.query_labels)
+        trial.precision = metrics.label_precision(first.found, drawn.labels, drawn.query_labels)
         seconds = time.monotonic() - began
         allowed = _TIMED_SECONDS / max(request.rounds, 1) / max(seconds / count, 1e-6)
         trial.timed = max(min(count, int(allowed)), min(count, _LEAST_TIMED))
@@ -185,8 +185,8 @@ def _search(conn: Connection, drawn: Sample, trials: list[_Trial], request: Requ
         for trial in rng.sample(trials, len(trials)):
             if trial.failed:
                 continue
-            clock.at(f"latency of {trial.choice}, round {turn + 1} of {request.rounds}")
-            applying.set_search(conn, drawn.space, trial.choice)
+            clock.report(f"latency of {trial.choice}, round {turn + 1} of {request.rounds}")
+            set_search(conn, drawn.space, trial.choice)
             order = rng.sample(range(count), trial.timed)
             measure.search_pass(conn, drawn.queries[order[:2]], k=request.k)
             timed = measure.search_pass(conn, drawn.queries, k=request.k, order=order)
@@ -200,12 +200,12 @@ def _told(trial: _Trial, drawn: Sample, request: Request, built: Built, insert_m
         rows=drawn.rows,
         k=request.k,
         recall=sum(trial.recalls) / len(trial.recalls),
-        recall_floor=1.0 if trial.choice.kind == "exact" else evaluation.recall_floor(trial.recalls, request.k),
+        recall_floor=1.0 if trial.choice.kind == "exact" else metrics.recall_floor(trial.recalls, request.k),
         label_precision=None if math.isnan(trial.precision) else trial.precision,
         p50_ms=measure.quantile(trial.milliseconds, 0.5),
         p95_ms=measure.quantile(trial.milliseconds, 0.95),
         p99_ms=measure.quantile(trial.milliseconds, 0.99),
-        p95_ceiling_ms=evaluation.quantile_ceiling(trial.milliseconds, 0.95),
+        p95_ceiling_ms=metrics.quantile_ceiling(trial.milliseconds, 0.95),
         qps=trial.qps,
         build_seconds=built.seconds,
         insert_ms=insert_ms,

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.index.spec import IndexSpec
-from app.lab.applying import build_of
-from app.lab.records import Request
+from app.tuning.apply import build_of
+from app.tuning.records import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Progress:
     seconds_left: float | None
 
 
-Tell = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 
 # Told from then on: earlier, it would be a guess.
 _TOLD_FROM = 0.03
@@ -27,12 +27,14 @@ _TOLD_FROM = 0.03
 class Clock:
     """Seconds foreseen for each part, corrected by how long those done so far really took."""
 
-    def __init__(self, request: Request, rows: int, groups: Sequence[Sequence[IndexSpec]], tell: Tell | None) -> None:
+    def __init__(
+        self, request: Request, rows: int, groups: Sequence[Sequence[IndexSpec]], callback: ProgressCallback | None
+    ) -> None:
         """Foresee the parts of measuring these choices, grouped by build, on so many rows."""
         rows = min(request.sample, rows)
         searches = request.queries * (1 + request.rounds) * 0.003
         crowds = len(request.clients) * (request.seconds + 0.1)
-        self._tell = tell
+        self._callback = tell
         self._began = time.monotonic()
         self._foreseen = {"copy": 1 + rows * 4e-5}
         for group in groups:
@@ -43,13 +45,13 @@ class Clock:
         self._total = sum(self._foreseen.values())
         self._done = 0.0
 
-    def at(self, now: str, *, part: str | None = None, share: float = 0.0) -> None:
+    def report(self, now: str, *, part: str | None = None, share: float = 0.0) -> None:
         """Tell what is at work, and what share of a part is done."""
-        if not self._tell:
+        if not self._callback:
             return
         done = (self._done + share * self._foreseen.get(part or "", 0.0)) / self._total
         elapsed = time.monotonic() - self._began
-        self._tell(Progress(min(done, 1.0), now, elapsed * (1 - done) / done if done > _TOLD_FROM else None))
+        self._callback(Progress(min(done, 1.0), now, elapsed * (1 - done) / done if done > _TOLD_FROM else None))
 
     def finish(self, part: str) -> None:
         """Count a part as done; one that is not known, or done already, counts nothing."""

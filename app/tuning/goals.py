@@ -1,7 +1,7 @@
 """Picks the measured choice that meets a goal, with what it promises.
 
 A choice meets a goal by what its measurement proves, not by what it happened to show: the floor of its recall and the
-ceiling of its p95 (`app.evaluation`), so that the promise holds for other queries of the same kind.
+ceiling of its p95 (`app.tuning.metrics`), so that the promise holds for other queries of the same kind.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.errors import InvalidInputError
-from app.lab.records import Measurement
+from app.tuning.records import Measurement
 
 # Throughput has no bound of its own: so much less than was measured is promised.
 _QPS_MARGIN = 0.9

@@ -9,8 +9,8 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.errors import ConflictError, NotFoundError
-from app.lab.records import Measurement, Request, Run
 from app.records import Json, Space
+from app.tuning.records import Measurement, Request, Run
 
 
 def begin(conn: Connection, space: Space, request: Request, *, rows_total: int, conditions: Json) -> Run:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import ConfigurationError
 from app.index.spec import IndexSpec
-from app.lab.applying import build_of
-from app.lab.pareto import Point
+from app.tuning.apply import build_of
+from app.tuning.pareto import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,6 @@ from functools import partial
 
 import PIL.Image
 
-from app.comparison import Comparison
 from app.db import Connection
 from app.errors import ImageError
 from app.media import contact_sheet
@@ -15,6 +14,7 @@ from app.media.fetch import fetch
 from app.media.limits import Limits
 from app.records import Image
 from app.store import images
+from app.tuning.compare_spaces import Comparison
 
 log = logging.getLogger(__name__)
 

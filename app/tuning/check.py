@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from psycopg.rows import scalar_row
 
-from app import evaluation
 from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.records import Space
+from app.tuning import metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,9 @@ class Checked:
     p95_ceiling_ms: float
 
 
-def check(conn: Connection, space: Space, *, k: int, queries: int = 100, seed: int = 1, seconds: float = 60) -> Checked:
+def check_promise(
+    conn: Connection, space: Space, *, k: int, queries: int = 100, seed: int = 1, seconds: float = 60
+) -> Checked:
     """Search the active space by stored images, drawn by seed, and compare with the exact way, each in one snapshot.
 
     In autocommit. Ends after `seconds`, with fewer queries. NotFoundError where nothing is embedded.
@@ -41,7 +43,7 @@ def check(conn: Connection, space: Space, *, k: int, queries: int = 100, seed: i
             asked = {"image_id": image_id, "k": k}
             found = cursor.execute(sql.query("check_search"), asked, prepare=True).fetchall()
             recall = cursor.execute(
-                sql.query("check_recall"), {**asked, "found": found, "epsilon": evaluation.EPSILON}
+                sql.query("check_recall"), {**asked, "found": found, "epsilon": metrics.EPSILON}
             ).fetchone()
             recalls.append(1.0 if recall is None else float(str(recall)))
             if time.monotonic() > end and n >= 10:
@@ -58,8 +60,8 @@ def check(conn: Connection, space: Space, *, k: int, queries: int = 100, seed: i
     return Checked(
         queries=len(recalls),
         recall=sum(recalls) / len(recalls),
-        recall_floor=evaluation.recall_floor(recalls, k),
+        recall_floor=metrics.recall_floor(recalls, k),
         p50_ms=ordered[len(ordered) // 2],
         p95_ms=ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)],
-        p95_ceiling_ms=evaluation.quantile_ceiling(milliseconds, 0.95),
+        p95_ceiling_ms=metrics.quantile_ceiling(milliseconds, 0.95),
     )

@@ -32,12 +32,12 @@ def build_of(choice: IndexSpec) -> str:
     return str(bare).removesuffix("+rerank")
 
 
-def current(space: Space) -> str:
+def current_text(space: Space) -> str:
     """Return how a space is searched now, as the text of its choice."""
     return str(current_spec(space))
 
 
-def apply(conn: Connection, space: Space, choice: IndexSpec, resources: Resources, *, seed: int) -> Built:
+def apply_spec(conn: Connection, space: Space, choice: IndexSpec, resources: Resources, *, seed: int) -> Built:
     """Make this the choice of a space in a scratch database, and tell what it cost; what was built before goes."""
     done = switch_index(conn, space, choice, resources=resources, seed=seed, report=lambda _: None)
     now = target(spaces.get(conn, space.name))
@@ -72,7 +72,7 @@ def set_search(conn: Connection, space: Space, choice: IndexSpec) -> None:
         conn.execute(sql.query("lab_set_search"), {"space_id": space.id, "options": Jsonb(choice.options())})
 
 
-def switch(
+def switch_and_promise(
     conn: Connection,
     space: Space,
     choice: IndexSpec,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.lab.records import Measurement
+from app.tuning.records import Measurement
 
 
 @dataclass(frozen=True, slots=True)

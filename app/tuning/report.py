@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ConfigurationError
-from app.lab import charts
-from app.lab.pareto import Point
-from app.lab.records import Run
+from app.tuning import charts
+from app.tuning.pareto import Point
+from app.tuning.records import Run
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 

@@ -15,8 +15,8 @@ from psycopg.rows import scalar_row
 from app import db
 from app.db import Connection, sql, translated
 from app.errors import DatabaseUnavailableError
-from app.evaluation import Truth, Vectors
-from app.lab.sample import Sample
+from app.tuning.metrics import Truth, Vectors
+from app.tuning.sample import Sample
 
 # Of one search: a choice that takes longer is none.
 STATEMENT_SECONDS = 30

@@ -11,9 +11,9 @@ from psycopg.types.json import Jsonb
 from app import copy_binary
 from app.db import Connection, sql, translated
 from app.errors import ConflictError
-from app.evaluation import Exact, Ids, Truth, Vectors
 from app.records import Space
 from app.store import spaces
+from app.tuning.metrics import Exact, Ids, Truth, Vectors
 
 # A statement on the source is over in tenths of a second: none holds back vacuum.
 _BATCH = 2000
