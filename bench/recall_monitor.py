@@ -30,12 +30,12 @@ from psycopg.types.json import Jsonb
 from app import db
 from app.index.build import build_index
 from app.monitoring import recall
-from app.records import Json
 from app.search.request import Request
 from app.search.results import SearchResult
 from app.search.run import run_search
 from app.store import spaces
 from app.tuning.metrics import Exact
+from app.types import Json
 from bench import data
 from bench.copy import scratch
 

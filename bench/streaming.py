@@ -27,9 +27,9 @@ from psycopg.conninfo import make_conninfo
 from app import db
 from app.db import embedded, schema
 from app.index.build import build_index, list_indexes
-from app.records import Space
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
+from app.store.spaces import Space
 from bench import data, streaming_churn, streaming_report
 from bench.copy import RESULTS
 from bench.streaming_truth import Asked, Vectors, ask, recalls

@@ -16,9 +16,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from app import db
 from app.index import maintenance
 from app.index.build import list_indexes, rebuild_index
-from app.records import Space
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
+from app.store.spaces import Space
 from bench import data
 from bench.streaming_truth import DEPTHS, VISIBLE, Asked, Vectors, ask, recall_at, recalls
 

@@ -17,7 +17,7 @@ BASE = (
     "app.db",
     "app.db.embedded",
     "app.errors",
-    "app.records",
+    "app.types",
     "app.db.schema",
     "app.db.sql",
     "app.db.tables",

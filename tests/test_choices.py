@@ -15,8 +15,8 @@ from app.index import candidates
 from app.index.build import exclusive_build, list_indexes
 from app.index.spec import parse_spec
 from app.index.switch import current_spec, remove_index, switch_index
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 from tests.gallery_data import Vectors, as_stored, distances, fill, half
 from tests.test_cli import runner
 

@@ -11,7 +11,7 @@ from app.errors import InvalidInputError
 from app.media.uploads import open_storage
 from app.monitoring import costs
 from app.monitoring.costs import Prices
-from app.records import Space
+from app.store.spaces import Space
 from tests.gallery_data import fill, index, make_space, unit
 from workers.costs import costs as shared_out
 from workers.heartbeat import Heartbeat, Progress

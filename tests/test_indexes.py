@@ -24,9 +24,9 @@ from app.errors import (
 )
 from app.index.build import Rebuilt, build_index, cancel_build, list_indexes, rebuild_index, running_builds
 from app.index.resources import Needs, Resources, check_disk, estimate_build, parse_memory, shortage
-from app.records import Space
 from app.search import functions
 from app.store import spaces
+from app.store.spaces import Space
 from tests import running
 from tests.test_cli import Command, runner
 

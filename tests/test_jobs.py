@@ -15,9 +15,9 @@ from psycopg.pq import Format
 from app import db
 from app.db.vectors import halfvecs
 from app.errors import ImageError, InvalidInputError
-from app.records import Space
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
+from app.store.spaces import Space
 
 DIMENSIONS = 8
 

@@ -16,7 +16,7 @@ from app.index.build import build_index
 from app.index.maintenance import Churn
 from app.index.spec import parse_spec
 from app.index.switch import switch_index
-from app.records import Space
+from app.store.spaces import Space
 from tests.test_cli import Command, runner
 from tests.test_indexes import filled, states
 from workers.housekeeping import Housekeeping

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from app.errors import ImageError
-from app.records import Job, Space
+from app.store.jobs import Job
+from app.store.spaces import Space
 from workers.outbox import Outbox
 from workers.tasks import Outcome, Task
 

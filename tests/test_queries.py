@@ -10,8 +10,8 @@ import pytest
 
 from app import db
 from app.errors import ImageError, NoWorkerError, QueryTimeoutError, SchemaError
-from app.records import Space
 from app.store import query_images, spaces
+from app.store.spaces import Space
 
 DIMENSIONS = 8
 UNIT = np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)

@@ -21,11 +21,11 @@ from app import db
 from app.config import Settings
 from app.db import replicas
 from app.errors import ConfigurationError, DatabaseUnavailableError, SpaceChangedError
-from app.records import Embedding
 from app.search import duplicates, facets
 from app.search.request import Request
 from app.search.run import run_search
 from app.store import spaces
+from app.types import Embedding
 from app.web import create_app
 from app.web.reading import LSN, SERVED_BY
 from app.web.services import EXTENSION

@@ -14,8 +14,8 @@ from PIL import Image
 from app import db
 from app.errors import ImageError
 from app.monitoring import status
-from app.records import Space
 from app.store import jobs, query_images, spaces
+from app.store.spaces import Space
 from tests import test_worker
 from tests.test_worker import PICTURES, Gated, add, cosine, drained, embedding, one, until
 from workers.encoder import Encoder

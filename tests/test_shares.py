@@ -17,7 +17,7 @@ from PIL import Image
 from app import db
 from app.config import Settings
 from app.media.limits import limits_of
-from app.records import Job
+from app.store.jobs import Job
 from app.store.query_images import QueryImage
 from tests import test_vacuum, test_worker
 from tests.test_worker import PICTURES, add, drained, one, until

@@ -14,11 +14,11 @@ import pytest
 
 from app import db
 from app.errors import ConflictError, ImageError, NotFoundError, SpaceChangedError
-from app.records import Space
 from app.search import functions, request
 from app.search.run import run_search
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
+from app.store.spaces import Space
 
 
 @pytest.fixture

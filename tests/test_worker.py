@@ -22,8 +22,8 @@ from PIL import Image
 from app import db
 from app.config import Settings
 from app.errors import ConfigurationError, ImageError, NotFoundError, SchemaError, TransientImageError
-from app.records import Job
 from app.store import jobs, query_images, spaces
+from app.store.jobs import Job
 from workers import __main__, writer
 from workers.encoder import Encoder
 from workers.encoding import DeviceError, encode_each

@@ -9,8 +9,8 @@ from contextlib import closing
 
 from app import db
 from app.db.retry import until_available
-from app.records import Space
 from app.store import query_images
+from app.store.spaces import Space
 from workers import writer
 from workers.bell import Bell
 from workers.heartbeat import Progress

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.errors import ImageError, LookalikeError, TransientImageError
-from app.records import Embedding
+from app.types import Embedding
 from workers.encoder import EmbeddingError, Encoder, calibration_images
 from workers.pixels import Pixels
 

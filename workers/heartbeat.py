@@ -15,7 +15,7 @@ from psycopg.rows import scalar_row
 from app import db
 from app.db import sql
 from app.errors import LookalikeError
-from app.records import Space
+from app.store.spaces import Space
 from workers.costs import costs
 from workers.timings import Timings
 

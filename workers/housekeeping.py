@@ -17,8 +17,8 @@ from app.errors import BuildRunningError, ConfigurationError, DatabaseUnavailabl
 from app.index import maintenance
 from app.index.build import build_index
 from app.monitoring import recall
-from app.records import Space
 from app.store import query_images, spaces
+from app.store.spaces import Space
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from app.db import Connection
 from app.errors import ImageError
-from app.records import Job, Space
 from app.store import jobs
+from app.store.jobs import Job
+from app.store.spaces import Space
 from workers.tasks import Outcome, Task
 
 log = logging.getLogger(__name__)

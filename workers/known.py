@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from app import db
 from app.errors import LookalikeError, NotFoundError
-from app.records import Embedding, Space
 from app.store import jobs
+from app.store.spaces import Space
+from app.types import Embedding
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from app.errors import ImageError
 from app.media.fetch import fetch
 from app.media.header import read_header
 from app.media.limits import Limits
-from app.records import Embedding, Space
 from app.store.query_images import QueryImage
+from app.store.spaces import Space
+from app.types import Embedding
 from workers.device import cores
 from workers.encoder import Encoder
 from workers.pixels import pixels_of

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from app.db import Connection
 from app.errors import LookalikeError, NotFoundError
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 from workers.encoder import Encoder
 from workers.serving import Served
 

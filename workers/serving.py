@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from app.config import Settings
 from app.db import Connection, schema
 from app.errors import ConfigurationError, ConflictError
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 from workers.batch_size import tune
 from workers.encoder import Encoder
 from workers.models import EmbeddingModel, load_model

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.errors import ImageError
-from app.records import Embedding, Job, Space
+from app.store.jobs import Job
 from app.store.query_images import QueryImage
+from app.store.spaces import Space
+from app.types import Embedding
 from workers.pixels import Pixels
 
 

@@ -15,8 +15,8 @@ from app.db import schema
 from app.db.retry import until_available
 from app.errors import DatabaseUnavailableError, NotFoundError, SchemaError
 from app.media.limits import limits_of
-from app.records import Space
 from app.store import jobs, spaces
+from app.store.spaces import Space
 from workers import writer
 from workers.answering import Answering
 from workers.batch_size import claim_size

@@ -22,10 +22,10 @@ from app.errors import (
     SchemaError,
     TransientImageError,
 )
-from app.records import Job, Space
 from app.store import jobs, query_images
-from app.store.jobs import Embedded
+from app.store.jobs import Embedded, Job
 from app.store.query_images import QueryImage
+from app.store.spaces import Space
 from workers.tasks import Outcome, Task
 
 log = logging.getLogger(__name__)

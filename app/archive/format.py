@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import InvalidInputError
-from app.records import Json
+from app.types import Json
 
 PARQUET, NUMPY = ".parquet", ".npy"
 KEY = b"lookalike"

@@ -21,8 +21,8 @@ from app.archive.format import COLUMNS, EMBEDDING, Batch, Origin, Reader
 from app.db import Connection, sql, translated
 from app.db.vectors import halfvecs
 from app.errors import InvalidInputError, LookalikeError, NotFoundError
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 
 BATCH = 1000
 _NORM_TOLERANCE = 1e-3  # jobs.finish's

@@ -13,7 +13,7 @@ from app.errors import InvalidInputError, LookalikeError
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.records import SpaceStatus, Status
+    from app.monitoring.status import SpaceStatus, Status
 
 
 @dataclass(frozen=True, slots=True)

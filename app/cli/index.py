@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from app.db import Connection
     from app.index.build import Build, Index, Progress
     from app.index.resources import Needs
-    from app.records import Space
+    from app.store.spaces import Space
 
 app = typer.Typer(
     cls=Group,

@@ -9,8 +9,7 @@ from app.cli import output, session
 from app.cli.text import Command, Group, Json, examples
 
 if TYPE_CHECKING:
-    from app.monitoring.recall import Recall
-    from app.records import RecallEstimate, RecallPoint
+    from app.monitoring.recall import Recall, RecallEstimate, RecallPoint
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _WEEK = 7 * 86_400

@@ -12,9 +12,10 @@ from app.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.records import Embedding, Space
     from app.search.request import Request
     from app.search.results import SearchResult
+    from app.store.spaces import Space
+    from app.types import Embedding
 
 EPILOG = examples(
     "lookalike search cat.jpg                     a file: a worker embeds it, one must be alive",

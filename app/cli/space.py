@@ -16,7 +16,7 @@ from app.errors import ConfigurationError, ConflictError, InvalidInputError, Not
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.records import Space
+    from app.store.spaces import Space
 
 app = typer.Typer(
     cls=Group,

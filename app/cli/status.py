@@ -15,7 +15,7 @@ from app.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.records import SpaceStatus, Status
+    from app.monitoring.status import SpaceStatus, Status
 
 _CAPPED = 100_000  # where the status views stop counting
 _MOST_REASONS = 8

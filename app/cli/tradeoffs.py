@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pgvector import HalfVector
 
     from app.db import Connection
-    from app.records import Space
+    from app.store.spaces import Space
     from app.tuning.metrics import Vectors
     from app.tuning.pareto import Point
     from app.tuning.progress import Progress

@@ -10,7 +10,7 @@ from app.cli.text import Json, examples
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.records import Space
+    from app.store.spaces import Space
     from app.tuning.goals import Pick
     from app.tuning.records import Run
 

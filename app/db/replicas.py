@@ -31,7 +31,6 @@ from app.errors import (
     SchemaError,
     SpaceChangedError,
 )
-from app.records import Standby
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +42,17 @@ _SILENCE_SECONDS = 4.0
 _FIRST_LOOK_SECONDS = 1.5
 _POLL_SECONDS = 0.005
 _SAMPLES = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """A server that searches may go to: whether they do, how far it is behind, why they do not; what to mend."""
+
+    host: str
+    fit: bool
+    lag_seconds: float | None
+    reason: str | None
+    advice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

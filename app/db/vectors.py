@@ -10,7 +10,7 @@ import psycopg
 from pgvector import HalfVector
 from psycopg.types.array import ListBinaryDumper
 
-from app.records import Embedding
+from app.types import Embedding
 
 
 class HalfVectors(list[HalfVector | None]):

@@ -24,8 +24,8 @@ from app.index.build import build_index, list_indexes
 from app.ingest.find import find_images
 from app.ingest.register import read_progress, register_images, wait_until_searchable
 from app.media import contact_sheet, limits
-from app.records import Image
 from app.store import spaces
+from app.store.images import Image
 
 REFERENCE = Path(__file__).parent / "reference.json"
 

@@ -10,9 +10,11 @@ import PIL.Image
 from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.media.contact_sheet import Line, Picture, Row, Tile
-from app.records import Answer, Image, Json
 from app.search import functions
+from app.search.results import Answer
 from app.store import images
+from app.store.images import Image
+from app.types import Json
 
 GALLERY = Path(__file__).resolve().parent / "gallery"
 MANIFEST = GALLERY / "manifest.csv"

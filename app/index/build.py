@@ -25,7 +25,8 @@ from app.db import Connection, sql, translated
 from app.errors import BuildRunningError, ConfigurationError, ConflictError, LookalikeError, NotFoundError
 from app.index.resources import Resources, check_disk, estimate_build, shortage
 from app.index.target import Target, target, with_options
-from app.records import Json, Space
+from app.store.spaces import Space
+from app.types import Json
 
 log = logging.getLogger(__name__)
 

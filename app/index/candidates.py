@@ -14,8 +14,8 @@ from app.errors import ConflictError, InvalidInputError
 from app.index import transforms
 from app.index.spec import IndexSpec
 from app.index.transforms import Matrix, Projection, Transform
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 
 # 25 MB of embeddings of 1,280 dimensions; their candidates are written in 0.1 s.
 _BATCH = 10_000

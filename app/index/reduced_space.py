@@ -12,8 +12,8 @@ from app.db.vectors import halfvecs
 from app.errors import InvalidInputError
 from app.index import candidates, transforms
 from app.index.build import exclusive_build
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 
 _BATCH = 2_000
 

@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 from app.db import Connection, sql, translated
 from app.db.embedded.sizing import this_machine
 from app.errors import ConfigurationError, InvalidInputError, NotFoundError
-from app.records import Space
+from app.store.spaces import Space
 
 _PAGE = 8192
 _PAGE_ROOM = 8192 - 24 - 8  # without header and pgvector's own end

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Self
 
 from app.errors import InvalidInputError
-from app.records import Json
+from app.types import Json
 
 KINDS = ("exact", "hnsw", "ivfflat", "pca", "bits", "staged")
 FORMS = (

@@ -21,8 +21,8 @@ from app.index.build import Progress, build_if_missing, drop_index, exclusive_bu
 from app.index.resources import Resources
 from app.index.spec import IndexSpec
 from app.index.target import Target, target
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from app.errors import ConflictError
 from app.index.spec import IndexSpec
-from app.records import Space
+from app.store.spaces import Space
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 from app.errors import InvalidInputError
 from app.ingest import manifest as manifests
-from app.records import Json
+from app.types import Json
 
 # Of the files in a folder these are taken; those of the last line only to be refused with a reason.
 SUFFIXES = frozenset(

@@ -28,8 +28,8 @@ from app.media.header import Header
 from app.media.limits import Limits
 from app.media.uploads import Storage
 from app.media.video import Frame, Source
-from app.records import Json
 from app.store import images
+from app.types import Json
 
 log = logging.getLogger(__name__)
 

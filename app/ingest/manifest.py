@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import InvalidInputError
-from app.records import Json
+from app.types import Json
 
 _FILE = ("file", "path", "filename")
 _URI = ("uri", "url")

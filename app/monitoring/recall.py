@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from pgvector import HalfVector
 from psycopg import errors as pg
@@ -13,11 +14,11 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.errors import DatabaseUnavailableError, LookalikeError
-from app.records import RecallAdjustment, RecallEstimate, RecallPoint, Space
 from app.search.request import Request
 from app.search.results import SearchResult
 from app.search.run import query_and_options
 from app.store import spaces
+from app.store.spaces import Space
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,49 @@ CHECK_SECONDS = 30.0
 # Checks that say something; lookalike.recall_status has the same number.
 FEWEST = 30
 _DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecallEstimate:
+    """A row of `lookalike.recall_status`: mean recall of checked live searches, with its 95 % interval; None: nothing
+    to find in any. `plan` and `selectivity` None: all."""
+
+    space: str
+    period_seconds: int
+    plan: str | None
+    selectivity: str | None
+    searches: int
+    recall: float | None
+    low: float | None
+    high: float | None
+    goal: float | None
+    below: bool | None
+    unchecked: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecallPoint:
+    """A row of `lookalike.recall_trend`."""
+
+    began_at: datetime
+    searches: int
+    recall: float
+    low: float
+    high: float
+    goal: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecallAdjustment:
+    """A row of `lookalike.recall_adjustments`: how many times deeper than set up searches were, and are from then."""
+
+    space: str
+    adjusted_at: datetime
+    adjusted_by: str
+    from_depth: float
+    to_depth: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

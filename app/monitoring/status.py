@@ -1,21 +1,121 @@
 """The state of the whole, cheaply: spaces, queue, freshness, recall, workers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from psycopg.rows import class_row
 
 from app.db import Connection, schema, sql, translated
+from app.db.replicas import Standby
 from app.index.build import Build, running_builds
 from app.monitoring import recall
-from app.records import Failure, FailureReason, Freshness, LatencyTotal, SpaceStatus, Status, WorkerStatus
+from app.monitoring.recall import RecallEstimate
 from app.store import jobs
+from app.store.jobs import Failure
 
 T = TypeVar("T")
 
 
 _FAILURES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceStatus:
+    """A row of `lookalike.space_status`; counts stop at 100,000 but for `queued_about`; bytes include indexes."""
+
+    id: int
+    name: str
+    model: str
+    dimensions: int
+    active: bool
+    embedded: int
+    queued: int
+    failed: int
+    oldest_job_seconds: float | None
+    live_workers: int
+    index_name: str | None
+    index_valid: bool | None
+    bytes: int
+    queued_about: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A row of `lookalike.worker_status`."""
+
+    id: int
+    name: str
+    version: str
+    device: str
+    state: str
+    spaces: list[str]
+    alive: bool
+    started_at: datetime
+    heartbeat_at: datetime
+    images_embedded: int
+    images_failed: int
+    queries_answered: int
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """A row of `lookalike.freshness`: what happened in a space in the last `period_seconds`; times in seconds."""
+
+    space: str
+    period_seconds: int
+    images: int
+    images_per_second: float
+    reused: int
+    failed: int
+    searchable_p50: float | None
+    searchable_p95: float | None
+    searchable_p99: float | None
+    queries: int
+    queries_per_second: float
+    query_p50: float | None
+    query_p95: float | None
+    query_p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyTotal:
+    """How many things of one measure ended in one bucket of `lookalike.latencies` so far, and their seconds in all."""
+
+    space: str
+    measure: str
+    bucket: int
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """A row of `lookalike.failure_reasons`: like failures of a space, counted, with the latest as an example."""
+
+    space: str
+    step: str
+    reason: str
+    images: int
+    latest: datetime
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of the whole: spaces, workers, freshness, failures, recall of live searches over all plans and filters,
+    and the number of images (up to 100,000)."""
+
+    revision: str
+    images: int
+    spaces: list[SpaceStatus]
+    workers: list[WorkerStatus]
+    freshness: list[Freshness]
+    failures: list[FailureReason]
+    recall: list[RecallEstimate]
+    samples_waiting: int | None
+    standbys: list[Standby] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from app.db import Connection
-from app.records import Json, Neighbor
 from app.search import functions
+from app.search.results import Neighbor
 from app.store import images
+from app.types import Json
 
 
 @dataclass(frozen=True, slots=True)

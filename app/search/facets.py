@@ -11,7 +11,8 @@ from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
-from app.records import Image, Json
+from app.store.images import Image
+from app.types import Json
 
 # Images that are looked at: some 0.1 s for ten attributes.
 SAMPLE = 10_000

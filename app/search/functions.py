@@ -13,7 +13,9 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.errors import InvalidInputError, SchemaError
-from app.records import Answer, Embedding, Image, Json, Neighbor
+from app.search.results import Answer, Neighbor
+from app.store.images import Image
+from app.types import Embedding, Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from app.records import Embedding, Json
+from app.types import Embedding, Json
 
 MAX_K = 10_000
 

@@ -2,7 +2,25 @@
 
 from dataclasses import dataclass
 
-from app.records import Image, Json
+from app.store.images import Image
+from app.types import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """One result of a search; distance is L2 between unit vectors, 0 to 2."""
+
+    distance: float
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search found, nearest first, in which space, and how (`lookalike.explain_search`)."""
+
+    neighbors: list[Neighbor]
+    space: str
+    plan: Json
 
 
 @dataclass(frozen=True, slots=True)

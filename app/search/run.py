@@ -9,12 +9,13 @@ import numpy as np
 
 from app.db import Connection
 from app.errors import InvalidInputError, SpaceChangedError
-from app.records import Embedding, Held, Json, Neighbor, Space
 from app.search import cursor as cursors
 from app.search import functions
 from app.search.request import MAX_K, PLAIN, SUBJECTS, Request, conflicting_options, given_options
-from app.search.results import Hit, SearchResult
+from app.search.results import Hit, Neighbor, SearchResult
 from app.store import query_images, spaces
+from app.store.spaces import Held, Space
+from app.types import Embedding, Json
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import json
 import math
 from collections.abc import Sequence
 
-from app.records import Embedding
 from app.search.request import Request
+from app.types import Embedding
 
 _ROW = "i.id, i.caption, i.uri, i.attributes"
 

@@ -9,13 +9,14 @@ import hashlib
 import hmac
 import re
 import secrets
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, get_args
 
 from psycopg.rows import class_row, dict_row, scalar_row
 
 from app.db import Connection, sql, translated
 from app.errors import InvalidInputError, NotFoundError
-from app.records import ApiKey
 
 Scope = Literal["search", "write", "admin"]
 # Each holds those before it.
@@ -24,6 +25,21 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 MARK = "lk_"
 _PREFIX_LENGTH = len(MARK) + 8
 _KEY = re.compile(r"lk_[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A row of `lookalike.api_keys`, less the hash of the key."""
+
+    id: int
+    name: str
+    prefix: str
+    scope: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    expired: bool
 
 
 def create(conn: Connection, name: str, *, scope: Scope, expires_seconds: float | None = None) -> tuple[str, ApiKey]:

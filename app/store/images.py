@@ -6,6 +6,7 @@ The caller owns the transaction; what a change means for embeddings and jobs is 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg.rows import class_row
@@ -13,9 +14,25 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.errors import ConflictError, InvalidInputError, LookalikeError, NotFoundError
-from app.records import Image, Json
+from app.types import Json
 
 _PATCHABLE = ("caption", "attributes", "uri")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A row of `lookalike.images`; sha256 in hex."""
+
+    id: int
+    uri: str
+    sha256: str | None
+    media_type: str | None
+    width: int | None
+    height: int | None
+    caption: str | None
+    attributes: Json
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ that was changed, deleted or claimed anew meanwhile.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -15,10 +16,39 @@ from psycopg.rows import class_row, scalar_row, tuple_row
 from app.db import Connection, sql, translated
 from app.db.vectors import halfvecs
 from app.errors import ImageError, InvalidInputError
-from app.records import Embedding, Failure, Job, Space
+from app.store.spaces import Space
+from app.types import Embedding
 
 # An embedding is as long as 1 up to this; far wider than float32's rounding, far narrower than any mistake.
 _NORM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed job: the image to embed, and how often it has been claimed, this time included.
+
+    `suspect`: the last to claim it was not heard of again, so the image may take workers down.
+    """
+
+    image_id: int
+    uri: str
+    attempts: int
+    enqueued_at: datetime
+    suspect: bool
+    waited: float = 0.0  # seconds from then to the claim
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A row of `lookalike.failures`."""
+
+    image_id: int
+    space: str
+    uri: str
+    step: str
+    reason: str
+    attempts: int
+    failed_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

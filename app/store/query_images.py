@@ -12,8 +12,9 @@ from psycopg.rows import class_row, scalar_row
 from app.db import Connection, sql, translated
 from app.db.vectors import halfvecs, unit
 from app.errors import ImageError, NoWorkerError, QueryTimeoutError
-from app.records import Embedding, Space
 from app.store import spaces
+from app.store.spaces import Space
+from app.types import Embedding
 
 # Between two looks at whether a worker is still alive.
 _LOOK_SECONDS = 1.0

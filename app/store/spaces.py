@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 from psycopg import errors as pg
@@ -10,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.errors import ConflictError, LookalikeError, NotFoundError, SchemaError
-from app.records import Held, Json, Space, SpaceCounts, SpaceLack
+from app.types import Json
 
 # A lock that must keep out searches or writers is waited for no longer than this at a time, since they queue behind it.
 _LOCK_TIMEOUT = "150ms"
@@ -18,6 +20,54 @@ _LOCK_PAUSE = 0.35
 # 0.12 s on two busy cores (15,000: 0.36 s), most of it for the foreign keys of the jobs. A transaction holds back
 # vacuum, which it must not do for a second, on a slower machine either.
 _BACKFILL_BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A row of `lookalike.embedding_spaces`; `encoded_dimensions`: the model's, where it is reduced."""
+
+    id: int
+    name: str
+    model: str
+    weights: str | None
+    preprocessing: Json
+    fingerprint: str
+    dimensions: int
+    index_options: Json
+    table_name: str
+    active: bool
+    created_at: datetime
+    encoded_dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The active space, as `spaces.hold` gives it."""
+
+    id: int
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceCounts:
+    """How far a space is: all images, and those embedded, queued and failed in it; workers that serve it."""
+
+    images: int
+    embedded: int
+    queued: int
+    failed: int
+    live_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceLack:
+    """What searches would lose by a space: images found now and not embedded in it (queued, failed), its index."""
+
+    missing: int
+    queued: int
+    failed: int
+    index_missing: bool
 
 
 def _read(conn: Connection, *, name: str | None = None, active_only: bool = False) -> list[Space]:

@@ -12,8 +12,8 @@ from app.index.resources import Resources, estimate_build
 from app.index.spec import IndexSpec
 from app.index.switch import current_spec, remove_index, switch_index
 from app.index.target import target
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 
 
 @dataclass(frozen=True, slots=True)

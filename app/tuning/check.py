@@ -7,7 +7,7 @@ from psycopg.rows import scalar_row
 
 from app.db import Connection, sql, translated
 from app.errors import NotFoundError
-from app.records import Space
+from app.store.spaces import Space
 from app.tuning import metrics
 
 

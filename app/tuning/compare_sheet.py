@@ -12,8 +12,8 @@ from app.media.contact_sheet import Line, Row, Tile
 from app.media.decode import load
 from app.media.fetch import fetch
 from app.media.limits import Limits
-from app.records import Image
 from app.store import images
+from app.store.images import Image
 from app.tuning.compare_spaces import Comparison
 
 log = logging.getLogger(__name__)

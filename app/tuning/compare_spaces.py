@@ -13,8 +13,9 @@ from psycopg.rows import class_row
 from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.monitoring import costs
-from app.records import Embedding, Space
 from app.store import query_images, spaces
+from app.store.spaces import Space
+from app.types import Embedding
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from app.errors import ConfigurationError, NotFoundError
 from app.index import attributes
 from app.index.spec import parse_spec
 from app.index.switch import current_spec, switch_index
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 
 _HEAD = "# Written by lookalike preset apply. The environment's own variables go before these.\n"
 # Vacuum and statistics soon after a few changes, and without pausing: for tables that change all the time.

@@ -34,7 +34,7 @@ class Clock:
         rows = min(request.sample, rows)
         searches = request.queries * (1 + request.rounds) * 0.003
         crowds = len(request.clients) * (request.seconds + 0.1)
-        self._callback = tell
+        self._callback = callback
         self._began = time.monotonic()
         self._foreseen = {"copy": 1 + rows * 4e-5}
         for group in groups:

@@ -9,8 +9,9 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.errors import ConflictError, NotFoundError
-from app.records import Json, Space
+from app.store.spaces import Space
 from app.tuning.records import Measurement, Request, Run
+from app.types import Json
 
 
 def begin(conn: Connection, space: Space, request: Request, *, rows_total: int, conditions: Json) -> Run:

@@ -17,8 +17,8 @@ from app.db import Connection, translated
 from app.errors import ConfigurationError, DatabaseUnavailableError, InvalidInputError
 from app.index.resources import Resources, free_disk, index_bytes, shown
 from app.index.spec import IndexSpec, parse_spec
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 from app.tuning import environment, measure, metrics, results, sample, scratch
 from app.tuning.apply import Built, apply_spec, build_of, clear, set_search
 from app.tuning.metrics import Vectors

@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 from app import copy_binary
 from app.db import Connection, sql, translated
 from app.errors import ConflictError
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 from app.tuning.metrics import Exact, Ids, Truth, Vectors
 
 # A statement on the source is over in tenths of a second: none holds back vacuum.

@@ -18,9 +18,8 @@ from flask import Flask, g, request
 from app.config import Settings
 from app.db import Connection
 from app.errors import AuthenticationError, ConfigurationError, DatabaseUnavailableError, ForbiddenError, LookalikeError
-from app.records import ApiKey
 from app.store import api_keys
-from app.store.api_keys import Scope
+from app.store.api_keys import ApiKey, Scope
 from app.web.database import Database
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from pydantic_core import from_json
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from app.errors import ImageError, InvalidInputError
-from app.records import Embedding
 from app.search import filters
+from app.types import Embedding
 from app.web.errors import InvalidRequestError, invalid_request
 from app.web.models import FieldError
 

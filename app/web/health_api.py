@@ -10,8 +10,8 @@ from flask_openapi3.models.tag import Tag
 from app import db
 from app.db import schema, sql
 from app.monitoring import status
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 from app.web import bodies, docs
 from app.web.models import Health, Ready, StatusAnswer
 from app.web.services import services

@@ -7,7 +7,6 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from werkzeug.exceptions import PreconditionFailed
 
-from app import records
 from app.db import Connection
 from app.errors import ConflictError
 from app.media import uploads
@@ -61,7 +60,7 @@ def add_image() -> Response:
     return response
 
 
-def _add_upload() -> records.Image:
+def _add_upload() -> images.Image:
     settings, place = services().settings, services().storage
     data, fields = bodies.read_upload(ImageUpload, max_bytes=settings.max_image_bytes, text_fields=("caption",))
     header = read_header(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
@@ -188,14 +187,14 @@ def _check_version(conn: Connection, image_id: int) -> None:
         raise PreconditionFailed(f"image {image_id} has changed meanwhile; get it again, and decide anew")
 
 
-def _respond(image: records.Image, *, status: int = 200) -> Response:
+def _respond(image: images.Image, *, status: int = 200) -> Response:
     text = _json(image)
     response = Response(text, status=status, mimetype=bodies.JSON)
     response.set_etag(_tag(text))
     return response
 
 
-def _json(image: records.Image) -> str:
+def _json(image: images.Image) -> str:
     return Image.model_validate(image).model_dump_json()
 
 

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from app.errors import LookalikeError
 from app.monitoring import status
-from app.records import LatencyTotal, Status
+from app.monitoring.status import LatencyTotal, Status
 from app.web.services import services
 
 log = logging.getLogger(__name__)

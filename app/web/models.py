@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
 
-from app import records
+from app.monitoring.status import Status
 from app.search.request import conflicting_options
 
 LSN_PATTERN = r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"
@@ -353,7 +353,7 @@ class DuplicatesAnswer(BaseModel):
     groups: list[DuplicateGroup]
 
 
-class StatusAnswer(RootModel[records.Status]):
+class StatusAnswer(RootModel[Status]):
     """The state of the whole: images, embedding spaces, workers."""
 
 

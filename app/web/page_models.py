@@ -2,9 +2,9 @@
 
 from pydantic import ConfigDict, Field, RootModel
 
-from app import records
 from app.monitoring import recall, status
 from app.search import facets
+from app.store.jobs import Failure
 from app.web.models import Body, Image, ImageId, Parameters
 
 
@@ -49,7 +49,7 @@ class FailuresQuery(Parameters):
     limit: int = Field(100, ge=1, le=1000, description="How many, the latest first.")
 
 
-class FailuresAnswer(RootModel[list[records.Failure]]):
+class FailuresAnswer(RootModel[list[Failure]]):
     """Images that could not be embedded, with step and reason; the latest first."""
 
 

@@ -13,9 +13,8 @@ from psycopg.errors import QueryCanceled, SerializationFailure
 
 from app.config import Settings
 from app.db import Connection, replicas, sql
-from app.db.replicas import Host, Watch
+from app.db.replicas import Host, Standby, Watch
 from app.errors import DatabaseUnavailableError, LookalikeError, NotFoundError, SchemaError, SpaceChangedError
-from app.records import Standby
 from app.search import functions
 from app.web.database import Database
 

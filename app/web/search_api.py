@@ -10,13 +10,14 @@ from pydantic_core import to_json
 
 from app.db import Connection
 from app.media.header import read_header
-from app.records import Embedding, Space
 from app.search import filters
 from app.search.request import Request
 from app.search.results import Hit, SearchResult
 from app.search.run import run_image_search, run_search
 from app.search.to_sql import statement
 from app.store import spaces
+from app.store.spaces import Space
+from app.types import Embedding
 from app.web import bodies, docs, reading, sampling
 from app.web.models import (
     Example,

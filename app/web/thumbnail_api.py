@@ -6,7 +6,6 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from app import records
 from app.errors import ImageError, TransientImageError
 from app.media.decode import THUMBNAIL_MEDIA_TYPE, make_thumbnail
 from app.media.fetch import fetch
@@ -47,7 +46,7 @@ def get_thumbnail(path: ImagePath, query: ThumbnailQuery) -> Response:
     return _cached(Response(picture, mimetype=THUMBNAIL_MEDIA_TYPE), sha256, query.size)
 
 
-def _read(image: records.Image) -> bytes:
+def _read(image: images.Image) -> bytes:
     try:
         return fetch(image.uri, limits=services().limits)
     except ImageError as error:

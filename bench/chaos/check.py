@@ -18,8 +18,8 @@ from psycopg import sql as pgsql
 from app import db
 from app.config import Settings
 from app.media import uploads
-from app.records import Space
 from app.store import spaces
+from app.store.spaces import Space
 from bench.chaos.journal import Violation
 from bench.chaos.pictures import POISONS
 from bench.chaos.reference import Reference

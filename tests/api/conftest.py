@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from app import db
 from app.config import Settings
-from app.records import Embedding
+from app.types import Embedding
 from app.web import create_app
 from app.web.services import EXTENSION
 

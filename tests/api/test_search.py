@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from app import db
 from app.db import sql
-from app.records import Image
+from app.store.images import Image
 from app.web.models import SearchAnswer
 from tests.api.conftest import IMAGES, vectors
 
