@@ -27,7 +27,7 @@ from app.search.run import run_search
 from app.store import spaces
 from app.types import Embedding
 from app.web import create_app
-from app.web.reading import LSN, SERVED_BY
+from app.web.read_your_writes import LSN, SERVED_BY
 from app.web.services import EXTENSION
 from tests import clients
 from tests.api.test_search import refused

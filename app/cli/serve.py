@@ -60,8 +60,8 @@ def _check(url: str, settings: "Settings") -> None:
     """See that the schema is there and that somebody may come in: else the service would start and help nobody."""
     from app import db
     from app.db import schema
-    from app.web import access
+    from app.web import auth
 
     with db.translated(), db.connect(url, autocommit=True) as conn:
         schema.check(conn)
-        access.check_start(conn, settings)
+        auth.check_start(conn, settings)

@@ -39,7 +39,7 @@ def up(
     from app.cli.supervisor import Child, Milestone, Supervisor
     from app.db import schema
     from app.media import limits
-    from app.web import access
+    from app.web import auth
 
     settings = session.settings()
     if workers:
@@ -49,7 +49,7 @@ def up(
     with session.database() as url:
         schema.upgrade(url)
         with db.translated(), db.connect(url, autocommit=True) as conn:
-            access.check_start(conn, settings)
+            auth.check_start(conn, settings)
         output.say("database ready" if settings.database_url else f"embedded PostgreSQL ready in {settings.home}")
         names = [f"worker {number + 1}" if workers > 1 else "worker" for number in range(workers)]
         children = [Child(name, (sys.executable, "-m", "workers"), tries=_WORKER_TRIES) for name in names]

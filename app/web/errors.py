@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from app import errors
-from app.web import access
-from app.web.models import ErrorBody, ErrorDetail, FieldError
+from app.web import auth
+from app.web.schemas import ErrorBody, ErrorDetail, FieldError
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _from_lookalike(error: errors.LookalikeError) -> Response:
         level = logging.ERROR if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
         logger.log(level, "%s %s: %s [request %s]", request.method, request.path, error, request_id())
     response = _answer(kind.status, kind.code, str(error), getattr(error, "fields", None))
-    authenticate = access.challenge(error)
+    authenticate = auth.challenge(error)
     if authenticate is not None:
         response.headers["WWW-Authenticate"] = authenticate
     if kind.retry_after is not None:

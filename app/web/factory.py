@@ -9,31 +9,25 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app.config import Settings
 from app.media import uploads
 from app.media.limits import limits_of
-from app.web import (
-    access,
-    batch_api,
-    docs,
-    duplicates_api,
-    errors,
-    gallery_api,
-    health_api,
-    images_api,
-    limiting,
-    logs,
+from app.web import auth, errors, logs, openapi, rate_limit, read_your_writes, telemetry
+from app.web.pool import Database
+from app.web.rate_limit import Slots
+from app.web.replica_router import Reads
+from app.web.routes import (
+    batch,
+    duplicates,
+    facets,
+    health,
+    images,
     metrics,
-    operate_api,
+    operate,
     pages,
-    reading,
-    recall_api,
-    search_api,
-    telemetry,
-    thumbnail_api,
-    tradeoffs_api,
+    recall,
+    search,
+    thumbnails,
+    tradeoffs,
 )
-from app.web.database import Database
-from app.web.limiting import Slots
-from app.web.models import ErrorBody
-from app.web.reads import Reads
+from app.web.schemas import ErrorBody
 from app.web.services import EXTENSION, Services
 
 # What a multipart request carries beside its image.
@@ -50,14 +44,14 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
             description="Image retrieval inside PostgreSQL. Errors have one shape: see ErrorBody.",
         ),
         doc_ui=False,
-        security_schemes=docs.SECURITY_SCHEMES,
+        security_schemes=openapi.SECURITY_SCHEMES,
         validation_error_model=ErrorBody,
         validation_error_callback=errors.refuse_invalid,
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_image_bytes + _FORM_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = _FORM_BYTES
     database = Database(url, size=settings.api_threads, timeout=settings.write_timeout)
-    keyring = access.Keyring(database)
+    keyring = auth.Keyring(database)
     app.extensions[EXTENSION] = Services(
         settings=settings,
         database=database,
@@ -70,29 +64,18 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     )
     logs.register(app, settings)
     errors.register(app)
-    access.register(app, settings, keyring)
-    limiting.register(app, settings)
+    auth.register(app, settings, keyring)
+    rate_limit.register(app, settings)
     telemetry.register(app, settings)
-    reading.register(app)
+    read_your_writes.register(app)
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=count, x_proto=count, x_host=count, x_prefix=count
         )
-    for module in (
-        search_api,
-        duplicates_api,
-        images_api,
-        batch_api,
-        thumbnail_api,
-        gallery_api,
-        operate_api,
-        recall_api,
-        health_api,
-        tradeoffs_api,
-    ):
+    for module in (search, duplicates, images, batch, thumbnails, facets, operate, recall, health, tradeoffs):
         app.register_api(module.api)
-    docs.register(app)
+    openapi.register(app)
     pages.register(app)
     app.register_blueprint(metrics.blueprint)
     return app

@@ -11,9 +11,9 @@ from gunicorn.app.base import BaseApplication
 from app.config import Settings
 from app.errors import StorageError
 from app.media import uploads
-from app.web import logs, streams, telemetry
+from app.web import logs, server_events, telemetry
 from app.web.factory import create_app
-from app.web.handover import Handover
+from app.web.graceful_reload import Handover
 from app.web.services import EXTENSION
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,6 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def _begin(self, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
         # So that event streams end with the process that serves them, and no reload waits for one.
-        streams.serve_while(lambda: worker.alive)
+        server_events.serve_while(lambda: worker.alive)
         worker.wsgi.extensions[EXTENSION].reads.warm()
         self._handover.ready()

@@ -8,10 +8,10 @@ from flask import current_app
 from app.config import Settings
 from app.media.limits import Limits
 from app.media.uploads import Storage
-from app.web.access import Keyring
-from app.web.database import Database
-from app.web.limiting import Slots
-from app.web.reads import Reads
+from app.web.auth import Keyring
+from app.web.pool import Database
+from app.web.rate_limit import Slots
+from app.web.replica_router import Reads
 
 EXTENSION = "lookalike"
 

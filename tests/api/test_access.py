@@ -10,7 +10,7 @@ from app import db
 from app.config import Settings
 from app.errors import ConfigurationError
 from app.store import api_keys
-from app.web import access
+from app.web import auth
 from tests.api.test_search import refused
 
 
@@ -64,7 +64,7 @@ def test_scopes(guarded: FlaskClient, gallery_url: str) -> None:
 
 
 def test_revoked_and_expired_keys(guarded: FlaskClient, gallery_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(auth, "CACHE_SECONDS", 0.0)
     key = make_key(gallery_url, "search")
     assert guarded.get("/v1/images/1", headers=bearer(key)).status_code == 200
     with db.connect(gallery_url, autocommit=True) as conn:
@@ -142,14 +142,14 @@ def test_elsewhere_it_starts_only_with_a_key(database_url: str) -> None:
     with db.connect(database_url, autocommit=True) as conn:
         for settings in (Settings(host="0.0.0.0"), Settings(host="::"), Settings(api_auth="keys")):
             with pytest.raises(ConfigurationError, match=r"key create NAME.*LOOKALIKE_API_AUTH=none"):
-                access.check_start(conn, settings)
+                auth.check_start(conn, settings)
         for settings in (Settings(), Settings(host="localhost"), Settings(host="0.0.0.0", api_auth="none")):
-            access.check_start(conn, settings)
+            auth.check_start(conn, settings)
         api_keys.create(conn, "short", scope="admin", expires_seconds=100)
-        access.check_start(conn, Settings(host="0.0.0.0"))
+        auth.check_start(conn, Settings(host="0.0.0.0"))
         conn.execute("UPDATE lookalike.api_keys SET expires_at = created_at")
         with pytest.raises(ConfigurationError):
-            access.check_start(conn, Settings(host="0.0.0.0"))
+            auth.check_start(conn, Settings(host="0.0.0.0"))
 
 
 def test_the_document_names_the_scopes(reader: FlaskClient) -> None:

@@ -12,8 +12,8 @@ from app import db
 from app.config import Settings
 from app.errors import ConfigurationError, OverloadedError
 from app.store import api_keys
-from app.web import access, create_app, logs
-from app.web.limiting import Slots
+from app.web import auth, create_app, logs
+from app.web.rate_limit import Slots
 from tests.api.test_access import bearer
 from tests.api.test_search import refused
 
@@ -87,7 +87,7 @@ def test_behind_a_proxy_under_a_path(make_client: Callable[..., FlaskClient], ga
     added = behind.post("/v1/images", json={"uri": "/b"}, headers=told)
     assert added.headers["Location"] == f"/pictures/v1/images/{added.json['id']}"
     assert 'data-document="/pictures/openapi.json"' in behind.get("/docs", headers=told).text
-    assert access.needs_keys(Settings(trusted_proxies=1))
+    assert auth.needs_keys(Settings(trusted_proxies=1))
 
 
 def test_slow_requests_are_logged_with_id_and_without_secrets(

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import db
-from app.web.streams import Streams
+from app.web.server_events import Streams
 
 
 def test_facets_and_samples(reader: FlaskClient) -> None:

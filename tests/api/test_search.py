@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from app import db
 from app.db import sql
 from app.store.images import Image
-from app.web.models import SearchAnswer
+from app.web.schemas import SearchAnswer
 from tests.api.conftest import IMAGES, vectors
 
 QUERY = vectors()[29]  # of the one image without an embedding

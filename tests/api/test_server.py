@@ -118,7 +118,7 @@ def test_gunicorn(gallery_url: str, tmp_path: Path) -> None:
 
 HANDOVER = """
 import os, signal, sys, time
-from app.web.handover import Handover
+from app.web.graceful_reload import Handover
 
 ended = []
 

@@ -16,7 +16,7 @@ from app.db import Connection, replicas, sql
 from app.db.replicas import Host, Standby, Watch
 from app.errors import DatabaseUnavailableError, LookalikeError, NotFoundError, SchemaError, SpaceChangedError
 from app.search import functions
-from app.web.database import Database
+from app.web.pool import Database
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from app.tuning import pareto, results
 from app.tuning.apply import current_text
 from app.tuning.pareto import Point
 from app.tuning.records import Run
-from app.web import bodies, docs
-from app.web.models import Body, Parameters
+from app.web import openapi, request_body
+from app.web.schemas import Body, Parameters
 from app.web.services import services
 
 api = APIBlueprint("tradeoffs", __name__, url_prefix="/v1", abp_tags=[Tag(name="operation")])
@@ -87,7 +87,7 @@ class TradeoffsAnswer(Body):
     "/tradeoffs",
     operation_id="tradeoffs",
     summary="Measured index choices: recall, latency, throughput, bytes, build cost",
-    responses={200: TradeoffsAnswer, **docs.errors_of(404)},
+    responses={200: TradeoffsAnswer, **openapi.errors_of(404)},
 )
 def get_tradeoffs(query: TradeoffsQuery) -> Response:
     """What `lookalike tradeoffs` measured last; which choices nothing beats, and which is in use."""
@@ -103,7 +103,7 @@ def get_tradeoffs(query: TradeoffsQuery) -> Response:
         run=None if run is None else _run(run, points),
         points=[_point(point) for point in points],
     )
-    return Response(answer.model_dump_json(), mimetype=bodies.JSON)
+    return Response(answer.model_dump_json(), mimetype=request_body.JSON)
 
 
 def _run(run: Run, points: list[Point]) -> TradeoffsRun:

@@ -9,17 +9,11 @@ from werkzeug.exceptions import ServiceUnavailable
 from app.errors import LookalikeError
 from app.monitoring import status
 from app.store import jobs
-from app.web import bodies, docs
+from app.web import openapi, request_body
 from app.web.errors import kind_of
-from app.web.page_models import (
-    FailuresAnswer,
-    FailuresQuery,
-    OperationAnswer,
-    RetryAnswer,
-    RetryBody,
-)
+from app.web.page_schemas import FailuresAnswer, FailuresQuery, OperationAnswer, RetryAnswer, RetryBody
+from app.web.server_events import Streams
 from app.web.services import Services, services
-from app.web.streams import Streams
 
 api = APIBlueprint("operate", __name__, url_prefix="/v1", abp_tags=[Tag(name="operation")])
 
@@ -34,7 +28,7 @@ _EVENTS: dict[str, object] = {
     "/operation",
     operation_id="operation",
     summary="Spaces, queue, workers, index builds, latest failures",
-    responses={200: OperationAnswer, **docs.errors_of()},
+    responses={200: OperationAnswer, **openapi.errors_of()},
 )
 def get_operation() -> Response:
     """What the page's Operate view shows, read once; counts stop at 100,000."""
@@ -47,7 +41,7 @@ def get_operation() -> Response:
     "/operation/events",
     operation_id="operationEvents",
     summary="The same, live, by server-sent events",
-    responses={200: _EVENTS, **docs.errors_of()},
+    responses={200: _EVENTS, **openapi.errors_of()},
 )
 def get_events() -> Response:
     """A quarter of the server's threads serve streams at most; 503 beyond that: ask /v1/operation now and then."""
@@ -65,7 +59,7 @@ def get_events() -> Response:
     "/failures",
     operation_id="failures",
     summary="Images that could not be embedded",
-    responses={200: FailuresAnswer, **docs.errors_of()},
+    responses={200: FailuresAnswer, **openapi.errors_of()},
 )
 def get_failures(query: FailuresQuery) -> Response:
     """Each with the step that failed and the reason."""
@@ -78,12 +72,12 @@ def get_failures(query: FailuresQuery) -> Response:
     "/failures/retry",
     operation_id="retryFailures",
     summary="Put failures back into the queue",
-    responses={200: RetryAnswer, **docs.errors_of(400, 403, 413, 415)},
-    openapi_extensions=docs.body_of((bodies.JSON, RetryBody)),
+    responses={200: RetryAnswer, **openapi.errors_of(400, 403, 413, 415)},
+    openapi_extensions=openapi.body_of((request_body.JSON, RetryBody)),
 )
 def retry_failures() -> Response:
     """Of the images named, or all; one that has no failure is passed over."""
-    body = bodies.read_json(RetryBody)
+    body = request_body.read_json(RetryBody)
     with services().database.connection() as conn:
         queued = jobs.retry(conn, image_ids=body.image_ids)
     return _uncached(RetryAnswer(queued=queued).model_dump_json())
@@ -109,7 +103,7 @@ def _told(given: Services) -> str:
         return to_json({"error": {"code": kind_of(error).code, "message": str(error)}}).decode()
 
 
-def _uncached(body: str, *, mimetype: str = bodies.JSON) -> Response:
+def _uncached(body: str, *, mimetype: str = request_body.JSON) -> Response:
     response = Response(body, mimetype=mimetype)
     response.headers["Cache-Control"] = "no-store"
     return response

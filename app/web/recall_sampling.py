@@ -8,7 +8,7 @@ from app.errors import LookalikeError
 from app.monitoring import recall
 from app.search.request import Request
 from app.search.results import SearchResult
-from app.web.database import Database
+from app.web.pool import Database
 from app.web.services import services
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from app.db import Connection
 from app.errors import AuthenticationError, ConfigurationError, DatabaseUnavailableError, ForbiddenError, LookalikeError
 from app.store import api_keys
 from app.store.api_keys import ApiKey, Scope
-from app.web.database import Database
+from app.web.pool import Database
 
 logger = logging.getLogger(__name__)
 

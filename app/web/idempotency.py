@@ -3,17 +3,19 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
 
 from flask import Response, g, request
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
-from app import answers
-from app.answers import StoredAnswer
-from app.db import Connection
-from app.web import bodies, reading
+from app.db import Connection, sql, translated
+from app.errors import InvalidInputError
+from app.web import read_your_writes, request_body
 from app.web.errors import InvalidRequestError
-from app.web.models import FieldError
+from app.web.schemas import FieldError
 from app.web.services import services
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -47,6 +49,15 @@ IF_MATCH = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer as it was given."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
 def once(view: View) -> View:
     """Have a view write in one transaction, and answer a repeated Idempotency-Key as it did before.
 
@@ -68,13 +79,13 @@ def once(view: View) -> View:
         digest = _digest()
         with services().database.connection() as conn:
             with conn.transaction():
-                known = answers.hold(conn, caller, key, digest)
+                known = _acquire(conn, caller, key, digest)
                 response = _replayed(known) if known is not None else _done(conn, view, arguments)
                 if known is None and response.status_code in _OK:
                     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
                     answer = StoredAnswer(response.status_code, headers, response.get_data())
-                    answers.store(conn, caller, key, digest, answer)
-            reading.note_position(conn)
+                    _save(conn, caller, key, digest, answer)
+            read_your_writes.note_position(conn)
         return response
 
     return wrapped  # type: ignore[return-value]  # the signature is the view's
@@ -91,7 +102,7 @@ def writing() -> Iterator[Connection]:
         with services().database.connection() as conn:
             with conn.transaction():
                 yield conn
-            reading.note_position(conn)
+            read_your_writes.note_position(conn)
 
 
 def _done(conn: Connection, view: Callable[..., Response], arguments: dict[str, Any]) -> Response:
@@ -105,13 +116,15 @@ def _done(conn: Connection, view: Callable[..., Response], arguments: dict[str, 
 def _digest() -> bytes:
     """Return a hash of what this request asks for: method, path, query and body, whatever a form's boundary."""
     digest = hashlib.sha256(f"{request.method} {request.path}?{request.query_string!r} {request.mimetype}".encode())
-    if request.mimetype == bodies.MULTIPART:
+    if request.mimetype == request_body.MULTIPART:
         parts = [(name, text.encode()) for name, texts in request.form.lists() for text in texts]
         for name, upload in request.files.items(multi=True):
             parts.append((name, hashlib.file_digest(upload.stream, "sha256").digest()))  # type: ignore[arg-type]
             upload.stream.seek(0)
     else:
-        request.max_content_length = min(bodies.MAX_BATCH_BYTES, request.max_content_length or bodies.MAX_BATCH_BYTES)
+        request.max_content_length = min(
+            request_body.MAX_BATCH_BYTES, request.max_content_length or request_body.MAX_BATCH_BYTES
+        )
         parts = [("", request.get_data(cache=True))]
     for name, data in sorted(parts):
         for one in (name.encode(), data):
@@ -123,3 +136,36 @@ def _replayed(known: StoredAnswer) -> Response:
     response = Response(known.body, status=known.status, headers=known.headers)
     response.headers["Idempotent-Replayed"] = "true"
     return response
+
+
+def _acquire(conn: Connection, caller: str, key: str, request: bytes) -> StoredAnswer | None:
+    """Return the answer that this request had, or hold the right to handle it until the transaction ends.
+
+    A second request with the same key waits here for the first. `request` is a hash of what is asked for;
+    InvalidInputError where the key came with another request before.
+    """
+    with translated():
+        conn.execute(sql.query("hold_answer"), {"caller": caller, "key": key})
+        with conn.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(sql.query("find_answer"), {"caller": caller, "key": key}).fetchone()
+    if row is None:
+        return None
+    if bytes(row["request_sha256"]) != request:
+        raise InvalidInputError(
+            f"the Idempotency-Key {key!r} came with another request in the last 24 hours; a new request needs a new key"
+        )
+    return StoredAnswer(row["status"], row["headers"], bytes(row["body"]))
+
+
+def _save(conn: Connection, caller: str, key: str, request: bytes, answer: StoredAnswer) -> None:
+    """Keep the answer to a request acquired by `_acquire`."""
+    values = {
+        "caller": caller,
+        "key": key,
+        "request": request,
+        "status": answer.status,
+        "headers": Jsonb(answer.headers),
+        "body": answer.body,
+    }
+    with translated():
+        conn.execute(sql.query("store_answer"), values)

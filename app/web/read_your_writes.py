@@ -12,7 +12,7 @@ from flask import Flask, Response, g, request
 
 from app.db import Connection, replicas
 from app.web.errors import InvalidRequestError
-from app.web.models import LSN_PATTERN, FieldError
+from app.web.schemas import LSN_PATTERN, FieldError
 from app.web.services import services
 
 LSN = "Lookalike-Lsn"

@@ -7,8 +7,8 @@ from psycopg.errors import QueryCanceled
 
 from app.errors import DatabaseUnavailableError
 from app.search import duplicates, filters
-from app.web import bodies, docs, reading
-from app.web.models import DuplicateGroup, DuplicateImage, DuplicatesAnswer, DuplicatesQuery, Image
+from app.web import openapi, read_your_writes, request_body
+from app.web.schemas import DuplicateGroup, DuplicateImage, DuplicatesAnswer, DuplicatesQuery, Image
 from app.web.services import services
 
 api = APIBlueprint("duplicates", __name__, url_prefix="/v1", abp_tags=[Tag(name="search")])
@@ -18,7 +18,7 @@ api = APIBlueprint("duplicates", __name__, url_prefix="/v1", abp_tags=[Tag(name=
     "/duplicates",
     operation_id="duplicates",
     summary="Groups of near-duplicates",
-    responses={200: DuplicatesAnswer, **docs.errors_of()},
+    responses={200: DuplicatesAnswer, **openapi.errors_of()},
 )
 def list_duplicates(query: DuplicatesQuery) -> Response:
     """Costs one index search an image that passes the filter.
@@ -27,7 +27,7 @@ def list_duplicates(query: DuplicatesQuery) -> Response:
     """
     filter_ = None if query.filter is None else filters.parse(query.filter)
     try:
-        found = reading.run(
+        found = read_your_writes.run(
             lambda conn: duplicates.groups(conn, threshold=query.threshold, filter=filter_, limit=query.limit),
             timeout=services().settings.write_timeout,
         )
@@ -51,4 +51,4 @@ def list_duplicates(query: DuplicatesQuery) -> Response:
             for one in found.groups
         ],
     )
-    return Response(answer.model_dump_json(), mimetype=bodies.JSON)
+    return Response(answer.model_dump_json(), mimetype=request_body.JSON)

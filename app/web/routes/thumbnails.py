@@ -10,9 +10,9 @@ from app.errors import ImageError, TransientImageError
 from app.media.decode import THUMBNAIL_MEDIA_TYPE, make_thumbnail
 from app.media.fetch import fetch
 from app.store import images
-from app.web import docs
+from app.web import openapi
 from app.web.errors import ImageSourceError
-from app.web.models import ImagePath, ThumbnailQuery
+from app.web.schemas import ImagePath, ThumbnailQuery
 from app.web.services import services
 
 api = APIBlueprint("thumbnails", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")])
@@ -29,7 +29,7 @@ _PICTURE: dict[str, object] = {
     "/<image_id>/thumbnail",
     operation_id="thumbnail",
     summary="A small JPEG of an image",
-    responses={200: _PICTURE, 304: None, **docs.errors_of(404, 410, 502)},
+    responses={200: _PICTURE, 304: None, **openapi.errors_of(404, 410, 502)},
 )
 def get_thumbnail(path: ImagePath, query: ThumbnailQuery) -> Response:
     """410 where the file is no longer at its uri, 502 where it cannot be fetched, 422 where it is no image."""

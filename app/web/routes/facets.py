@@ -5,9 +5,9 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.search import facets, filters
-from app.web import bodies, docs, reading
-from app.web.models import Image
-from app.web.page_models import FacetsAnswer, FacetsQuery, SampleAnswer, SampleQuery
+from app.web import openapi, read_your_writes, request_body
+from app.web.page_schemas import FacetsAnswer, FacetsQuery, SampleAnswer, SampleQuery
+from app.web.schemas import Image
 
 api = APIBlueprint("gallery", __name__, url_prefix="/v1", abp_tags=[Tag(name="search")])
 
@@ -16,24 +16,24 @@ api = APIBlueprint("gallery", __name__, url_prefix="/v1", abp_tags=[Tag(name="se
     "/facets",
     operation_id="facets",
     summary="What there is to filter by",
-    responses={200: FacetsAnswer, **docs.errors_of()},
+    responses={200: FacetsAnswer, **openapi.errors_of()},
 )
 def get_facets(query: FacetsQuery) -> Response:
     """Attributes with their ranges or most common values, counted in a sample where the gallery is large."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
-    found = reading.run(lambda conn: facets.facets(conn, filter=filter_, names=query.name or None))
-    return Response(FacetsAnswer(found).model_dump_json(), mimetype=bodies.JSON)
+    found = read_your_writes.run(lambda conn: facets.facets(conn, filter=filter_, names=query.name or None))
+    return Response(FacetsAnswer(found).model_dump_json(), mimetype=request_body.JSON)
 
 
 @api.get(
     "/sample",
     operation_id="sample",
     summary="Some images, without a query",
-    responses={200: SampleAnswer, **docs.errors_of()},
+    responses={200: SampleAnswer, **openapi.errors_of()},
 )
 def get_sample(query: SampleQuery) -> Response:
     """A mixed lot of searchable images; where the filter keeps few of a large gallery, the latest of them."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
-    found = reading.run(lambda conn: facets.sample(conn, filter=filter_, limit=query.limit, seed=query.seed))
+    found = read_your_writes.run(lambda conn: facets.sample(conn, filter=filter_, limit=query.limit, seed=query.seed))
     answer = SampleAnswer(images=[Image.model_validate(image) for image in found])
-    return Response(answer.model_dump_json(), mimetype=bodies.JSON)
+    return Response(answer.model_dump_json(), mimetype=request_body.JSON)

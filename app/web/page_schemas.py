@@ -5,7 +5,7 @@ from pydantic import ConfigDict, Field, RootModel
 from app.monitoring import recall, status
 from app.search import facets
 from app.store.jobs import Failure
-from app.web.models import Body, Image, ImageId, Parameters
+from app.web.schemas import Body, Image, ImageId, Parameters
 
 
 class FacetsQuery(Parameters):

@@ -16,7 +16,7 @@ from app.errors import ImageError, InvalidInputError
 from app.search import filters
 from app.types import Embedding
 from app.web.errors import InvalidRequestError, invalid_request
-from app.web.models import FieldError
+from app.web.schemas import FieldError
 
 # Enough for 4,000 dimensions as numbers and 10,000 ids.
 MAX_JSON_BYTES = 2**20

@@ -13,14 +13,14 @@ from app.media import uploads
 from app.media.header import read_header
 from app.search import filters
 from app.store import images
-from app.web import bodies, docs
-from app.web.models import Image, ImageBody, ImagePage, ImagePatch, ImagePath, ImageUpload, ListQuery
+from app.web import openapi, request_body
+from app.web.idempotency import IF_MATCH, PARAMETERS, once, writing
+from app.web.schemas import Image, ImageBody, ImagePage, ImagePatch, ImagePath, ImageUpload, ListQuery
 from app.web.services import services
-from app.web.writes import IF_MATCH, PARAMETERS, once, writing
 
 api = APIBlueprint("images", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")])
 
-_UPLOAD = docs.upload_of(
+_UPLOAD = openapi.upload_of(
     properties={
         "caption": {"type": "string"},
         "attributes": {
@@ -36,19 +36,19 @@ _UPLOAD = docs.upload_of(
     "",
     operation_id="addImage",
     summary="Add an image: an upload, or one that lies at a uri",
-    responses={201: Image, **docs.errors_of(400, 409, 413, 415)},
+    responses={201: Image, **openapi.errors_of(400, 409, 413, 415)},
     openapi_extensions={
-        **docs.body_of((bodies.JSON, ImageBody), (bodies.MULTIPART, _UPLOAD)),
-        docs.PARAMETERS: PARAMETERS,
+        **openapi.body_of((request_body.JSON, ImageBody), (request_body.MULTIPART, _UPLOAD)),
+        openapi.PARAMETERS: PARAMETERS,
     },
 )
 @once
 def add_image() -> Response:
     """It becomes searchable once a worker has embedded it. 409 where the uri, or the uploaded content, is there."""
-    if bodies.is_multipart():
+    if request_body.is_multipart():
         image = _add_upload()
     else:
-        body = bodies.read_json(ImageBody)
+        body = request_body.read_json(ImageBody)
         with writing() as conn:
             try:
                 with conn.transaction():
@@ -62,7 +62,7 @@ def add_image() -> Response:
 
 def _add_upload() -> images.Image:
     settings, place = services().settings, services().storage
-    data, fields = bodies.read_upload(ImageUpload, max_bytes=settings.max_image_bytes, text_fields=("caption",))
+    data, fields = request_body.read_upload(ImageUpload, max_bytes=settings.max_image_bytes, text_fields=("caption",))
     header = read_header(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
     sha256 = hashlib.sha256(data).hexdigest()
     uploads.put(place, data, sha256=sha256, media_type=header.media_type)
@@ -91,7 +91,7 @@ def _add_upload() -> images.Image:
     "/<image_id>",
     operation_id="getImage",
     summary="One image",
-    responses={200: Image, 304: None, **docs.errors_of(404)},
+    responses={200: Image, 304: None, **openapi.errors_of(404)},
 )
 def get_image(path: ImagePath) -> Response:
     """Its metadata; the picture is at /thumbnail."""
@@ -103,7 +103,10 @@ def get_image(path: ImagePath) -> Response:
 
 
 @api.get(
-    "", operation_id="listImages", summary="Images by id, page by page", responses={200: ImagePage, **docs.errors_of()}
+    "",
+    operation_id="listImages",
+    summary="Images by id, page by page",
+    responses={200: ImagePage, **openapi.errors_of()},
 )
 def list_images(query: ListQuery) -> Response:
     """Those that pass the filter, embedded or not. A page costs the same wherever it is."""
@@ -113,23 +116,23 @@ def list_images(query: ListQuery) -> Response:
     more = len(found) > query.limit
     page = [Image.model_validate(one) for one in found[: query.limit]]
     answer = ImagePage(images=page, next_after=page[-1].id if more else None)
-    return Response(answer.model_dump_json(), mimetype=bodies.JSON)
+    return Response(answer.model_dump_json(), mimetype=request_body.JSON)
 
 
 @api.patch(
     "/<image_id>",
     operation_id="changeImage",
     summary="Change caption, attributes or uri",
-    responses={200: Image, **docs.errors_of(400, 404, 409, 412, 413, 415)},
+    responses={200: Image, **openapi.errors_of(400, 404, 409, 412, 413, 415)},
     openapi_extensions={
-        **docs.body_of((bodies.JSON, ImagePatch), ("application/merge-patch+json", ImagePatch)),
-        docs.PARAMETERS: [*PARAMETERS, *IF_MATCH],
+        **openapi.body_of((request_body.JSON, ImagePatch), ("application/merge-patch+json", ImagePatch)),
+        openapi.PARAMETERS: [*PARAMETERS, *IF_MATCH],
     },
 )
 @once
 def change_image(path: ImagePath) -> Response:
     """A JSON merge patch. Another uri means another picture, embedded anew; metadata is searchable at once."""
-    patch = bodies.read_json(ImagePatch).model_dump(exclude_unset=True)
+    patch = request_body.read_json(ImagePatch).model_dump(exclude_unset=True)
     with writing() as conn:
         try:
             with conn.transaction():
@@ -146,8 +149,8 @@ def change_image(path: ImagePath) -> Response:
     "/<image_id>",
     operation_id="deleteImage",
     summary="Delete an image",
-    responses={204: None, **docs.errors_of(404, 412)},
-    openapi_extensions={docs.PARAMETERS: [*PARAMETERS, *IF_MATCH]},
+    responses={204: None, **openapi.errors_of(404, 412)},
+    openapi_extensions={openapi.PARAMETERS: [*PARAMETERS, *IF_MATCH]},
 )
 @once
 def delete_image(path: ImagePath) -> Response:
@@ -189,7 +192,7 @@ def _check_version(conn: Connection, image_id: int) -> None:
 
 def _respond(image: images.Image, *, status: int = 200) -> Response:
     text = _json(image)
-    response = Response(text, status=status, mimetype=bodies.JSON)
+    response = Response(text, status=status, mimetype=request_body.JSON)
     response.set_etag(_tag(text))
     return response
 

@@ -12,7 +12,7 @@ from werkzeug.exceptions import TooManyRequests
 
 from app.config import Settings
 from app.errors import ConfigurationError, OverloadedError
-from app.web.access import wanted_scope
+from app.web.auth import wanted_scope
 
 
 def register(app: Flask, settings: Settings) -> None:

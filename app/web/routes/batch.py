@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from app.errors import InvalidInputError, LookalikeError
 from app.store import images
-from app.web import bodies, docs
+from app.web import openapi, request_body
 from app.web.errors import InvalidRequestError, detail_of, invalid_request, kind_of
-from app.web.models import BatchAnswer, BatchBody, BatchQuery, BatchResult, Image, ImageBody
-from app.web.writes import PARAMETERS, once, writing
+from app.web.idempotency import PARAMETERS, once, writing
+from app.web.schemas import BatchAnswer, BatchBody, BatchQuery, BatchResult, Image, ImageBody
 
 api = APIBlueprint("batch", __name__, url_prefix="/v1", abp_tags=[Tag(name="images")])
 
@@ -33,8 +33,11 @@ class _NotDoneError(LookalikeError):
     "/images:batch",
     operation_id="addImages",
     summary="Add up to 1,000 images by uri",
-    responses={201: BatchAnswer, 207: BatchAnswer, **docs.errors_of(400, 413, 415)},
-    openapi_extensions={**docs.body_of((bodies.JSON, BatchBody), (NDJSON, _LINE)), docs.PARAMETERS: PARAMETERS},
+    responses={201: BatchAnswer, 207: BatchAnswer, **openapi.errors_of(400, 413, 415)},
+    openapi_extensions={
+        **openapi.body_of((request_body.JSON, BatchBody), (NDJSON, _LINE)),
+        openapi.PARAMETERS: PARAMETERS,
+    },
 )
 @once
 def add_images(query: BatchQuery) -> Response:
@@ -45,7 +48,9 @@ def add_images(query: BatchQuery) -> Response:
     """
     lines = request.mimetype == NDJSON
     items = _items(
-        bodies.read_lines() if lines else bodies.read_json(BatchBody, max_bytes=bodies.MAX_BATCH_BYTES).images
+        request_body.read_lines()
+        if lines
+        else request_body.read_json(BatchBody, max_bytes=request_body.MAX_BATCH_BYTES).images
     )
     done: list[object] = []
     with writing() as conn, conn.transaction() as attempt:
@@ -62,7 +67,7 @@ def add_images(query: BatchQuery) -> Response:
         text = "".join(one.model_dump_json(exclude_unset=True) + "\n" for one in results)
         return Response(text, status=status, mimetype=NDJSON)
     answer = BatchAnswer(added=added, failed=len(results) - added, results=results)
-    return Response(answer.model_dump_json(exclude_unset=True), status=status, mimetype=bodies.JSON)
+    return Response(answer.model_dump_json(exclude_unset=True), status=status, mimetype=request_body.JSON)
 
 
 def _items(given: list[object]) -> list[images.NewImage | LookalikeError]:

@@ -12,8 +12,8 @@ from app.db import schema, sql
 from app.monitoring import status
 from app.store import spaces
 from app.store.spaces import Space
-from app.web import bodies, docs
-from app.web.models import Health, Ready, StatusAnswer
+from app.web import openapi, request_body
+from app.web.schemas import Health, Ready, StatusAnswer
 from app.web.services import services
 
 api = APIBlueprint("health", __name__, abp_tags=[Tag(name="operation")])
@@ -27,22 +27,24 @@ _SLOW_WITHOUT_INDEX = 10_000
     "/v1/status",
     operation_id="status",
     summary="Images, embedding spaces, queue, workers",
-    responses={200: StatusAnswer, **docs.errors_of()},
+    responses={200: StatusAnswer, **openapi.errors_of()},
 )
 def get_status() -> Response:
     """Counts stop at 100,000, so that asking is cheap."""
     with services().database.connection() as conn:
         found = replace(status.read_status(conn), standbys=services().reads.states())
-    return Response(StatusAnswer(found).model_dump_json(), mimetype=bodies.JSON)
+    return Response(StatusAnswer(found).model_dump_json(), mimetype=request_body.JSON)
 
 
-@api.get("/healthz", operation_id="health", summary="The process is up", responses={200: Health, **docs.errors_of()})
+@api.get("/healthz", operation_id="health", summary="The process is up", responses={200: Health, **openapi.errors_of()})
 def get_health() -> Response:
     """Says nothing about the database: a restart of this process would not mend that."""
     return _uncached(Health().model_dump_json())
 
 
-@api.get("/readyz", operation_id="ready", summary="The service can answer", responses={200: Ready, **docs.errors_of()})
+@api.get(
+    "/readyz", operation_id="ready", summary="The service can answer", responses={200: Ready, **openapi.errors_of()}
+)
 def get_ready() -> Response:
     """503 with what is missing: the database, the schema's revision, an active embedding space.
 
@@ -75,6 +77,6 @@ def _problems(conn: db.Connection, space: Space, index_min_rows: int) -> list[st
 
 
 def _uncached(body: str) -> Response:
-    response = Response(body, mimetype=bodies.JSON)
+    response = Response(body, mimetype=request_body.JSON)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -18,8 +18,8 @@ from app.search.to_sql import statement
 from app.store import spaces
 from app.store.spaces import Space
 from app.types import Embedding
-from app.web import bodies, docs, reading, sampling
-from app.web.models import (
+from app.web import openapi, read_your_writes, recall_sampling, request_body
+from app.web.schemas import (
     Example,
     ImagePath,
     SearchAnswer,
@@ -36,7 +36,7 @@ api = APIBlueprint("search", __name__, url_prefix="/v1", abp_tags=[Tag(name="sea
 
 _JSON_TEXT = {"type": "string", "contentMediaType": "application/json"}
 _TEXTS = ("text", "group_by", "cursor", "vector_dtype", "strategy")
-_UPLOAD = docs.upload_of(
+_UPLOAD = openapi.upload_of(
     properties={
         "k": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 10},
         "filter": {**_JSON_TEXT, "description": "Conditions in the JSON filter grammar, as JSON text."},
@@ -60,10 +60,10 @@ _UPLOAD = docs.upload_of(
     "/search",
     operation_id="search",
     summary="Search by stored images, vectors, an uploaded picture or words",
-    responses={200: SearchAnswer, **docs.errors_of(400, 404, 409, 413, 415)},
+    responses={200: SearchAnswer, **openapi.errors_of(400, 404, 409, 413, 415)},
     openapi_extensions={
-        **docs.body_of((bodies.JSON, SearchBody), (bodies.MULTIPART, _UPLOAD)),
-        docs.PARAMETERS: reading.PARAMETERS,
+        **openapi.body_of((request_body.JSON, SearchBody), (request_body.MULTIPART, _UPLOAD)),
+        openapi.PARAMETERS: read_your_writes.PARAMETERS,
     },
 )
 def search_images(query: SearchQuery) -> Response:
@@ -72,10 +72,10 @@ def search_images(query: SearchQuery) -> Response:
     A picture is embedded by a worker; without a live one the answer is 503 at once.
     """
     began = time.perf_counter()
-    if bodies.is_multipart():
+    if request_body.is_multipart():
         return _by_upload(query, began)
-    body = bodies.read_json(SearchBody)
-    vector = None if body.vector is None else bodies.unit_vector(body.vector, body.vector_dtype)
+    body = request_body.read_json(SearchBody)
+    vector = None if body.vector is None else request_body.unit_vector(body.vector, body.vector_dtype)
 
     def answer(conn: Connection) -> tuple[Request, SearchResult]:
         in_space = None if body.space is None else spaces.get(conn, body.space).id
@@ -83,13 +83,13 @@ def search_images(query: SearchQuery) -> Response:
         return wanted, run_search(conn, wanted)
 
     asked = time.perf_counter()
-    wanted, found = reading.run(answer, timeout=services().settings.search_timeout, min_lsn=query.min_lsn)
+    wanted, found = read_your_writes.run(answer, timeout=services().settings.search_timeout, min_lsn=query.min_lsn)
     return _respond(found, wanted, began=began, asked=asked, answered=time.perf_counter())
 
 
 def _by_upload(query: SearchQuery, began: float) -> Response:
     settings = services().settings
-    data, options = bodies.read_upload(UploadOptions, max_bytes=settings.max_image_bytes, text_fields=_TEXTS)
+    data, options = request_body.read_upload(UploadOptions, max_bytes=settings.max_image_bytes, text_fields=_TEXTS)
     # What is no image is refused here, worker or not.
     read_header(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
 
@@ -118,8 +118,8 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
     "/images/<image_id>/similar",
     operation_id="similar",
     summary="Images like a stored one",
-    responses={200: SearchAnswer, **docs.errors_of(404)},
-    openapi_extensions={docs.PARAMETERS: reading.PARAMETERS},
+    responses={200: SearchAnswer, **openapi.errors_of(404)},
+    openapi_extensions={openapi.PARAMETERS: read_your_writes.PARAMETERS},
 )
 def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
     """The same search as POST /v1/search by image_id; the image itself is left out."""
@@ -139,7 +139,7 @@ def similar_images(path: ImagePath, query: SimilarQuery) -> Response:
 
 
 def _run(wanted: Request, query: SearchQuery, *, primary: Connection | None = None) -> SearchResult:
-    return reading.run(
+    return read_your_writes.run(
         lambda conn: run_search(conn, wanted),
         timeout=services().settings.search_timeout,
         min_lsn=query.min_lsn,
@@ -180,7 +180,7 @@ def _request(
 
 def _embeddings(field: str, examples: list[Example], dtype: str) -> list[Embedding]:
     return [
-        bodies.unit_vector(one, dtype, field=f"{field}.{at}")
+        request_body.unit_vector(one, dtype, field=f"{field}.{at}")
         for at, one in enumerate(examples)
         if not isinstance(one, int)
     ]
@@ -213,10 +213,10 @@ def _respond(
             search_ms=round(search_ms, 3),
             total_ms=round((time.perf_counter() - began) * 1000, 3),
         )
-    response = Response(to_json(body), mimetype=bodies.JSON)
+    response = Response(to_json(body), mimetype=request_body.JSON)
     stages = ([] if embed_ms is None else [("embed", embed_ms)]) + [("search", search_ms)]
     response.headers["Server-Timing"] = ", ".join(f"{name};dur={duration:.3f}" for name, duration in stages)
-    sampling.sample(response, asked_for, found)
+    recall_sampling.sample(response, asked_for, found)
     return response
 
 

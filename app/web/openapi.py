@@ -12,9 +12,9 @@ from flask_openapi3.utils import get_model_schema
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from app.web.access import wanted_scope
-from app.web.models import BatchBody, ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
-from app.web.page_models import RetryBody
+from app.web.auth import wanted_scope
+from app.web.page_schemas import RetryBody
+from app.web.schemas import BatchBody, ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
 
 _SCHEME = "key"
 # In openapi_extensions: headers, beside the parameters that flask_openapi3 finds in the route's signature.
