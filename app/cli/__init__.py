@@ -13,11 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli import (
+from app.cli.commands import (
     attribute,
     bench,
-    comparison,
-    configuration,
+    compare,
     costs,
     doctor,
     duplicates,
@@ -31,6 +30,7 @@ from app.cli import (
     recall,
     search,
     serve,
+    settings,
     space,
     status,
     tradeoffs,
@@ -38,7 +38,7 @@ from app.cli import (
     tune,
     up,
 )
-from app.cli.text import Command, Group, examples
+from app.cli.help import Command, Group, examples
 from app.errors import LookalikeError
 
 BROKEN_PIPE = 141
@@ -130,9 +130,9 @@ _add(status.status, _LOOK, status.EPILOG)
 _add(doctor.doctor, _LOOK)
 _add(costs.costs, _LOOK, costs.EPILOG)
 app.add_typer(recall.app, name="recall", rich_help_panel=_LOOK)
-_add(configuration.settings, _LOOK, configuration.EPILOG)
+_add(settings.settings, _LOOK, settings.EPILOG)
 app.add_typer(space.app, name="space", rich_help_panel=_LOOK)
-_add(comparison.compare_spaces, _LOOK, comparison.EPILOG, name="compare-spaces")
+_add(compare.compare_spaces, _LOOK, compare.EPILOG, name="compare-spaces")
 app.add_typer(index.app, name="index", rich_help_panel=_LOOK)
 app.add_typer(preset.app, name="preset", rich_help_panel=_LOOK)
 _add(tradeoffs.tradeoffs, _LOOK, tradeoffs.EPILOG)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output, progress, session
-from app.cli.text import examples
+from app.cli.help import examples
 from app.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def ingest(
     """Register images, so that a worker embeds them and they become searchable."""
     given, patience = paths or [], worker_timeout if wait else None
     if fps is not None:
-        from app.cli import frames as command
+        from app.cli.commands import frames as command
 
         if watch or manifest or base_uri or text or not given:
             raise InvalidInputError("--fps wants videos, and none of --watch, --manifest, --base-uri and --text")
@@ -162,7 +162,7 @@ def _no_video(given: list[str], *, skip_similar: float, max_lag: float | None) -
 def _watch(
     paths: list[str], other: object, *, base_uri: str | None, delete: bool, poll: float | None, json: bool
 ) -> None:
-    from app.cli import watch as command
+    from app.cli.commands import watch as command
 
     if len(paths) != 1 or other:
         raise InvalidInputError("--watch wants one folder, and neither --manifest, --text nor --wait")

@@ -8,7 +8,7 @@ import subprocess
 import typer
 
 from app.cli import output, session
-from app.cli.text import examples
+from app.cli.help import examples
 from app.errors import ConfigurationError
 
 EPILOG = examples(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.text import Json
+from app.cli.help import Json
 from app.errors import InvalidInputError, LookalikeError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.text import Json, examples
+from app.cli.help import Json, examples
 from app.errors import ConfigurationError, InvalidInputError
 
 if TYPE_CHECKING:

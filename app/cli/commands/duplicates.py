@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.text import examples
+from app.cli.help import examples
 
 EPILOG = examples(
     "lookalike duplicates                       groups of images that look the same",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli import comparison, output, progress, session
-from app.cli.serve import check_worker_extra
-from app.cli.text import Command, Group, Json, examples
+from app.cli import output, progress, session
+from app.cli.commands import compare
+from app.cli.commands.serve import check_worker_extra
+from app.cli.help import Command, Group, Json, examples
 from app.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def _wait_for(conn: "Connection", space: "Space") -> None:
             time.sleep(_LOOK_SECONDS)
 
 
-app.command("compare", cls=Command)(comparison.compare)
+app.command("compare", cls=Command)(compare.compare)
 
 
 @app.command("activate", cls=Command)

@@ -1,7 +1,7 @@
 """`lookalike settings`: the environment variables, from the settings' own declarations."""
 
 from app.cli import output, session
-from app.cli.text import Json, examples
+from app.cli.help import Json, examples
 
 EPILOG = examples("lookalike settings", "lookalike settings --json", "LOOKALIKE_BATCH_SIZE=64 lookalike worker")
 

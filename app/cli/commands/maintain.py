@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.text import Json, examples
+from app.cli.help import Json, examples
 
 EPILOG = examples(
     "lookalike maintain --dry-run          what changes have left, and what would be done about it",

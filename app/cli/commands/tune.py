@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.text import Json, examples
+from app.cli.help import Json, examples
 
 if TYPE_CHECKING:
     from app.db import Connection
@@ -104,7 +104,7 @@ def _tell_age(conn: "Connection", run: "Run", space: "Space") -> None:
 
 def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, quiet: bool) -> dict[str, object] | None:
     """Switch to the choice; where its space is the active one, measure whether the promise is kept."""
-    from app.cli.index import build_progress
+    from app.cli.commands.index import build_progress
     from app.index.spec import IndexSpec
     from app.store import spaces
     from app.tuning.apply import current_text, switch_and_promise

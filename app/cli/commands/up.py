@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli import output, serve, session
-from app.cli.text import examples
+from app.cli import output, session
+from app.cli.commands import serve
+from app.cli.help import examples
 from app.errors import ConfigurationError, LookalikeError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import sys
 import typer
 
 from app.cli import session
-from app.cli.serve import check_worker_extra
-from app.cli.text import Command, Group
+from app.cli.commands.serve import check_worker_extra
+from app.cli.help import Command, Group
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Measure on your own hardware.")
 

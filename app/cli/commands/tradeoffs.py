@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from app.cli import output, progress, session
-from app.cli.text import Json, examples
+from app.cli.help import Json, examples
 from app.errors import ConfigurationError, ConflictError, InvalidInputError, LookalikeError
 
 if TYPE_CHECKING:

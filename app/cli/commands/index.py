@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output, progress, session
-from app.cli.text import Command, Group, Json, examples
+from app.cli.help import Command, Group, Json, examples
 
 if TYPE_CHECKING:
     from app.db import Connection

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.text import Command, Group, Json, examples
+from app.cli.help import Command, Group, Json, examples
 from app.errors import InvalidInputError
 
 app = typer.Typer(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cli import live, output, progress, session
+from app.cli import output, progress, session, signals
 
 if TYPE_CHECKING:
     from app.ingest.find import Refusal
@@ -23,7 +23,7 @@ def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None
         delete=delete,
         poll=poll,
     )
-    with live.ended_by_signals(watched.stop), session.database() as url, progress.line() as show:
+    with signals.ended_by_signals(watched.stop), session.database() as url, progress.line() as show:
         ready = False
 
         def tell(refused: "list[Refusal]") -> None:
@@ -83,4 +83,4 @@ def _sentence(watched: "Watch") -> str:
         (watched.waiting, "files waiting"),
     )
     said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
-    return live.sentence(said, numbers, tracker)
+    return signals.sentence(said, numbers, tracker)

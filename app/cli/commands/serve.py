@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from app.cli import session
-from app.cli.text import examples
+from app.cli.help import examples
 from app.errors import ConfigurationError, DatabaseRefusedError, DatabaseUnavailableError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from app.cli import live, output, progress, session
+from app.cli import output, progress, session, signals
 from app.errors import ImageError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def frames(
         for one in done:
             one.stop()
 
-    with live.ended_by_signals(stop), session.database() as url, progress.line() as show:
+    with signals.ended_by_signals(stop), session.database() as url, progress.line() as show:
         for source in found:
             if stopped:
                 break
@@ -107,4 +107,6 @@ def _sentence(one: "FrameIngest") -> str:
         (counts.read.corrupt, "damaged"),
         (counts.reconnects, "reconnects"),
     )
-    return live.sentence(f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}", numbers, tracker)
+    return signals.sentence(
+        f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}", numbers, tracker
+    )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.text import examples
+from app.cli.help import examples
 from app.errors import InvalidInputError, LookalikeError, SchemaError
 
 EPILOG = examples(

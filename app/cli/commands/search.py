@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli import output, results, session
-from app.cli.text import examples
+from app.cli import output, search_output, session
+from app.cli.help import examples
 from app.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -152,9 +152,9 @@ def search(
         if found.space is not None and live_recall.should_sample(asked, share=session.settings().recall_sample):
             live_recall.save_sample(conn, asked, found, source="cli")
     if json:
-        output.as_json(results.as_json(found, asked))
+        output.as_json(search_output.as_json(found, asked))
     else:
-        results.show(found, asked)
+        search_output.show(found, asked)
 
 
 def _option(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli import output, progress, session
-from app.cli.text import Json, examples
+from app.cli.help import Json, examples
 
 PARTLY_REFUSED = 3
 _LISTED = 20
