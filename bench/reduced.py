@@ -24,7 +24,7 @@ from app.media.limits import limits_of
 from workers.device import cores
 from workers.encoder import MIN_COSINE, Encoder
 from workers.models import load_model
-from workers.pixels import flat_share, pixels_of
+from workers.preprocess import flat_share, pixels_of
 
 RESULTS = Path(__file__).parent / "results"
 GALLERY = Path(__file__).parents[1] / "app/demo/gallery"

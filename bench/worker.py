@@ -29,8 +29,8 @@ from bench.worker_run import NOT_WORK, RESULTS, STAGES, Run, conditions, cpu_sec
 from workers.device import cores
 from workers.encoder import PRECISIONS, Encoder
 from workers.models import load_model
-from workers.pixels import pixels_of
-from workers.serving import ready
+from workers.preprocess import pixels_of
+from workers.served_spaces import ready
 
 GALLERY = Path(__file__).parents[1] / "app/demo/gallery"
 _QUEUE = ("the queue", "the queue, in the database")

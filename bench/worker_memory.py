@@ -15,7 +15,7 @@ from PIL import Image
 from app.config import Settings
 from bench.worker_run import RESULTS, conditions, drain, running
 from workers.models import load_model
-from workers.serving import ready
+from workers.served_spaces import ready
 
 _MODEL = "test_efficientnet"
 _WARM = 0.1  # the first tenth of the images

@@ -24,8 +24,8 @@ from app.db import embedded, schema
 from app.store import spaces
 from workers.device import hardware_of
 from workers.encoder import Encoder
-from workers.serving import Served
-from workers.timings import Timings
+from workers.served_spaces import Served
+from workers.stage_timings import Timings
 from workers.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"

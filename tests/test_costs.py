@@ -15,7 +15,7 @@ from app.store.spaces import Space
 from tests.gallery_data import fill, index, make_space, unit
 from workers.costs import costs as shared_out
 from workers.heartbeat import Heartbeat, Progress
-from workers.timings import Timings
+from workers.stage_timings import Timings
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from workers import batch_size, models
 from workers.device import native_precisions
 from workers.encoder import EmbeddingError, Encoder, calibration_images
 from workers.models import WEIGHT_PACKAGES, load_model
-from workers.pixels import pixels_of
+from workers.preprocess import pixels_of
 
 LITE0 = "tf_efficientnet_lite0"
 LIMITS = Limits(max_bytes=2**26, max_pixels=10**8, timeout=5)

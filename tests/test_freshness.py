@@ -13,7 +13,7 @@ from app.store import spaces
 from tests import test_worker
 from tests.test_worker import PICTURES, add, one, until
 from workers.heartbeat import Heartbeat, Progress
-from workers.timings import Timings, bucket_of
+from workers.stage_timings import Timings, bucket_of
 
 auto, served, start = test_worker.auto, test_worker.served, test_worker.start
 

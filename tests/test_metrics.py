@@ -11,7 +11,7 @@ from app.config import Settings
 from app.db import sql
 from app.store import spaces
 from app.web.factory import create_app
-from workers.timings import Timings
+from workers.stage_timings import Timings
 
 PAGE = Path(__file__).parents[1] / "docs/operations.md"
 

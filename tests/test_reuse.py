@@ -18,10 +18,10 @@ from app.store import jobs, query_images, spaces
 from app.store.spaces import Space
 from tests import test_worker
 from tests.test_worker import PICTURES, Gated, add, cosine, drained, embedding, one, until
+from workers.content_lookup import ContentLookup
 from workers.encoder import Encoder
-from workers.known import Known
 from workers.models import load_model
-from workers.serving import Served
+from workers.served_spaces import Served
 from workers.worker import Worker
 
 auto, served, start = test_worker.auto, test_worker.served, test_worker.start
@@ -318,7 +318,7 @@ def test_a_damaged_embedding_is_not_spread(auto, start, served, counting, copies
 
 
 def test_without_an_answer_nothing_is_known_and_work_goes_on(auto, start, served, counting, copies):
-    nowhere = Known("postgresql://127.0.0.1:1/none")
+    nowhere = ContentLookup("postgresql://127.0.0.1:1/none")
     assert nowhere.find(served.space, [b"x" * 32]) == {}
     nowhere.close()
     add(auto, PICTURES[0])

@@ -21,12 +21,12 @@ from app.store.jobs import Job
 from app.store.query_images import QueryImage
 from tests import test_vacuum, test_worker
 from tests.test_worker import PICTURES, add, drained, one, until
+from workers.content_lookup import ContentLookup
 from workers.encoder import Encoder
-from workers.known import Known
 from workers.pipeline import Pipeline
-from workers.serving import Served
+from workers.served_spaces import Served
+from workers.stage_timings import Count, Timings
 from workers.tasks import Outcome, Task
-from workers.timings import Count, Timings
 
 auto, start = test_worker.auto, test_worker.start
 small, served = test_vacuum.small, test_vacuum.served
@@ -79,7 +79,7 @@ def pipe(
         timings=timings,
         wake=lambda: done.extend(pipeline.take_outcomes()),
         answer=done.extend,
-        known=Known(database_url),
+        known=ContentLookup(database_url),
         **{"batch_size": 1, "threads": 2, **options},
     )
     return pipeline, done
@@ -289,7 +289,7 @@ def test_another_space_gets_its_turn_beside_a_busy_active_one(
     assert "".join("a" if one.task.space.active else "o" for one in done[1:])[: len(order)] == order
 
 
-class _Nothing(Known):
+class _Nothing(ContentLookup):
     """Knows no embedding, so that every picture is one to encode; asks no database, where one space is made up."""
 
     def __init__(self) -> None:

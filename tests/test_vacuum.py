@@ -13,7 +13,7 @@ from tests import test_worker
 from tests.test_worker import PICTURES, add, drained, one, until
 from workers.encoder import Encoder
 from workers.models import load_model
-from workers.serving import Served
+from workers.served_spaces import Served
 
 MODEL = "test_convnext"
 MOST_SECONDS = 1.0

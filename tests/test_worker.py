@@ -25,10 +25,10 @@ from app.errors import ConfigurationError, ImageError, NotFoundError, SchemaErro
 from app.store import jobs, query_images, spaces
 from app.store.jobs import Job
 from workers import __main__, writer
+from workers.encode_batch import DeviceError, encode_each
 from workers.encoder import Encoder
-from workers.encoding import DeviceError, encode_each
 from workers.models import load_model
-from workers.serving import Served, serve
+from workers.served_spaces import Served, serve
 from workers.tasks import Outcome, Task
 from workers.worker import Worker
 

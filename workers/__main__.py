@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> None:
     # Here, so that --help and a bad option need not wait for torch.
-    from workers.serving import Served, serve
-    from workers.serving import load as load_space
+    from workers.served_spaces import Served, serve
+    from workers.served_spaces import load as load_space
     from workers.worker import Worker
 
     def load() -> list[Served]:

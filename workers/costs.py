@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workers.timings import Count
+from workers.stage_timings import Count
 
 _AGES = ("searchable", "reused", "failed", "query")
 

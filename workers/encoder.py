@@ -13,8 +13,8 @@ from timm.data.transforms_factory import create_transform
 
 from app.errors import ConfigurationError, ImageError, TransientImageError
 from workers.compiled import Compiled
+from workers.cpu_pool import CpuPool
 from workers.device import allow_tf32, cores, device_of, name_of, native_precisions, out_of_memory
-from workers.lanes import Lanes
 from workers.models import EmbeddingModel
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Encoder:
         self.channels_last = channels_last
         self.images_per_second: float | None = None
         on_cpu = self.device.type == "cpu"
-        self._lanes = Lanes(lanes or (cores() if on_cpu else 1))
+        self._lanes = CpuPool(lanes or (cores() if on_cpu else 1))
         self.chunk = chunk or (_CPU_CHUNK if on_cpu else _GPU_CHUNK)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._module = model.module.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]

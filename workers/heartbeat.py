@@ -17,7 +17,7 @@ from app.db import sql
 from app.errors import LookalikeError
 from app.store.spaces import Space
 from workers.costs import costs
-from workers.timings import Timings
+from workers.stage_timings import Timings
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from app.media.limits import Limits
+from workers.encode_batch import encode_each
 from workers.encoder import Encoder
-from workers.encoding import encode_each
-from workers.loading import Loading, LookUp
+from workers.load_stage import Loading, LookUp
+from workers.single_flight import SingleFlight
+from workers.stage_timings import Timings
 from workers.tasks import Outcome, Ready, Task
-from workers.timings import Timings
-from workers.twins import Twins
 
 # Seconds that the first image of a batch waits for others being loaded: where these will fill it, and where they will
 # not. Under load a full batch is worth more than its first image's time; one that hangs must not hold up the rest.
@@ -57,7 +57,7 @@ class Pipeline:
         self._timings = timings
         self._wake = wake
         self._answer = answer
-        self._twins = Twins()
+        self._single_flight = SingleFlight()
         # Guards all below; notified when something is ready, or loading has ended.
         self._changed = threading.Condition()
         self._loading: Counter[tuple[bool, int]] = Counter()
@@ -81,7 +81,7 @@ class Pipeline:
             encoders,
             limits=limits,
             timings=timings,
-            twins=self._twins,
+            single_flight=self._single_flight,
             known=known,
             threads=threads,
             done=self._loaded,
@@ -109,7 +109,7 @@ class Pipeline:
 
     def forget(self, outcomes: Iterable[Outcome]) -> None:
         """Take note that these are written: from now on the database knows their embeddings."""
-        self._twins.forget(outcomes)
+        self._single_flight.forget(outcomes)
 
     def stop(self) -> None:
         """Wait for the batch in hand and for query images; jobs not yet encoded are left undone."""
@@ -140,7 +140,7 @@ class Pipeline:
                 with self._timings.measure("encode", space_id):
                     results = encode_each(encoder, [one.pixels for one in batch])
                 outcomes = [Outcome(one.task, result, one.facts) for one, result in zip(batch, results, strict=True)]
-                self._put(self._twins.settle(outcomes))
+                self._put(self._single_flight.complete(outcomes))
         except BaseException as error:  # noqa: BLE001 — take_outcomes raises it in the worker's thread
             self._break(error)
 

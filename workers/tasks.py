@@ -9,7 +9,7 @@ from app.store.jobs import Job
 from app.store.query_images import QueryImage
 from app.store.spaces import Space
 from app.types import Embedding
-from workers.pixels import Pixels
+from workers.preprocess import Pixels
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,5 +1,5 @@
 """The worker: one loop that claims jobs, hands them to the pipeline and writes; all database work on the queue is in
-its thread, that on query images in another (workers.answering)."""
+its thread, that on query images in another (workers.query_loop)."""
 
 import logging
 import time
@@ -18,20 +18,19 @@ from app.media.limits import limits_of
 from app.store import jobs, spaces
 from app.store.spaces import Space
 from workers import writer
-from workers.answering import Answering
 from workers.batch_size import claim_size
-from workers.bell import Bell
+from workers.claimed_jobs import ClaimedJobs
+from workers.content_lookup import ContentLookup
 from workers.heartbeat import Heartbeat, Progress
 from workers.housekeeping import Housekeeping
-from workers.in_work import InWork
-from workers.known import Known
-from workers.outbox import Outbox
 from workers.pipeline import Pipeline
-from workers.roster import Roster
-from workers.serving import Served, check_fingerprint
-from workers.summary import Summary
+from workers.progress_log import Summary
+from workers.query_loop import QueryLoop
+from workers.served_spaces import Served, ServedSpaces, check_fingerprint
+from workers.stage_timings import Timings
 from workers.tasks import Task
-from workers.timings import Timings
+from workers.wakeup import Wakeup
+from workers.write_buffer import WriteBuffer
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +53,22 @@ class Worker:
     ) -> None:
         """With `load`, which loads a space's model, the worker serves other spaces too, as they come."""
         self._url = url
-        self._bell = Bell()
-        self._roster = Roster(served, load=load, wake=self._spaces_changed)
-        self._spaces, self._encoders = self._roster.spaces, self._roster.encoders
+        self._wakeup = Wakeup()
+        self._served = ServedSpaces(served, load=load, wake=self._spaces_changed)
+        self._spaces, self._encoders = self._served.spaces, self._served.encoders
         self._spaces_due = False
         self._heartbeat: Heartbeat | None = None
         self._settings = settings
         self._claim_size = settings.batch_size or max(claim_size(one.encoder) for one in served)
         self._drain = drain
         self._stopping = False
-        self._in_work = InWork(
+        self._in_work = ClaimedJobs(
             claim_size=self._claim_size,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
             others_beside=settings.active_share > 0,
         )
-        self._outbox = Outbox(enough=self._claim_size)
+        self._buffer = WriteBuffer(enough=self._claim_size)
         self._jobs_due = True
         self._look_seconds = min(_DRAIN_LOOK_SECONDS if drain else _LOOK_SECONDS, settings.lease_seconds / 3)
         self._look_at = time.monotonic()
@@ -80,10 +79,10 @@ class Worker:
             url,
             self._spaces,
             settings=settings,
-            wake=self._bell.ring,
+            wake=self._wakeup.set,
             **({} if settings.maintain else {"maintain_seconds": None}),
         )
-        self._answering = Answering(
+        self._answering = QueryLoop(
             url,
             self._spaces,
             most=self._claim_size,
@@ -91,13 +90,13 @@ class Worker:
             check=self._check,
             progress=self._progress,
             timings=self._timings,
-            wake=self._bell.ring,
+            wake=self._wakeup.set,
         )
 
     def stop(self) -> None:
         """Ask the worker to finish the batch in hand and end; for signal handlers and other threads."""
         self._stopping = True
-        self._bell.ring()
+        self._wakeup.set()
 
     def run(self) -> None:
         """Work until stopped or drained; a database that cannot be reached is waited for.
@@ -114,11 +113,11 @@ class Worker:
         pipeline = Pipeline(
             self._encoders,
             limits=limits_of(self._settings),
-            known=Known(self._url),
+            known=ContentLookup(self._url),
             batch_size=self._settings.batch_size,
             threads=self._settings.loader_threads,
             timings=self._timings,
-            wake=self._bell.ring,
+            wake=self._wakeup.set,
             answer=self._answering.put,
             shares=(self._settings.query_share, self._settings.job_share),
             active_share=self._settings.active_share,
@@ -134,7 +133,7 @@ class Worker:
             pipeline.stop()
             self._answering.finish()
             heartbeat.stop()
-            self._bell.close()
+            self._wakeup.close()
             self._summary.tell()
 
     def _pause(self, seconds: float) -> bool:
@@ -142,7 +141,7 @@ class Worker:
         self._progress.state = "reconnecting"
         end = time.monotonic() + seconds
         while not self._stopping and (left := end - time.monotonic()) > 0:
-            self._bell.wait(left)
+            self._wakeup.wait(left)
         return not self._stopping
 
     # The loop
@@ -188,19 +187,19 @@ class Worker:
 
     def _spaces_changed(self) -> None:
         self._spaces_due = True
-        self._bell.ring()
+        self._wakeup.set()
 
     def _look_around(self, conn: db.Connection) -> None:
         """See which spaces have come, been switched or gone."""
         self._spaces_due = False
-        if self._roster.look(conn):
+        if self._served.refresh(conn):
             log.info("serving %s", ", ".join(f"{one.name}{' (active)' if one.active else ''}" for one in self._spaces))
             self._housekeeping.serve(self._spaces)
             if self._heartbeat:
                 self._heartbeat.serve(self._spaces)
             self._jobs_due = True
             self._answering.look()
-        self._progress.last_error = self._roster.error or self._progress.last_error
+        self._progress.last_error = self._served.error or self._progress.last_error
 
     def _check(self, conn: db.Connection) -> None:
         """See that the database is still the one we know: it may be another after a connection was lost."""
@@ -217,7 +216,7 @@ class Worker:
         """Wait for a notification, an outcome, a signal, or the time to look by oneself."""
         self._read_notifications(conn)
         if not (self._jobs_due and self._in_work.has_room()):
-            self._bell.wait(min(self._look_at, self._write_at()) - time.monotonic(), descriptor=conn.fileno())
+            self._wakeup.wait(min(self._look_at, self._write_at()) - time.monotonic(), descriptor=conn.fileno())
             self._read_notifications(conn)
         if (now := time.monotonic()) >= self._look_at:
             self._jobs_due = self._spaces_due = True
@@ -236,7 +235,7 @@ class Worker:
             or self._answering.busy
             or self._jobs_due
             or self._spaces_due
-            or self._roster.busy
+            or self._served.busy
             or not self._housekeeping.done
             or jobs.any_left(conn, self._spaces)
         ):
@@ -268,10 +267,10 @@ class Worker:
         tasks = [Task(space, job, lease) for job in claimed]
         if claimed and claimed[0].suspect:
             log.warning("%d images of space %s were lost with a worker; trying them apart", len(tasks), space.name)
-            lost = self._in_work.hold_back(tasks)
+            lost = self._in_work.quarantine(tasks)
             if lost:
-                self._outbox.add(lost)
-                self._bell.ring()
+                self._buffer.add(lost)
+                self._wakeup.set()
             self._submit_suspects(pipeline)
         else:
             self._in_work.add(tasks)
@@ -288,13 +287,13 @@ class Worker:
         """Write what came out of the pipeline and, with `gather`, need not wait for company; what could not be written
         stays for the next connection."""
         if taken := pipeline.take_outcomes():
-            self._outbox.add(taken)
+            self._buffer.add(taken)
             self._in_work.note_outcome()
         try:
             self._write_out(conn, pipeline, gather=gather)
         except NotFoundError:
             self._look_around(conn)
-            dropped = self._outbox.remove(lambda one: self._roster.dropped(one.task.space))
+            dropped = self._buffer.remove(lambda one: self._served.dropped(one.task.space))
             if not dropped:
                 raise
             log.info("%d outcomes are of a space that was dropped meanwhile", len(dropped))
@@ -303,12 +302,12 @@ class Worker:
             self._write_out(conn, pipeline, gather=gather)
 
     def _write_at(self) -> float:
-        return self._outbox.due_at(in_work=len(self._in_work), backlog=self._jobs_due)
+        return self._buffer.due_at(in_work=len(self._in_work), backlog=self._jobs_due)
 
     def _write_out(self, conn: db.Connection, pipeline: Pipeline, *, gather: bool) -> None:
-        waiting = self._outbox.waiting
+        waiting = self._buffer.waiting
         if waiting and gather:
-            waiting = self._outbox.due(in_work=len(self._in_work), backlog=self._jobs_due)
+            waiting = self._buffer.due(in_work=len(self._in_work), backlog=self._jobs_due)
         if not waiting:
             return
         began = time.perf_counter()
@@ -322,7 +321,7 @@ class Worker:
         self._note_ages("failed", written.failed)
         self._progress.reused += len(reused)
         self._in_work.remove(one.task for one in waiting)
-        self._outbox.note_written(waiting)
+        self._buffer.note_written(waiting)
         pipeline.forget(waiting)
         self._note(written)
 

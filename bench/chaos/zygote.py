@@ -28,7 +28,7 @@ def die_with_parent() -> None:
 def main() -> None:
     """Serve until stdin ends; then kill what is left."""
     # What a child would spend its time on.
-    import workers.serving
+    import workers.served_spaces
     import workers.worker  # noqa: F401
 
     die_with_parent()

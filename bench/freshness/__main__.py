@@ -33,7 +33,7 @@ from bench.freshness import report
 from bench.freshness.world import World, embedded_images, enqueue, fill, one, since, totals, worker
 from workers.encoder import Encoder
 from workers.models import load_model
-from workers.serving import ready
+from workers.served_spaces import ready
 
 BENCH = Path(__file__).parents[1]
 # Some more than the two seconds after which a worker stores its counts.

@@ -15,7 +15,7 @@ from app.media.limits import Limits
 from bench.chaos.pictures import Pictures
 from workers.encoder import Encoder
 from workers.models import EmbeddingModel, load_model
-from workers.pixels import pixels_of
+from workers.preprocess import pixels_of
 
 REAL = "tf_efficientnet_lite0"
 SMALL = "test_convnext"

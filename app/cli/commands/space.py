@@ -174,7 +174,7 @@ def _describe(model: str, weights: str | None, preprocessing: str) -> dict[str, 
         raise InvalidInputError(f"--preprocessing {preprocessing} is no JSON: {error}") from error
     if not isinstance(changes, dict):
         raise InvalidInputError(f"--preprocessing {preprocessing} is no JSON object")
-    command = [sys.executable, "-m", "workers.describe", f"--preprocessing={preprocessing}"]
+    command = [sys.executable, "-m", "workers.describe_model", f"--preprocessing={preprocessing}"]
     command += [f"--weights={weights}"] if weights else []
     done = subprocess.run([*command, "--", model], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -8,7 +8,7 @@ import numpy as np
 from app.errors import ImageError, LookalikeError, TransientImageError
 from app.types import Embedding
 from workers.encoder import EmbeddingError, Encoder, calibration_images
-from workers.pixels import Pixels
+from workers.preprocess import Pixels
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""`python -m workers.describe`: prints, as JSON, what an embedding space of a model is."""
+"""`python -m workers.describe_model`: prints, as JSON, what an embedding space of a model is."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from app.errors import LookalikeError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print model, dimensions, preprocessing, fingerprint and source; exit 1 with one line where it cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m workers.describe", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m workers.describe_model", description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--weights")
     parser.add_argument("--preprocessing", default="{}", help="JSON: values of timm's data config to change")

@@ -12,11 +12,11 @@ from app.db.retry import until_available
 from app.store import query_images
 from app.store.spaces import Space
 from workers import writer
-from workers.bell import Bell
 from workers.heartbeat import Progress
 from workers.pipeline import Pipeline
+from workers.stage_timings import Timings
 from workers.tasks import Outcome, Task
-from workers.timings import Timings
+from workers.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _LEASE_SECONDS = 10.0
 _MOST_STOP_SECONDS = 5.0
 
 
-class Answering:
+class QueryLoop:
     """Claims query images of the spaces served, and answers them; waits for a database that is away.
 
     `check` sees that a connection is to the database that the worker knows; what it raises, and everything else that
@@ -55,7 +55,7 @@ class Answering:
         self._progress = progress
         self._timings = timings
         self._wake = wake
-        self._bell = Bell()
+        self._wakeup = Wakeup()
         self._pipeline: Pipeline | None = None
         self._lock = threading.Lock()
         self._outcomes: list[Outcome] = []  # not yet written; under the lock
@@ -78,25 +78,25 @@ class Answering:
         """Take what came out of the pipeline; from any thread."""
         with self._lock:
             self._outcomes += outcomes
-        self._bell.ring()
+        self._wakeup.set()
 
     def look(self) -> None:
         """Look for questions now: the spaces have changed."""
         self._due = True
-        self._bell.ring()
+        self._wakeup.set()
 
     def stop(self) -> None:
         """Claim no more; what is in work is still answered."""
         self._stopping = True
-        self._bell.ring()
+        self._wakeup.set()
 
     def finish(self) -> None:
         """Answer what has come out of the pipeline, and end. Questions that a lost connection leaves come again."""
         self._stopping = self._finishing = True
-        self._bell.ring()
+        self._wakeup.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=_MOST_STOP_SECONDS)
-        self._bell.close()
+        self._wakeup.close()
 
     def _run(self) -> None:
         try:
@@ -109,7 +109,7 @@ class Answering:
         """Sleep while the database is away; tell whether to go on."""
         end = time.monotonic() + seconds
         while not self._finishing and (left := end - time.monotonic()) > 0:
-            self._bell.wait(left)
+            self._wakeup.wait(left)
         return not self._finishing
 
     def _session(self) -> None:
@@ -132,7 +132,7 @@ class Answering:
         """Wait for a notification, an outcome, the end, or the time to look by oneself."""
         asked = self._notified(conn)
         if not (asked or (self._due and self._may_claim())):
-            rung = self._bell.wait(self._look_seconds, descriptor=conn.fileno())
+            rung = self._wakeup.wait(self._look_seconds, descriptor=conn.fileno())
             asked = self._notified(conn) or not rung
         self._due |= asked
 

@@ -23,7 +23,7 @@ _FEWEST_LOST_LEASES = 3
 _HUNG_LEASES = 3
 
 
-class InWork:
+class ClaimedJobs:
     """Jobs in work, those held back included; used in the worker's thread."""
 
     def __init__(self, *, claim_size: int, lease_seconds: float, max_attempts: int, others_beside: bool) -> None:
@@ -33,7 +33,7 @@ class InWork:
         self._others_beside = others_beside
         self._most_leases = max(max_attempts, _FEWEST_LOST_LEASES)
         self._tasks: set[Task] = set()
-        self._held_back: list[Task] = []  # suspects among them, not yet submitted
+        self._quarantined: list[Task] = []  # suspects among them, not yet submitted
         self._suspects = 0
         self._renew_at = self._outcome_at = time.monotonic()
 
@@ -46,7 +46,7 @@ class InWork:
             self._outcome_at = time.monotonic()
         self._tasks.update(tasks)
 
-    def hold_back(self, tasks: Sequence[Task]) -> list[Outcome]:
+    def quarantine(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Keep suspects until nothing else is in work; return the outcomes of those that were lost too often."""
         self.add(tasks)
         self._suspects += len(tasks)
@@ -54,7 +54,7 @@ class InWork:
         for task in tasks:
             attempts = _job(task).attempts
             if attempts <= self._most_leases:
-                self._held_back.append(task)
+                self._quarantined.append(task)
                 continue
             reason = (
                 f"{attempts - 1} workers that had this image in hand died or were cut off before it was done; "
@@ -65,9 +65,9 @@ class InWork:
 
     def take_suspects(self) -> list[Task]:
         """Return the suspects held back, where nothing else is in work now: they are to be submitted."""
-        if not self._held_back or len(self._held_back) < len(self._tasks):
+        if not self._quarantined or len(self._quarantined) < len(self._tasks):
             return []
-        taken, self._held_back = self._held_back, []
+        taken, self._quarantined = self._quarantined, []
         return taken
 
     def remove(self, tasks: Iterable[Task]) -> None:
@@ -131,7 +131,7 @@ class InWork:
             conn.execute("NOTIFY lookalike_jobs")
             log.info("handed back %d jobs", released)
         self._tasks.clear()
-        self._held_back.clear()
+        self._quarantined.clear()
         self._suspects = 0
 
 

@@ -17,7 +17,7 @@ _MOST_SECONDS = 2.0
 _PAUSE_SECONDS = 5.0
 
 
-class Known:
+class ContentLookup:
     """Looks embeddings up, over a connection of its own; for one thread. Trouble is no error: nothing is known then."""
 
     def __init__(self, url: str) -> None:

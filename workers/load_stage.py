@@ -22,10 +22,10 @@ from app.store.spaces import Space
 from app.types import Embedding
 from workers.device import cores
 from workers.encoder import Encoder
-from workers.pixels import pixels_of
+from workers.preprocess import pixels_of
+from workers.single_flight import SingleFlight
+from workers.stage_timings import Timings
 from workers.tasks import Facts, Outcome, Ready, Task
-from workers.timings import Timings
-from workers.twins import Twins
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Loading:
         *,
         limits: Limits,
         timings: Timings,
-        twins: Twins,
+        single_flight: SingleFlight,
         known: LookUp,
         threads: int,
         done: Done,
@@ -78,7 +78,7 @@ class Loading:
         self._encoders = encoders
         self._limits = limits
         self._timings = timings
-        self._twins = twins
+        self._single_flight = single_flight
         self._known = known
         self._done = done
         self._broken = broken
@@ -178,7 +178,7 @@ class Loading:
         except Exception as error:  # a library's fault on this image: told, and no other image's concern
             log.exception("unexpected error while fetching %s", task.name)
             return None, [Outcome(task, _unexpected("fetch", error))]
-        first, outcome = self._twins.join(task, sha256)
+        first, outcome = self._single_flight.join(task, sha256)
         return (_File(task, data, sha256) if first else None), [outcome] if outcome else []
 
     # Look up
@@ -221,7 +221,7 @@ class Loading:
                 if file.sha256 not in found:
                     unknown.append(file)
                 else:
-                    self._done(file.task, None, self._twins.settle([self._reused(file, found[file.sha256])]))
+                    self._done(file.task, None, self._single_flight.complete([self._reused(file, found[file.sha256])]))
         with self._may_decode:
             self._unknown.extend(unknown)
             self._bytes -= sum(len(file.data) for file in files) - sum(len(file.data) for file in unknown)
@@ -271,7 +271,7 @@ class Loading:
         except Exception as error:
             log.exception("unexpected error while loading %s", file.task.name)
             outcomes = [Outcome(file.task, _unexpected("decode", error))]
-        self._done(file.task, ready, self._twins.settle(outcomes))
+        self._done(file.task, ready, self._single_flight.complete(outcomes))
 
 
 def _unexpected(step: str, error: Exception) -> ImageError:

@@ -10,7 +10,7 @@ from workers.tasks import Outcome
 _GATHER_SECONDS, _BACKLOG_GATHER_SECONDS = 0.05, 0.4
 
 
-class Outbox:
+class WriteBuffer:
     """Outcomes not yet written. A statement costs nearly as much for one image as for ten."""
 
     def __init__(self, *, enough: int) -> None:

@@ -18,7 +18,7 @@ class _Flight:
     outcome: Outcome | None = None
 
 
-class Twins:
+class SingleFlight:
     """Keeps who is first with its bytes, from when they are fetched until its outcome is written: by then the database
     knows the embedding. Jobs only, since a query image waits for nobody. Safe in threads."""
 
@@ -30,7 +30,7 @@ class Twins:
     def join(self, task: Task, sha256: bytes) -> tuple[bool, Outcome | None]:
         """Tell whether the task is the first with these bytes, and else its outcome, where that is known.
 
-        One that is not the first and has no outcome yet comes out of `settle`, with the first.
+        One that is not the first and has no outcome yet comes out of `complete`, with the first.
         """
         content = (task.space.id, sha256)
         with self._lock:
@@ -44,7 +44,7 @@ class Twins:
                 return False, None
             return False, _shared(flight.outcome, task)
 
-    def settle(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+    def complete(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Return these outcomes and those of the tasks that waited for them."""
         settled: list[Outcome] = []
         with self._lock:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Lanes:
+class CpuPool:
     """Threads for the parts of a batch on a CPU.
 
     torch's own way, all cores on one operation after the other, waits for the slowest core at each of them, spinning

@@ -5,7 +5,7 @@ import socket
 from contextlib import suppress
 
 
-class Bell:
+class Wakeup:
     """Rung by anyone, waited for by one."""
 
     def __init__(self) -> None:
@@ -13,13 +13,13 @@ class Bell:
         self._inner.setblocking(False)
         self._outer.setblocking(False)
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wake who waits, or the next who will; safe in signal handlers."""
         with suppress(OSError):  # rung often enough already, or closed: nobody waits any more
             self._outer.send(b"\0")
 
     def wait(self, seconds: float, *, descriptor: int | None = None) -> bool:
-        """Wait until the bell is rung, `descriptor` can be read, or time is up; tell whether it was not the time."""
+        """Wait until the wakeup is rung, `descriptor` can be read, or time is up; tell whether it was not the time."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._inner, selectors.EVENT_READ)
             if descriptor is not None:

@@ -4,7 +4,7 @@ import logging
 import time
 
 from workers.heartbeat import Progress
-from workers.timings import Timings
+from workers.stage_timings import Timings
 
 log = logging.getLogger(__name__)
 
