@@ -32,7 +32,7 @@ audit: $(STAMP)  ## Known vulnerabilities of the pinned dependencies; AUDIT=requ
 	$(BIN)/python .ci/audit
 
 reference: $(STAMP)  ## The demo's embeddings against timm's own transform and forward
-	$(BIN)/python -m bench.reference --against embedded
+	$(BIN)/python -m bench.embedding.reference --against embedded
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -45,7 +45,7 @@ types: $(STAMP)
 check: lint types test browser test16 demo reference
 
 bench: $(STAMP)  ## Search under filters, quick; see bench/README.md for the rest
-	$(BIN)/python -m bench.filters --quick
+	$(BIN)/python -m bench.search.filters --quick
 
 # Seconds of havoc (or of the soak); drains and checks come on top, about half as much again.
 DURATION ?= 600

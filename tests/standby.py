@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app import db
 from app.db import embedded, schema
-from bench import standby
+from bench.api import standby
 from tests import clients
 from tests.conftest import FAST
 

@@ -9,7 +9,7 @@ import pytest
 from bench.soak import judge, report
 from bench.soak.clients import Search
 from bench.soak.pool import Model, Pool
-from bench.streaming_truth import Asked, recalls
+from bench.streaming.truth import Asked, recalls
 from tests.gallery_data import unit
 
 SPACES = {"one": 0, "two": 1}

@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 
 # Where much of a picture is flat but for noise, its embedding hangs on the last level of its pixels, and a decoder that
 # rounds at another place shows. Flat: means of 4 x 4 pixels, which noise hardly moves, at most a level from the next.
-# `python -m bench.reduced` has the measurements behind the share.
+# `python -m bench.embedding.reduced` has the measurements behind the share.
 _FLAT_CELL, _FLAT_STEP, _FLAT_SHARE = 4, 1.0, 0.05
 
 

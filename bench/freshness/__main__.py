@@ -28,9 +28,9 @@ from app.db import embedded, schema
 from app.demo import tour
 from app.monitoring import status
 from app.store import query_images, spaces
-from bench.data import conditions
 from bench.freshness import report
 from bench.freshness.world import World, embedded_images, enqueue, fill, one, since, totals, worker
+from bench.search.data import conditions
 from workers.encoder import Encoder
 from workers.models import load_model
 from workers.served_spaces import ready

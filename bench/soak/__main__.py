@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app import db
-from bench import data
+from bench.search import data
 from bench.soak import judge, pool, report, world
 from bench.soak.clients import Load, Search, run_changes, run_searches
 from bench.soak.operations import Programme

@@ -20,7 +20,7 @@ from app.db import embedded, schema
 from app.index.build import build_index
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
-from bench import standby
+from bench.api import standby
 from bench.soak.pool import Pool
 
 ROOT = Path(__file__).parents[2]

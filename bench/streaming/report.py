@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.streaming_churn import WAYS
+from bench.streaming.churn import WAYS
 
 
 def lines(result: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Index choices side by side: `python -m bench.choices --vectors FILE` builds each in a database of its own and
+"""Index choices side by side: `python -m bench.search.choices --vectors FILE` builds each in a database of its own and
 searches them in turns, query by query, through lookalike.search.
 
 The first choice is what the others are compared with. Recall is tie-aware, against numpy on the same rows.
@@ -25,7 +25,7 @@ from app.index.resources import Resources
 from app.index.spec import parse_spec
 from app.index.switch import Switched, switch_index
 from app.store import spaces
-from bench import data
+from bench.search import data
 
 SERVER = {"shared_buffers": "3GB", "max_wal_size": "4GB", "fsync": "off", "synchronous_commit": "off"}
 CHOICES = (

@@ -1,6 +1,6 @@
 """Does `lookalike tune` hold its promises? Random goals, each applied, each measured again by others.
 
-`python -m bench.tune --vectors FILE [--rows 19600] [--goals 20]` (see bench/README.md): the lab measures a grid, goals
+`python -m bench.search.tune --vectors FILE [--rows 19600] [--goals 20]` (see bench/README.md): the lab measures a grid, goals
 are drawn that some measured choice meets, tune picks, the choice is applied to the real database, and queries that
 neither the lab nor the database has seen are searched in a session of their own, against brute force. Writes
 bench/results/tune.json; with --report FOLDER the lab's own report, too.
@@ -25,8 +25,8 @@ from app.tuning.apply import switch_and_promise
 from app.tuning.goals import Goal, Promise
 from app.tuning.metrics import Exact, Truth, Vectors
 from app.tuning.records import Measurement, Request
-from bench import data
-from bench.copy import RESULTS, scratch
+from bench.api.copy_triggers import RESULTS, scratch
+from bench.search import data
 
 JUDGES = 400
 ROUNDS = 3

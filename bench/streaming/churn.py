@@ -19,8 +19,8 @@ from app.index.build import list_indexes, rebuild_index
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
 from app.store.spaces import Space
-from bench import data
-from bench.streaming_truth import DEPTHS, VISIBLE, Asked, Vectors, ask, recall_at, recalls
+from bench.search import data
+from bench.streaming.truth import DEPTHS, VISIBLE, Asked, Vectors, ask, recall_at, recalls
 
 _NEAREST = """
 SELECT split_part(i.uri, ':', 2)::int

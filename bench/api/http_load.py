@@ -1,8 +1,8 @@
 """POST /v1/search against the same SQL through psycopg: latency, throughput at concurrency 1, 8, 32, errors.
 
-python -m bench.http                      makes a gallery of 20,000 vectors, runs all, writes bench/results/http.json
-python -m bench.http --home DIR           keeps that gallery in DIR, and finds it there the next time
-python -m bench.http --database URL       on a database that is there already
+python -m bench.api.http_load                      makes a gallery of 20,000 vectors, runs all, writes bench/results/http.json
+python -m bench.api.http_load --home DIR           keeps that gallery in DIR, and finds it there the next time
+python -m bench.api.http_load --database URL       on a database that is there already
 """
 
 import argparse
@@ -32,9 +32,9 @@ from app import db
 from app.db import embedded, schema, sql
 from app.index.build import build_index
 from app.store import spaces
-from bench import data
+from bench.search import data
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 CONCURRENCIES = (1, 8, 32)
 K = 10
 SEED = 11

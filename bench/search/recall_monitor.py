@@ -1,6 +1,6 @@
 """Does the monitor of live recall tell the truth, and what does it cost the server?
 
-`python -m bench.recall_monitor [--vectors FILE] [--rows 20000] [--samples 500] [--seconds 120]`, on a scratch embedded
+`python -m bench.search.recall_monitor [--vectors FILE] [--rows 20000] [--samples 500] [--seconds 120]`, on a scratch embedded
 server. The index is searched poorly on purpose (ef_search 10), so that there is something to see. Searches with filters
 of several selectivities run from one client without a pause; by chance some are kept, until there are as many samples
 as asked for, and these are checked: that is the estimate. Then the searches go on for so many seconds, while a session
@@ -36,10 +36,10 @@ from app.search.run import run_search
 from app.store import spaces
 from app.tuning.metrics import Exact
 from app.types import Json
-from bench import data
-from bench.copy import scratch
+from bench.api.copy_triggers import scratch
+from bench.search import data
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 K = 10
 # Shares of the rows that pass, with the share of the searches that have such a filter; None: no filter.
 MIX: tuple[tuple[float | None, float], ...] = ((None, 0.4), (0.5, 0.15), (0.2, 0.15), (0.05, 0.15), (0.01, 0.15))

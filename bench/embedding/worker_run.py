@@ -1,4 +1,4 @@
-"""A real worker on a scratch server, and what it took: for `bench.worker`."""
+"""A real worker on a scratch server, and what it took: for `bench.embedding.worker`."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ from workers.served_spaces import Served
 from workers.stage_timings import Timings
 from workers.worker import Worker
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 STAGES = ("claim", "fetch", "lookup", "decode", "encode", "write")
 
 # Whose CPU time it is, by the names of threads.

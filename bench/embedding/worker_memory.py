@@ -1,4 +1,4 @@
-"""Does the worker's memory stay flat? `python -m bench.worker --memory`."""
+"""Does the worker's memory stay flat? `python -m bench.embedding.worker --memory`."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from app.config import Settings
-from bench.worker_run import RESULTS, conditions, drain, running
+from bench.embedding.worker_run import RESULTS, conditions, drain, running
 from workers.models import load_model
 from workers.served_spaces import ready
 

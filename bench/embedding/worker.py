@@ -1,6 +1,6 @@
 """The whole worker against what the device allows: bare forward, bare decode, and both together, in turns.
 
-`python -m bench.worker` (see bench/README.md); `--memory` watches the worker's memory over 100,000 images, `--quick`
+`python -m bench.embedding.worker` (see bench/README.md); `--memory` watches the worker's memory over 100,000 images, `--quick`
 only shows that it runs. Writes worker.json and worker.png, or worker-memory.json and .png, to bench/results.
 """
 
@@ -24,15 +24,15 @@ from PIL import Image
 
 from app.config import Settings
 from app.media.limits import limits_of
-from bench.worker_memory import memory
-from bench.worker_run import NOT_WORK, RESULTS, STAGES, Run, conditions, cpu_seconds, drain, running
+from bench.embedding.worker_memory import memory
+from bench.embedding.worker_run import NOT_WORK, RESULTS, STAGES, Run, conditions, cpu_seconds, drain, running
 from workers.device import cores
 from workers.encoder import PRECISIONS, Encoder
 from workers.models import load_model
 from workers.preprocess import pixels_of
 from workers.served_spaces import ready
 
-GALLERY = Path(__file__).parents[1] / "app/demo/gallery"
+GALLERY = Path(__file__).parents[2] / "app/demo/gallery"
 _QUEUE = ("the queue", "the queue, in the database")
 
 Batch = NDArray[np.uint8]

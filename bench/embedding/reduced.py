@@ -1,6 +1,6 @@
 """Is an image that the worker decoded at reduced scale embedded as the whole one is, and what does it save?
 
-`python -m bench.reduced` (see bench/README.md): every gallery drawing enlarged to camera size, with noise of a camera,
+`python -m bench.embedding.reduced` (see bench/README.md): every gallery drawing enlarged to camera size, with noise of a camera,
 and photographs where a folder of them is given. Writes reduced.json to bench/results.
 """
 
@@ -26,8 +26,8 @@ from workers.encoder import MIN_COSINE, Encoder
 from workers.models import load_model
 from workers.preprocess import flat_share, pixels_of
 
-RESULTS = Path(__file__).parent / "results"
-GALLERY = Path(__file__).parents[1] / "app/demo/gallery"
+RESULTS = Path(__file__).parents[1] / "results"
+GALLERY = Path(__file__).parents[2] / "app/demo/gallery"
 _NOISES, _QUALITIES = (0, 1, 2, 4, 8, 16), (75, 88, 95)
 
 

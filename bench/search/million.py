@@ -1,4 +1,4 @@
-"""Index choices at a million rows: `python -m bench.million load|build|measure --home DIR`, one step after the other.
+"""Index choices at a million rows: `python -m bench.search.million load|build|measure --home DIR`, one step after the other.
 
 Rows are mixtures of pairs of real vectors (`--vectors FILE`, else made), streamed into the database by COPY; the exact
 neighbours of the queries are found while they pass. `build` gives the space a choice as `lookalike index choose` does,
@@ -26,7 +26,7 @@ from app.index.resources import Resources
 from app.index.spec import parse_spec
 from app.index.switch import index_state, switch_index
 from app.store import spaces
-from bench import data
+from bench.search import data
 
 DATABASE = "lookalike_million"
 SERVER = {"shared_buffers": "5GB", "max_wal_size": "16GB", "fsync": "off", "synchronous_commit": "off"}

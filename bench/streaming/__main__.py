@@ -3,7 +3,7 @@
 Images are inserted in SQL, a tenth of a second at a time; a process that stands for the worker claims their jobs and
 writes embeddings of a file, by the worker's own functions, so that everything but the encoder is real. The index is
 there from the first row on. At 10, 25, 50, 75, 90 and 100 % of the rows queries are asked in one snapshot with the list
-of rows that it shows: the ground truth of that stage. `--churn` is the other experiment: see bench.streaming_churn.
+of rows that it shows: the ground truth of that stage. `--churn` is the other experiment: see bench.streaming.churn.
 """
 
 import argparse
@@ -30,9 +30,10 @@ from app.index.build import build_index, list_indexes
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
 from app.store.spaces import Space
-from bench import data, streaming_churn, streaming_report
-from bench.copy import RESULTS
-from bench.streaming_truth import Asked, Vectors, ask, recalls
+from bench.api.copy_triggers import RESULTS
+from bench.search import data
+from bench.streaming import churn, report
+from bench.streaming.truth import Asked, Vectors, ask, recalls
 
 STAGES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _TICK = 0.1  # seconds between two inserts
@@ -272,7 +273,7 @@ def main() -> None:
         if options.churn:
             target = _fresh(url, "streaming_churn")
             schema.upgrade(target)
-            result = streaming_churn.run(url, target, vectors, made.queries, make_space=make_space, seed=options.seed)
+            result = churn.run(url, target, vectors, made.queries, make_space=make_space, seed=options.seed)
             result["conditions"] = about
         else:
             for rate in options.rates:
@@ -289,10 +290,10 @@ def main() -> None:
                 result[f"{rate}, {options.order} order"] = {"conditions": about, **got}
     name.parent.mkdir(parents=True, exist_ok=True)
     name.with_suffix(".json").write_text(json.dumps(result) + "\n")
-    print("\n".join(streaming_report.lines(result)))
-    streaming_report.plot(result, name.with_suffix(".png"))
+    print("\n".join(report.lines(result)))
+    report.plot(result, name.with_suffix(".png"))
     if options.readme:
-        streaming_report.into_readme(options.readme, name)
+        report.into_readme(options.readme, name)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Table and plot of filtered search, from bench.filters' raw results: `python -m bench.filters_report`.
+"""Table and plot of filtered search, from bench.search.filters' raw results: `python -m bench.search.filters_report`.
 
 Writes `<in>.md`, `<in>.svg`, and the table between the markers of bench/README.md. matplotlib draws the plot.
 """
@@ -159,8 +159,8 @@ def plot(points: dict[Key, dict[str, Measured]], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Read `<in>.csv` and `<in>.json`, write table and plot."""
-    parser = argparse.ArgumentParser(prog="python -m bench.filters_report", description=__doc__)
-    parser.add_argument("--in", dest="source", type=Path, default=Path(__file__).parent / "results" / "filters")
+    parser = argparse.ArgumentParser(prog="python -m bench.search.filters_report", description=__doc__)
+    parser.add_argument("--in", dest="source", type=Path, default=Path(__file__).parents[1] / "results" / "filters")
     parser.add_argument("--readme", type=Path, help="file to put the table in, between its markers")
     args = parser.parse_args(argv)
     points = read(args.source.with_suffix(".csv"))

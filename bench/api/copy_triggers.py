@@ -1,6 +1,6 @@
 """What the triggers cost a bulk load: COPY of images with and without them, interleaved, as a ratio.
 
-`python -m bench.copy [--rows 100000] [--rounds 5]`, on a scratch embedded server or, with --url, on an
+`python -m bench.api.copy_triggers [--rows 100000] [--rounds 5]`, on a scratch embedded server or, with --url, on an
 empty database of yours. Writes `bench/results/copy.json`.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from app import db
 from app.db import embedded, schema
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Filtered search, side by side: `python -m bench.filters` measures and writes raw results for bench.filters_report.
+"""Filtered search, side by side: `python -m bench.search.filters` measures and writes raw results for bench.search.filters_report.
 
 Sweeps the share of rows that a filter keeps, and how the filter lies to the query. The contenders take turns, query
 by query, on one server.
@@ -24,8 +24,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.db import embedded, schema
-from bench import data
-from bench.data import SCALE, SHARES, Dataset
+from bench.search import data
+from bench.search.data import SCALE, SHARES, Dataset
 
 KINDS = ("random", "label", "position", "far")
 TIMEOUT_MS = 2_000  # a contender that takes longer has not finished; counted with this time and no rows
@@ -314,7 +314,7 @@ def sweep(url: str, dataset: Dataset, args: argparse.Namespace, log: Callable[[s
 
 def main(argv: list[str] | None = None) -> None:
     """Run the sweep and write `<out>.csv`, raw, and `<out>.json`, its conditions."""
-    parser = argparse.ArgumentParser(prog="python -m bench.filters", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.search.filters", description=__doc__)
     parser.add_argument(
         "--vectors", type=Path, help="embeddings as a float .npy of shape (rows, dimensions); else made"
     )
@@ -336,7 +336,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--database", help="server on which databases may be made; else an embedded one is started")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="2,000 rows of 64 dimensions, a few points: a smoke test")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "filters")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "filters")
     args = parser.parse_args(argv)
     if args.quick:
         args.rows, args.dimensions, args.shares, args.every = [2_000], 64, [1.0, 0.1, 0.001], 5

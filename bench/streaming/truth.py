@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app import db
-from bench.data import literal
+from bench.search.data import literal
 
 EPSILON = 1e-3
 DEPTHS = (10, 100)

@@ -1,6 +1,6 @@
 """What timm itself gives on the demo gallery: its own transform and forward in fp32, exact search, precision@5.
 
-`python -m bench.reference` checks `app/demo/reference.json` against a fresh run, and `--write` writes it; with
+`python -m bench.embedding.reference` checks `app/demo/reference.json` against a fresh run, and `--write` writes it; with
 `--against URL` it also checks that the embeddings stored in that database are these.
 """
 

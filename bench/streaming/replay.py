@@ -1,6 +1,6 @@
 """A camera of 10 frames a second into a running worker, beside searches: how soon is a frame searchable?
 
-`python -m bench.stream [--seconds 60] [--fps 10] [--skip-similar 0.02]`, on a scratch embedded server. The camera is a
+`python -m bench.streaming.replay [--seconds 60] [--fps 10] [--skip-similar 0.02]`, on a scratch embedded server. The camera is a
 made video, sent as it would be by a multipart http camera: drawings of the demo gallery, each shown for a second and
 moving for half of it. Writes `bench/results/stream.json`, raw.
 """
@@ -29,8 +29,8 @@ from app.demo import tour
 from app.ingest.frames import FrameIngest
 from app.media import uploads, video
 from app.media.limits import Limits
-from bench.copy import RESULTS, scratch
-from bench.data import conditions
+from bench.api.copy_triggers import RESULTS, scratch
+from bench.search.data import conditions
 
 _ARRIVED = """
 SELECT i.id, extract(epoch FROM (i.attributes ->> 'received_at')::timestamptz)::float8,

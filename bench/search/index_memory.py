@@ -1,6 +1,6 @@
 """What pgvector's graph takes of memory a row, and a fresh index of disk, by dimensions and m, beside our estimate.
 
-`python -m bench.index_memory [--rows 20000] [--disk]`, on a scratch embedded server. Each graph is built serially and
+`python -m bench.search.index_memory [--rows 20000] [--disk]`, on a scratch embedded server. Each graph is built serially and
 with two workers, in a maintenance_work_mem that it outgrows halfway: pgvector tells after how many rows, and the
 build is stopped. With --disk another build in enough memory gives the size on disk. Writes
 `bench/results/index_memory.json`.
@@ -18,9 +18,9 @@ import psycopg
 
 from app import db
 from app.index.resources import index_bytes, row_bytes
-from bench.copy import scratch
+from bench.api.copy_triggers import scratch
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 SHAPES = ((1280, 16), (1280, 32), (384, 16), (2048, 16), (128, 16), (128, 8))
 _RESERVED = 4 * 2**20  # which a parallel build keeps for other things
 _BLOCK = 2**20  # in which a serial build takes its memory: the last one counts as soon as it is begun

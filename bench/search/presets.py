@@ -1,4 +1,4 @@
-"""What each preset's index gives, and what a day's work costs beside it: `python -m bench.presets --vectors FILE`.
+"""What each preset's index gives, and what a day's work costs beside it: `python -m bench.search.presets --vectors FILE`.
 
 The lab measures the choices of all presets on one sample (see bench/README.md); then prices of a fifth of the images
 change, with the shop's indexes in place. Writes bench/results/presets.json.
@@ -16,9 +16,9 @@ from app import db
 from app.store import spaces
 from app.tuning import presets, results, run
 from app.tuning.records import Request
-from bench import data
-from bench.copy import RESULTS, scratch
-from bench.tune import load
+from bench.api.copy_triggers import RESULTS, scratch
+from bench.search import data
+from bench.search.tune import load
 
 
 def main() -> None:

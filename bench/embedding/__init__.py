@@ -1,0 +1,1 @@
+"""The worker: rates, memory, and its embeddings against references."""

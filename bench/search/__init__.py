@@ -1,0 +1,1 @@
+"""Search, filters, index specs and tuning, each against the best by hand."""

@@ -1,0 +1,1 @@
+"""Inserts and churn beside searches."""
