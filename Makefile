@@ -37,6 +37,7 @@ reference: $(STAMP)  ## The demo's embeddings against timm's own transform and f
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/python -m migrations.lint
 
 types: $(STAMP)

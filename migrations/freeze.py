@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 
+from app.db import sql
 from migrations.sources import FROZEN, LOCK, current, locked
 
 
@@ -21,7 +22,9 @@ def freeze(revision: str) -> list[str]:
         if earlier is not None and earlier < revision:
             kept = FROZEN / earlier / path
             kept.parent.mkdir(parents=True, exist_ok=True)
-            committed = subprocess.run(["git", "show", f"HEAD:sql/{path}"], check=True, capture_output=True, text=True)
+            kind, name = path.removesuffix(".sql").split("/")
+            file = sql.source(kind, name).relative_to(sql.ROOT)
+            committed = subprocess.run(["git", "show", f"HEAD:sql/{file}"], check=True, capture_output=True, text=True)
             kept.write_text(committed.stdout, encoding="utf-8")
         after[path] = {"revision": revision, "sha256": current()[path]}
     LOCK.write_text(json.dumps(dict(sorted(after.items())), indent=1) + "\n", encoding="utf-8")

@@ -30,7 +30,7 @@ LOADED_FOLDERS = ("functions", "views", "triggers")
 
 
 def load(revision: str, *paths: str) -> None:
-    """Create or replace the objects of these files (`functions/search.sql`) as they were at `revision`."""
+    """Create or replace these objects (`functions/search.sql`: kind and name, whatever the folder) as at `revision`."""
     if context.is_offline_mode():
         for path in paths:
             op.get_context().impl.static_output(_text_at(revision, path))
@@ -98,7 +98,12 @@ def _text_at(revision: str, path: str) -> str:
     """Return the text of the last revision, up to this one, that loaded the file."""
     kept = {frozen.name for frozen in FROZEN.iterdir() if (frozen / path).is_file()} if FROZEN.is_dir() else set()
     last = max(known for known in {*kept, locked()[path]["revision"]} if known <= revision)
-    return (FROZEN / last / path).read_text(encoding="utf-8") if last in kept else sql.text(path)
+    return (FROZEN / last / path).read_text(encoding="utf-8") if last in kept else _current(path)
+
+
+def _current(path: str) -> str:
+    kind, name = path.removesuffix(".sql").split("/")
+    return sql.source(kind, name).read_text(encoding="utf-8")
 
 
 def drop(*paths: str) -> None:
@@ -109,7 +114,7 @@ def drop(*paths: str) -> None:
     for path in paths:
         folder, name = path.removesuffix(".sql").split("/")
         if folder == "triggers":
-            table = _TRIGGER_TABLE.search(sql.text(path))
+            table = _TRIGGER_TABLE.search(_current(path))
             if table is None:
                 raise SchemaError(f"sql/{path} does not say which table its trigger is on")
             op.execute(f"DROP TRIGGER {name} ON lookalike.{table[1]}")
@@ -147,11 +152,11 @@ def use_schema_path() -> None:
 
 
 def current() -> dict[str, str]:
-    """Return the hash of every file that revisions load, by path below `sql/`."""
+    """Return the hash of every file that revisions load, by kind and name: `functions/search.sql`."""
     return {
-        str(file.relative_to(sql.ROOT)): hashlib.sha256(file.read_bytes()).hexdigest()
+        f"{folder}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
         for folder in LOADED_FOLDERS
-        for file in sorted((sql.ROOT / folder).glob("*.sql"))
+        for file in sorted((sql.ROOT / folder).rglob("*.sql"))
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from app import db
+from app.db.locking import retry_on_lock
 from app.errors import BuildRunningError, ConflictError, InvalidInputError
 from app.index import candidates
 from app.index.build import exclusive_build, list_indexes
@@ -241,7 +242,7 @@ def test_candidates_are_complete_though_others_write_while_they_are_filled(
     assert not failures
     assert rounds
     assert left == (0, 0, 0)
-    spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=5)
+    retry_on_lock(conn, "drop_transform", transform, patience=5)
 
 
 def test_a_change_of_choice_fails_no_search_and_none_is_wrong(gallery: Gallery) -> None:
@@ -291,16 +292,16 @@ def test_a_snapshot_older_than_the_index_is_answered_in_full(gallery: Gallery) -
 def test_a_choice_cut_off_goes_on_where_it_was(gallery: Gallery) -> None:
     remove_index(gallery.conn, gallery.space)
     made = candidates.create(gallery.conn, gallery.space, parse_spec("bits(48)"))
-    half_made = {"name": "small", "options": Jsonb({"transform": made})}
+    half_made = Jsonb({"transform": made})
     with pytest.raises(ConflictError, match="not one of space small whose candidates are complete"):
-        spaces.promptly(gallery.conn, "choose_index", half_made, patience=1)
+        retry_on_lock(gallery.conn, "choose_index", "small", half_made, patience=1)
     state = switch_index(gallery.conn, gallery.space, parse_spec("bits(48)")).state
     assert state.transform == made
     assert switch_index(gallery.conn, gallery.space, parse_spec("bits(48)+rerank(77)")).state.transform == made
     anew = switch_index(gallery.conn, gallery.space, parse_spec("bits(48)+rerank(77)"), refit=True).state.transform
     assert candidates.ls(gallery.conn, gallery.space) == [anew]
     with pytest.raises(ConflictError, match="stand on transform"):
-        spaces.promptly(gallery.conn, "drop_transform", {"transform": anew}, patience=1)
+        retry_on_lock(gallery.conn, "drop_transform", anew, patience=1)
 
 
 def test_what_cannot_be_is_refused_and_the_old_choice_serves(gallery: Gallery) -> None:

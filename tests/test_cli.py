@@ -338,7 +338,7 @@ def test_the_sql_of_a_search_gives_the_same_rows(lookalike: Command, gallery: li
     where = json.dumps({"caption": {"$ne": "it's"}, "price": {"$lt": 9}})
     statement = lookalike("search", gallery[0], "-k", "2", "--where", where, "--max-distance", "1.5", "--sql").stdout
     rows = conn.execute(statement.encode()).fetchall()
-    assert [(row[0], row[2]) for row in rows] == [(gallery[1], "picture 1"), (gallery[2], "picture 2")]
+    assert [(row[0], row[1]) for row in rows] == [(gallery[1], "picture 1"), (gallery[2], "picture 2")]
 
 
 @pytest.mark.parametrize(

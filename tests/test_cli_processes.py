@@ -96,7 +96,7 @@ def test_a_reader_that_goes_away_is_no_error(database_url: str) -> None:
 
 
 def test_an_unexpected_error_keeps_its_traceback(database_url: str) -> None:
-    code = "from app import status, cli; status.read = None; import sys; sys.argv = ['lookalike', 'status']; cli.main()"
+    code = "from app import cli; from app.monitoring import status; status.read_status = None; import sys; sys.argv = ['lookalike', 'status']; cli.main()"
     result = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(LOOKALIKE_DATABASE_URL=database_url),

@@ -26,7 +26,7 @@ FAST = {"fsync": "off", "shared_buffers": "32MB"}
 USER = """
 import sys
 from pathlib import Path
-from app import embedded
+from app.db import embedded
 settings = {"fsync": "off", "shared_buffers": "32MB", **dict(word.split("=", 1) for word in sys.argv[2:])}
 with embedded.running(Path(sys.argv[1]), settings=settings) as server:
     print(server.pid, flush=True)

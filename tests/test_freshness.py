@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from app import db
-from app.db import sql
 from app.monitoring import status
 from app.store import spaces
 from tests import test_worker
@@ -27,15 +26,8 @@ def space(auto):
 
 def store(conn, timings: Timings) -> None:
     counts = timings.take_counts()
-    fields = {
-        "space_ids": "space_id",
-        "measures": "measure",
-        "buckets": "bucket",
-        "counts": "count",
-        "seconds": "seconds",
-    }
-    values = {name: [getattr(one, field) for one in counts] for name, field in fields.items()}
-    conn.execute(sql.query("add_latencies"), values)
+    fields = ("space_id", "measure", "bucket", "count", "seconds")
+    db.call(conn, "add_latencies", *([getattr(one, field) for one in counts] for field in fields))
 
 
 def noted(measure: str, space, *seconds: float) -> Timings:

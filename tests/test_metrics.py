@@ -8,7 +8,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import db
 from app.config import Settings
-from app.db import sql
 from app.store import spaces
 from app.web.factory import create_app
 from workers.stage_timings import Timings
@@ -31,14 +30,8 @@ def space(database_url):
         for stage in ("claim", "fetch", "lookup", "decode", "encode", "write"):
             timings.add(stage, 0.02, made.id)
         counts = timings.take_counts()
-        values = {
-            "space_ids": [one.space_id for one in counts],
-            "measures": [one.measure for one in counts],
-            "buckets": [one.bucket for one in counts],
-            "counts": [one.count for one in counts],
-            "seconds": [one.seconds for one in counts],
-        }
-        conn.execute(sql.query("add_latencies"), values)
+        fields = ("space_id", "measure", "bucket", "count", "seconds")
+        db.call(conn, "add_latencies", *([getattr(one, field) for one in counts] for field in fields))
         conn.execute("SELECT lookalike.begin_worker('host:1', '1', 'cpu', ARRAY[%s::smallint])", (made.id,))
         conn.execute(
             "INSERT INTO lookalike.failures (image_id, space_id, uri, step, reason, attempts)"

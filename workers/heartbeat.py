@@ -92,57 +92,32 @@ class Heartbeat:
                 return
 
     def _begin(self, conn: db.Connection) -> int:
-        values = {
-            "name": f"{socket.gethostname()}:{os.getpid()}",
-            "version": _version(),
-            "device": self._device,
-            "space_ids": self._space_ids,
-        }
+        name = f"{socket.gethostname()}:{os.getpid()}"
         self._told = self._space_ids
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
-            return int(cursor.execute(sql.query("begin_worker"), values).fetchone() or 0)
+            begun = db.call(cursor, "begin_worker", name, _version(), self._device, self._space_ids)
+            return int(begun.fetchone() or 0)
 
     def _beat(self, conn: db.Connection, worker_id: int) -> bool:
         now = self._progress
-        values = {
-            "worker_id": worker_id,
-            "state": now.state,
-            "embedded": now.embedded,
-            "failed": now.failed,
-            "answered": now.answered,
-            "error": now.last_error,
-        }
+        values = (worker_id, now.state, now.embedded, now.failed, now.answered, now.last_error)
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
             if self._told != self._space_ids:
                 self._told = self._space_ids
                 cursor.execute(sql.query("serve_spaces"), {"worker_id": worker_id, "space_ids": self._told})
-            return bool(cursor.execute(sql.query("beat_worker"), values).fetchone())
+            return bool(db.call(cursor, "beat_worker", *values).fetchone())
 
     def _add_latencies(self, conn: db.Connection) -> None:
         """Store what was counted since the last beat, and what it cost; where that fails, all with the next."""
         counts = self._timings.take_counts()
         if not counts:
             return
-        values = {
-            "space_ids": [one.space_id for one in counts],
-            "measures": [one.measure for one in counts],
-            "buckets": [one.bucket for one in counts],
-            "counts": [one.count for one in counts],
-            "seconds": [one.seconds for one in counts],
-        }
         busy = self._progress.busy_seconds
         spent = costs(counts, busy=busy - self._busy_told)
-        ledger = {
-            "device": self._device,
-            "space_ids": [one.space_id for one in spent],
-            "measures": [one.measure for one in spent],
-            "counts": [one.count for one in spent],
-            "seconds": [one.seconds for one in spent],
-        }
         try:
             with db.translated(), conn.transaction():
-                conn.execute(sql.query("add_latencies"), values)
-                conn.execute(sql.query("add_costs"), ledger)
+                db.call(conn, "add_latencies", *_columns(counts, "space_id", "measure", "bucket", "count", "seconds"))
+                db.call(conn, "add_costs", self._device, *_columns(spent, "space_id", "measure", "count", "seconds"))
             self._busy_told = busy
         except LookalikeError:
             self._timings.give_back(counts)
@@ -154,3 +129,7 @@ def _version() -> str:
         return version("lookalike")
     except PackageNotFoundError:  # run in place from a checkout
         return "checkout"
+
+
+def _columns(rows: Sequence[object], *names: str) -> list[list[object]]:
+    return [[getattr(row, name) for row in rows] for name in names]

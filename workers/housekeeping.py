@@ -189,7 +189,7 @@ def _tidy(conn: db.Connection, served: Sequence[Space], recall_query_days: float
     if forgotten := query_images.forget(conn, age_seconds=_ANSWER_SECONDS):
         log.debug("forgot %d query images", forgotten)
     with db.translated():
-        conn.execute(sql.query("fold_latencies"))
+        db.call(conn, "fold_latencies")
     recall.forget(conn, days=recall_query_days)
     for space in served:
         missing = spaces.backfill(conn, space)

@@ -3,6 +3,7 @@
 from app.db.connection import (
     MIN_SERVER,
     Connection,
+    call,
     check_server,
     connect,
     database,
@@ -14,6 +15,7 @@ from app.db.connection import (
 __all__ = [
     "MIN_SERVER",
     "Connection",
+    "call",
     "check_server",
     "connect",
     "database",

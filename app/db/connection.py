@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import errors as pg
+from psycopg import sql as pgsql
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool
 from pydantic_core import from_json
@@ -28,6 +31,7 @@ from app.errors import (
 )
 
 Connection = psycopg.Connection[tuple[object, ...]]
+Row = TypeVar("Row")
 
 MIN_SERVER = 160000
 MIN_PGVECTOR = (0, 8, 4)
@@ -126,6 +130,22 @@ def _prepare(connection: Connection) -> None:
         set_json_loads(from_json, connection)
     except psycopg.ProgrammingError as error:
         raise SchemaError('the database has no pgvector types; run "lookalike migrate" first') from error
+
+
+@cache
+def _call(function: LiteralString, count: int) -> pgsql.Composed:
+    placeholders = pgsql.SQL(", ").join([pgsql.Placeholder()] * count)
+    return pgsql.SQL("SELECT * FROM {}({})").format(pgsql.Identifier("lookalike", function), placeholders)
+
+
+def call(
+    target: Connection | psycopg.Cursor[Row], function: LiteralString, /, *arguments: object
+) -> psycopg.Cursor[Any]:
+    """Call a function of schema lookalike by position; return the cursor on its rows.
+
+    `target` is a connection, or a cursor whose row factory is wanted. The caller owns the transaction.
+    """
+    return target.execute(_call(function, len(arguments)), arguments)
 
 
 @contextmanager

@@ -1,25 +1,56 @@
-"""Reads `sql/`, the only source of the project's SQL."""
+"""Read `sql/`, the source of the schema's SQL and of the statements that this code runs."""
 
 import re
 from functools import cache
 from pathlib import Path
 from typing import LiteralString, cast
 
+from app.errors import SchemaError
+
 ROOT = Path(__file__).parents[2] / "sql"
 
-# psql writes a variable as :'name', quoted by itself; psycopg wants %(name)s.
+# psql quotes a variable that is written :'name'; psycopg wants %(name)s.
 _VARIABLE = re.compile(r"(?<!:):'([a-z_]+)'")
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def text(path: str) -> str:
-    """Return the text of one file, named below `sql/`: `functions/search.sql`."""
-    return (ROOT / path).read_text(encoding="utf-8")
+def source(kind: str, name: str) -> Path:
+    """Return the file of an object or a statement: `sql/KIND/**/NAME.sql`.
+
+    Raises:
+        SchemaError: there is no such file, or more than one.
+    """
+    found = list((ROOT / kind).rglob(f"{name}.sql"))
+    if len(found) != 1:
+        raise SchemaError(f"sql/{kind} has {len(found)} files {name}.sql: it needs one")
+    return found[0]
 
 
 @cache
-def query(name: str, folder: str = "queries") -> LiteralString:
-    """Return `sql/FOLDER/NAME.sql` for psycopg; its parameters, `:'name'` in the file, are passed by name."""
-    raw = text(f"{folder}/{name}.sql")
-    if _VARIABLE.search(raw):  # psycopg reads percent signs only where parameters are passed
-        raw = raw.replace("%", "%%")
-    return cast("LiteralString", _VARIABLE.sub(r"%(\1)s", raw))  # type: ignore[redundant-cast]
+def query(name: str) -> LiteralString:
+    """Return the statement under `-- name: NAME` in `sql/queries/`, its parameters as psycopg takes them by name."""
+    return _for_psycopg(_queries()[name])
+
+
+@cache
+def analyst_query(name: str) -> LiteralString:
+    """Return `sql/analyst/NAME.sql`, its psql variables as parameters that psycopg takes by name."""
+    return _for_psycopg(source("analyst", name).read_text(encoding="utf-8"))
+
+
+@cache
+def _queries() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in sorted((ROOT / "queries").glob("*.sql")):
+        _, *parts = _NAME.split(file.read_text(encoding="utf-8"))
+        for name, text in zip(parts[::2], parts[1::2], strict=True):
+            if name in found:
+                raise SchemaError(f"sql/queries has two statements named {name}")
+            found[name] = text
+    return found
+
+
+def _for_psycopg(text: str) -> LiteralString:
+    if _VARIABLE.search(text):  # psycopg reads percent signs only if parameters are passed
+        text = text.replace("%", "%%")
+    return cast("LiteralString", _VARIABLE.sub(r"%(\1)s", text))  # type: ignore[redundant-cast]

@@ -80,7 +80,7 @@ def statement(seen: Visit) -> str:
 def label_precision(conn: Connection, label: str, *, k: int = RESULTS) -> float:
     """Return the leave-one-out precision at k by this attribute over all embedded images, by exact search."""
     with translated():
-        row = conn.execute(sql.query("label_precision", "analyst"), {"label": label, "k": k}).fetchone()
+        row = conn.execute(sql.analyst_query("label_precision"), {"label": label, "k": k}).fetchone()
     if row is None or row[2] is None:
         raise NotFoundError(f'no embedded image has the attribute "{label}"')
     return float(str(row[2]))

@@ -8,13 +8,13 @@ from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app import copy_binary
 from app.db import Connection, sql, translated
+from app.db.locking import retry_on_lock
+from app.db.vectors import END, HALFVEC, HEAD, ID, unpack_rows
 from app.errors import ConflictError, InvalidInputError
 from app.index import transforms
 from app.index.spec import IndexSpec
 from app.index.transforms import Matrix, Projection, Transform
-from app.store import spaces
 from app.store.spaces import Space
 
 # 25 MB of embeddings of 1,280 dimensions; their candidates are written in 0.1 s.
@@ -53,9 +53,9 @@ def create(conn: Connection, space: Space, choice: IndexSpec, *, seed: int = 0, 
     transform = store(conn, space, fitted)
     # Apart, since it wants a lock that keeps writers out, and is tried again and again.
     try:
-        spaces.promptly(conn, "create_candidates", {"transform": transform}, patience=patience)
+        retry_on_lock(conn, "create_candidates", transform, patience=patience)
     except ConflictError:
-        spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)
+        retry_on_lock(conn, "drop_transform", transform, patience=patience)
         raise
     return transform
 
@@ -150,9 +150,7 @@ def fill(conn: Connection, space: Space, transform: int, *, report: Callable[[st
                     with cursor.copy(
                         pgsql.SQL("COPY pg_temp.lookalike_fill ({}) FROM STDIN (FORMAT binary)").format(names)
                     ) as copy:
-                        copy.write(
-                            copy_binary.HEAD + _packed(ids, vectors.astype(np.float32), fitted) + copy_binary.END
-                        )
+                        copy.write(HEAD + _packed(ids, vectors.astype(np.float32), fitted) + END)
                     # Embeddings that were deleted since are left out; a row that is there already is newer.
                     cursor.execute(
                         pgsql.SQL(
@@ -182,19 +180,19 @@ def read(
         conn.cursor() as cursor,
         cursor.copy(pgsql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(statement)) as copy,
     ):
-        ids, vectors = copy_binary.unpacked(map(bytes, copy), dimensions)
+        ids, vectors = unpack_rows(map(bytes, copy), dimensions)
     if len(ids):
         yield ids, vectors
 
 
 def _packed(ids: NDArray[np.int64], vectors: Matrix, fitted: Transform) -> bytes:
     """Return rows (image_id, bits, reduced), of those that the transform has, in the format of COPY BINARY."""
-    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [*copy_binary.ID]
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [*ID]
     bits, reduced = fitted.packed(vectors), fitted.components(vectors)
     if bits is not None:
         fields += [("bits_size", ">i4"), ("bits_count", ">i4"), ("bits", "u1", (bits.shape[1],))]
     if reduced is not None:
-        fields += [*copy_binary.HALFVEC, ("vector", ">f2", (reduced.shape[1],))]
+        fields += [*HALFVEC, ("vector", ">f2", (reduced.shape[1],))]
     made = np.zeros(len(ids), np.dtype(fields))
     made["fields"], made["id_size"], made["id"] = 1 + (bits is not None) + (reduced is not None), 8, ids
     if bits is not None and fitted.bits is not None:

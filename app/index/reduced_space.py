@@ -7,7 +7,8 @@ import numpy as np
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
-from app.db import Connection, sql, translated
+from app.db import Connection, call, translated
+from app.db.locking import retry_on_lock, wait_for_older_writers
 from app.db.vectors import halfvecs
 from app.errors import InvalidInputError
 from app.index import candidates, transforms
@@ -51,14 +52,13 @@ def derive(
         fitted = transforms.fit_reduced(candidates.sample(conn, source, seed), dimensions=dimensions, seed=seed)
         transform = candidates.store(conn, source, fitted)
         try:
-            values = {"name": name, "source": source.name, "transform": transform, "index_options": None}
-            spaces.promptly(conn, "derive_space", values, patience=patience)
+            retry_on_lock(conn, "derive_space", name, source.name, transform, None, patience=patience)
         except BaseException:
             if not conn.broken:
-                spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)
+                retry_on_lock(conn, "drop_transform", transform, patience=patience)
             raise
     made = spaces.get(conn, name)
-    spaces.wait_for_older_writers(conn)
+    wait_for_older_writers(conn)
     fill(conn, made, source, report=report)
     spaces.backfill(conn, made)
     return made
@@ -92,8 +92,8 @@ def fill(conn: Connection, space: Space, source: Space, *, report: Callable[[str
         after = int(ids[-1])
         reduced = projection.of(vectors.astype(np.float32))
         reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-12)
-        values = {"space_id": space.id, "source_id": source.id, "ids": ids.tolist(), "embeddings": halfvecs(reduced)}
         with translated(), conn.cursor(row_factory=scalar_row) as cursor:
-            written += int(cursor.execute(sql.query("adopt_embeddings"), values).fetchone() or 0)
+            adopted = call(cursor, "adopt_embeddings", space.id, source.id, ids.tolist(), halfvecs(reduced))
+            written += int(adopted.fetchone() or 0)
         if report:
             report(f"{written:,} of about {total:,} embeddings reduced")

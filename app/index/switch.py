@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
+from app.db.locking import retry_on_lock
 from app.errors import ConflictError
 from app.index import candidates
 from app.index.build import Progress, build_if_missing, drop_index, exclusive_build, list_indexes
@@ -122,7 +123,7 @@ def switch_index(
         options = kept | choice.options() | ({} if wanted.transform is None else {"transform": wanted.transform})
         if options != space.index_options:
             tell(f"switching {space.name} to {choice}")
-            spaces.promptly(conn, "choose_index", {"name": space.name, "options": Jsonb(options)}, patience=patience)
+            retry_on_lock(conn, "choose_index", space.name, Jsonb(options), patience=patience)
         _clear(conn, spaces.get(conn, space.name), patience)
     done = index_state(conn, space)
     return Switched(done, times["fit"], times["fill"], times["build"])
@@ -142,4 +143,4 @@ def _clear(conn: Connection, space: Space, patience: float) -> None:
             drop_index(conn, one.name)
     for transform in candidates.ls(conn, space):
         if transform != now.transform:
-            spaces.promptly(conn, "drop_transform", {"transform": transform}, patience=patience)
+            retry_on_lock(conn, "drop_transform", transform, patience=patience)

@@ -12,7 +12,7 @@ from psycopg import errors as pg
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from app.db import Connection, sql, translated
+from app.db import Connection, call, sql, translated
 from app.errors import DatabaseUnavailableError, LookalikeError
 from app.search.request import Request
 from app.search.results import SearchResult
@@ -161,15 +161,13 @@ def check(
                 after = int(sample_id)
                 one_began = time.monotonic()
                 try:
-                    cursor.execute(sql.query("check_sample"), {"sample_id": sample_id})
+                    call(cursor, "check_sample", sample_id)
                 except pg.QueryCanceled:
                     spent = time.monotonic() - one_began
                     if stopped() or spent < timeout:
                         break
                     reason = f"an exact search took longer than {timeout:g} s"
-                    cursor.execute(
-                        sql.query("give_up_sample"), {"sample_id": sample_id, "reason": reason, "seconds": spent}
-                    )
+                    call(cursor, "give_up_sample", sample_id, reason, spent)
                     failed += 1
                 checked += 1
         finally:
@@ -205,7 +203,7 @@ def read(conn: Connection, *, hours: int = 48, days: int = 30) -> Recall:
 def waiting(conn: Connection) -> int | None:
     """Return how many kept searches wait; None on a standby."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
-        found = cursor.execute(sql.query("samples_waiting")).fetchone()
+        found = call(cursor, "samples_waiting").fetchone()
     return None if found is None else int(found)
 
 
@@ -252,7 +250,7 @@ def set_depth(conn: Connection, space: Space, depth: float) -> RecallAdjustment:
 def forget(conn: Connection, *, days: float) -> int:
     """Remove kept searches older than so many days, and checks older than 90; return how many rows went."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
-        return int(cursor.execute(sql.query("forget_recall"), {"sample_seconds": days * _DAY}).fetchone() or 0)
+        return int(call(cursor, "forget_recall", days * _DAY).fetchone() or 0)
 
 
 def warning(conn: Connection) -> str | None:

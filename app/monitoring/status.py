@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from psycopg.rows import class_row
 
-from app.db import Connection, schema, sql, translated
+from app.db import Connection, call, schema, sql, translated
 from app.db.replicas import Standby
 from app.index.build import Build, running_builds
 from app.monitoring import recall
@@ -132,7 +132,7 @@ def read_status(conn: Connection) -> Status:
     """Return the state of images, spaces, workers, freshness; SchemaError where database and code do not fit."""
     with translated():
         revision = schema.check(conn)
-        row = conn.execute(sql.query("count_images")).fetchone()
+        row = call(conn, "count_up_to", "images", 100_000).fetchone()
         return Status(
             revision=revision,
             images=int(str(row[0])) if row else 0,

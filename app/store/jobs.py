@@ -5,15 +5,16 @@ names one claim. Whatever a claim did not finish is due again when its lease end
 that was changed, deleted or claimed anew meanwhile.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 from uuid import UUID
 
 import numpy as np
 from psycopg.rows import class_row, scalar_row, tuple_row
 
-from app.db import Connection, sql, translated
+from app.db import Connection, call, sql, translated
 from app.db.vectors import halfvecs
 from app.errors import ImageError, InvalidInputError
 from app.store.spaces import Space
@@ -148,14 +149,7 @@ def release(
 
     Returns how many the lease still held. No notification: whoever looks next finds them.
     """
-    values = {
-        "space_id": space.id,
-        "lease": lease,
-        "image_ids": list(image_ids),
-        "delay_seconds": delay,
-        "unattempted": unattempted,
-    }
-    return _number(conn, "release_jobs", values)
+    return _number(conn, "release_jobs", space.id, lease, list(image_ids), delay, unattempted)
 
 
 def renew(conn: Connection, space: Space, *, held: Sequence[tuple[UUID, int]], lease_seconds: float) -> None:
@@ -172,13 +166,15 @@ def renew(conn: Connection, space: Space, *, held: Sequence[tuple[UUID, int]], l
 
 def any_left(conn: Connection, spaces: Sequence[Space]) -> bool:
     """Tell whether any of these spaces has a job left, whoever holds it and whenever it is due."""
-    return bool(_number(conn, "any_job", {"space_ids": [space.id for space in spaces]}))
+    with translated():
+        row = conn.execute(sql.query("any_job"), {"space_ids": [space.id for space in spaces]}).fetchone()
+    return row is not None and bool(row[0])
 
 
 def retry(conn: Connection, *, image_ids: Sequence[int] | None = None, space: Space | None = None) -> int:
     """Put failures back into the queue: all, those of these images, those of this space; return how many."""
-    values = {"image_ids": None if image_ids is None else list(image_ids), "space_id": space.id if space else None}
-    return _number(conn, "retry_failures", values)
+    ids = None if image_ids is None else list(image_ids)
+    return _number(conn, "retry_failures", ids, space.id if space else None)
 
 
 def failures(conn: Connection, *, limit: int = 100, space: Space | None = None) -> list[Failure]:
@@ -188,6 +184,6 @@ def failures(conn: Connection, *, limit: int = 100, space: Space | None = None) 
         return cursor.execute(sql.query("failures"), values).fetchall()
 
 
-def _number(conn: Connection, query: str, values: Mapping[str, object]) -> int:
+def _number(conn: Connection, function: LiteralString, *arguments: object) -> int:
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
-        return int(cursor.execute(sql.query(query), values).fetchone() or 0)
+        return int(call(cursor, function, *arguments).fetchone() or 0)

@@ -9,7 +9,7 @@ from pgvector import HalfVector
 from psycopg import sql as pgsql
 from psycopg.rows import class_row, scalar_row
 
-from app.db import Connection, sql, translated
+from app.db import Connection, call, sql, translated
 from app.db.vectors import halfvecs, unit
 from app.errors import ImageError, NoWorkerError, QueryTimeoutError
 from app.store import spaces
@@ -108,17 +108,15 @@ def claim(conn: Connection, space: Space, *, most: int, lease_seconds: float) ->
 
 def answer(conn: Connection, space: Space, answers: Sequence[tuple[bytes, Embedding | ImageError]]) -> None:
     """Answer query images, given by their SHA-256, and notify those who wait when the transaction commits."""
-    values = {
-        "space_id": space.id,
-        "hashes": [sha256 for sha256, _ in answers],
-        "embeddings": halfvecs(None if isinstance(given, ImageError) else given for _, given in answers),
-        "reasons": [given.reason.replace("\0", "�") if isinstance(given, ImageError) else None for _, given in answers],
-    }
+    hashes = [sha256 for sha256, _ in answers]
+    embeddings = halfvecs(None if isinstance(given, ImageError) else given for _, given in answers)
+    # PostgreSQL's text holds no NUL, which a damaged file's message may quote.
+    reasons = [given.reason.replace("\0", "�") if isinstance(given, ImageError) else None for _, given in answers]
     with translated():
-        conn.execute(sql.query("answer_queries"), values)
+        call(conn, "answer_queries", space.id, hashes, embeddings, reasons)
 
 
 def forget(conn: Connection, *, age_seconds: float) -> int:
     """Remove query images asked longer than `age_seconds` ago; return how many."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
-        return int(cursor.execute(sql.query("forget_answers"), {"age_seconds": age_seconds}).fetchone() or 0)
+        return int(call(cursor, "forget_answers", age_seconds).fetchone() or 0)

@@ -1,22 +1,19 @@
 """Embedding spaces: list, create, backfill, activate, roll back, drop."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
 from psycopg import errors as pg
 from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
-from app.db import Connection, sql, translated
-from app.errors import ConflictError, LookalikeError, NotFoundError, SchemaError
+from app.db import Connection, call, sql, translated
+from app.db.locking import retry_on_lock, wait_for_older_writers
+from app.errors import LookalikeError, NotFoundError, SchemaError
 from app.types import Json
 
-# A lock that must keep out searches or writers is waited for no longer than this at a time, since they queue behind it.
-_LOCK_TIMEOUT = "150ms"
-_LOCK_PAUSE = 0.35
 # 0.12 s on two busy cores (15,000: 0.36 s), most of it for the foreign keys of the jobs. A transaction holds back
 # vacuum, which it must not do for a second, on a slower machine either.
 _BACKFILL_BATCH = 5_000
@@ -127,18 +124,16 @@ def create(
     their images show only when they commit. The first space of a database becomes the active one. ConflictError where
     the name is taken, a space of the same fingerprint exists, or a long transaction is in the way for `patience` s.
     """
-    promptly(
+    retry_on_lock(
         conn,
         "create_space",
-        {
-            "name": name,
-            "model": model,
-            "weights": weights,
-            "dimensions": dimensions,
-            "preprocessing": Jsonb(preprocessing),
-            "fingerprint": fingerprint,
-            "index_options": None if index_options is None else Jsonb(index_options),
-        },
+        name,
+        model,
+        dimensions,
+        Jsonb(preprocessing),
+        fingerprint,
+        weights,
+        None if index_options is None else Jsonb(index_options),
         patience=patience,
     )
     with translated():
@@ -159,10 +154,9 @@ def backfill(
     """
     queued, after, given_up = 0, 0, time.monotonic() + patience
     while True:
-        values = {"space_id": space.id, "after_id": after, "most": _BACKFILL_BATCH}
         try:
             with translated():
-                row = conn.execute(sql.query("backfill_space"), values).fetchone()
+                row = call(conn, "backfill_space", space.id, after, _BACKFILL_BATCH).fetchone()
         except LookalikeError as error:
             # With a writer of several images: nothing was done of this part.
             if not isinstance(error.__cause__, pg.DeadlockDetected) or time.monotonic() > given_up:
@@ -192,7 +186,7 @@ def counts(conn: Connection, space: Space) -> SpaceCounts:
 def lack(conn: Connection, name: str) -> SpaceLack:
     """Return what searches would lose if the space of this name were the active one."""
     with translated(), conn.cursor(row_factory=class_row(SpaceLack)) as cursor:
-        found = cursor.execute(sql.query("space_missing"), {"name": name}).fetchone()
+        found = call(cursor, "space_missing", name).fetchone()
     return found or SpaceLack(0, 0, 0, index_missing=False)
 
 
@@ -202,12 +196,12 @@ def activate(conn: Connection, name: str, *, force: bool = False, patience: floa
     ConflictError where the space lacks images or an index (unless `force`), or where a long transaction has been in
     the way for `patience` seconds; searches that come meanwhile wait for fractions of a second. In autocommit.
     """
-    promptly(conn, "activate_space", {"name": name, "force": force}, patience=patience)
+    retry_on_lock(conn, "activate_space", name, force, patience=patience)
 
 
 def rollback(conn: Connection, *, patience: float = 30) -> str:
     """Make the space active again that was it before the last switch; return its name. Waits as `activate` does."""
-    return str(promptly(conn, "rollback_space", {}, patience=patience))
+    return str(retry_on_lock(conn, "rollback_space", patience=patience))
 
 
 def drop(conn: Connection, name: str, *, patience: float = 30) -> None:
@@ -222,44 +216,4 @@ def drop(conn: Connection, name: str, *, patience: float = 30) -> None:
         with translated(), conn.cursor(row_factory=scalar_row) as cursor:
             while cursor.execute(sql.query("forget_jobs"), values).fetchone() == _BACKFILL_BATCH:
                 pass
-    promptly(conn, "drop_space", {"name": name}, patience=patience)
-
-
-def promptly(conn: Connection, query: str, values: Mapping[str, object], *, patience: float) -> object:
-    """Run a statement that needs a lock which keeps others out: tried again and again, never waiting for long.
-
-    In autocommit. ConflictError, with who is in the way, after `patience` seconds.
-    """
-    end = time.monotonic() + patience
-    while True:
-        try:
-            with translated(), conn.transaction():
-                conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-                row = conn.execute(sql.query(query), values).fetchone()
-        except Exception as error:
-            if not isinstance(error.__cause__, pg.LockNotAvailable | pg.DeadlockDetected):
-                raise
-            if time.monotonic() > end:
-                raise ConflictError(
-                    f"others have held what this change needs for {patience:g} s; try again when they are done: "
-                    f"{_holders(conn)}"
-                ) from error
-        else:
-            return row[0] if row else None
-        time.sleep(_LOCK_PAUSE)
-
-
-def _holders(conn: Connection) -> str:
-    try:
-        with conn.cursor(row_factory=scalar_row) as cursor:
-            found = cursor.execute(sql.query("lock_holders")).fetchall()
-    except psycopg.Error:
-        found = []
-    return ", ".join(map(str, found)) or "many short transactions"
-
-
-def wait_for_older_writers(conn: Connection) -> None:
-    """Wait for the transactions that wrote before now, and do not know of a space made since."""
-    row = conn.execute(sql.query("snapshot")).fetchone()
-    while row and (left := conn.execute(sql.query("writers_before"), {"snapshot": row[0]}).fetchone()) and left[0]:
-        time.sleep(0.05)
+    retry_on_lock(conn, "drop_space", name, patience=patience)

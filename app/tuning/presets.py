@@ -9,6 +9,7 @@ from psycopg.rows import scalar_row
 
 from app.config import ENVIRONMENT_FILE
 from app.db import Connection, sql, translated
+from app.db.locking import retry_on_lock
 from app.errors import ConfigurationError, NotFoundError
 from app.index import attributes
 from app.index.spec import parse_spec
@@ -155,7 +156,7 @@ def apply(
             _set_for_database(conn, name, value)
     if preset.audited and not _audited(conn, space):
         tell(f"counting changes of {space.name}")
-        spaces.promptly(conn, "audit_space", {"name": space.name}, patience=60)
+        retry_on_lock(conn, "audit_space", space.name, patience=60)
     if preset.environment:
         tell(f"settings of processes in {home / ENVIRONMENT_FILE}")
         _write_environment(home / ENVIRONMENT_FILE, preset.environment)

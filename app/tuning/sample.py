@@ -8,8 +8,8 @@ from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
-from app import copy_binary
 from app.db import Connection, sql, translated
+from app.db.vectors import END, HEAD, pack_rows, unpack_rows
 from app.errors import ConflictError
 from app.store import spaces
 from app.store.spaces import Space
@@ -119,7 +119,7 @@ def _embeddings(source: Connection, space: Space, ids: Ids) -> tuple[Ids, Vector
         "TO STDOUT (FORMAT binary)"
     ).format(pgsql.Identifier("lookalike", space.table_name))
     with translated(), source.cursor() as cursor, cursor.copy(statement, (ids.tolist(),)) as copy:
-        found, vectors = copy_binary.unpacked(map(bytes, copy), space.dimensions)
+        found, vectors = unpack_rows(map(bytes, copy), space.dimensions)
     return found, vectors.astype(np.float32)
 
 
@@ -167,4 +167,4 @@ def _store(scratch: Connection, space: Space, ids: Ids, vectors: Vectors) -> Non
         _store_images(scratch, ids)
         statement = pgsql.SQL("COPY {} (image_id, embedding) FROM STDIN (FORMAT binary)").format(table)
         with scratch.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(copy_binary.HEAD + copy_binary.packed(ids, vectors) + copy_binary.END)
+            copy.write(HEAD + pack_rows(ids, vectors) + END)

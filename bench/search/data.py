@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
-from app import copy_binary
+from app.db.vectors import END, HEAD, pack_rows
 
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 0.0001)
 SCALE = 1_000_000  # attribute values that stand for a rank run from 0 to SCALE - 1
@@ -106,11 +106,11 @@ def load(conn: psycopg.Connection[Any], data: Dataset, *, table: str) -> None:
 def load_vectors(conn: psycopg.Connection[Any], vectors: Vectors, *, table: str) -> None:
     """Copy the embeddings of images 1, 2, ... into `table`; the caller owns the transaction."""
     with conn.cursor().copy(f"COPY {table} (image_id, embedding) FROM STDIN (FORMAT binary)") as copy:
-        copy.write(copy_binary.HEAD)
+        copy.write(HEAD)
         for start in range(0, len(vectors), 10_000):
             part = vectors[start : start + 10_000]
-            copy.write(copy_binary.packed(np.arange(start + 1, start + len(part) + 1), part))
-        copy.write(copy_binary.END)
+            copy.write(pack_rows(np.arange(start + 1, start + len(part) + 1), part))
+        copy.write(END)
 
 
 def attributes(data: Dataset, i: int) -> dict[str, Any]:

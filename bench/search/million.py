@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg.conninfo import make_conninfo
 
-from app import copy_binary, db
-from app.db import embedded, schema
+from app import db
+from app.db import embedded, schema, vectors
 from app.index.resources import Resources
 from app.index.spec import parse_spec
 from app.index.switch import index_state, switch_index
@@ -108,13 +108,13 @@ def load(url: str, options: argparse.Namespace) -> dict[str, Any]:
             conn.cursor() as cursor,
             cursor.copy(f"COPY {table} (image_id, embedding) FROM STDIN (FORMAT binary)") as copy,
         ):
-            copy.write(copy_binary.HEAD)
+            copy.write(vectors.HEAD)
             for start in range(0, options.rows, BATCH):
                 part = mixtures(source, min(BATCH, options.rows - start), rng)
-                copy.write(copy_binary.packed(np.arange(start + 1, start + len(part) + 1), part))
+                copy.write(vectors.pack_rows(np.arange(start + 1, start + len(part) + 1), part))
                 seen = np.concatenate([nearest, queries @ part.T], axis=1)
                 nearest = np.partition(seen, seen.shape[1] - MOST_K, axis=1)[:, -MOST_K:]
-            copy.write(copy_binary.END)
+            copy.write(vectors.END)
         conn.execute(
             "CREATE TABLE public.queries (n int PRIMARY KEY, embedding halfvec STORAGE PLAIN, distances float8[])"
         )

@@ -44,7 +44,6 @@ _NAMES = {"query": "IMAGE|ID", "image_id": "IMAGE|ID", "cursor": "--after"}
 # What only a plain search has.
 _PLAIN = {
     "--explain": ("text", "diverse", "distinct", "group_by", "cursor"),
-    "--sql": ("text", "diverse", "distinct", "group_by", "cursor", "like", "unlike", "recall"),
 }
 
 
@@ -96,6 +95,7 @@ def search(
     from app.monitoring import recall as live_recall
     from app.search import filters, request
     from app.search.run import run_image_search, run_search
+    from app.search.to_sql import statement
 
     options = {
         "text": _utf8("--text", text),
@@ -138,7 +138,7 @@ def search(
     timeout = session.settings().query_timeout
     with session.connection() as conn:
         if sql:
-            output.out(_statement(conn, wanted(None, _embedded(conn, pictures))))
+            output.out(statement(wanted(None, _embedded(conn, pictures))))
             return
 
         def answer(asked: "Request") -> "SearchResult":
@@ -209,26 +209,3 @@ def _embedded(conn: "Connection", pictures: list[bytes]) -> "list[Embedding]":
     from app.store import query_images
 
     return [query_images.embed(conn, one, timeout=session.settings().query_timeout) for one in pictures]
-
-
-def _statement(conn: "Connection", asked: "Request") -> str:
-    from psycopg import sql as pgsql
-    from psycopg.types.json import Jsonb
-
-    from app.db import sql
-
-    name = "analyst_similar" if asked.query is None else "analyst_search"
-    values: dict[str, object] = {
-        "image_id": asked.image_id,
-        "query": None if asked.query is None else "[" + ",".join(f"{value:.7g}" for value in asked.query) + "]",
-        "k": asked.k,
-        "filter": None if asked.filter is None else Jsonb(asked.filter),
-        "max_distance": asked.max_distance,
-        "exclude": list(asked.exclude) or None,
-    }
-    # The variables of the file are those that psql would fill in by itself: :'name'.
-    return re.sub(
-        r"(?<!:):'([a-z_]+)'",
-        lambda variable: pgsql.Literal(values[variable[1]]).as_string(conn),
-        sql.text(f"queries/{name}.sql").strip(),
-    )

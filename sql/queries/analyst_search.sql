@@ -1,6 +1,0 @@
--- The images nearest to a query embedding, nearest first; filter, greatest distance, ids to leave out: or NULL; for psql.
-SELECT i.id, round(s.distance::numeric, 4) AS distance, i.caption, i.uri
-FROM lookalike.search(:'query'::halfvec, k => :'k'::int, filter => :'filter'::jsonb,
-                      max_distance => :'max_distance'::float8, exclude => :'exclude'::bigint[]) s
-JOIN lookalike.images i ON i.id = s.id
-ORDER BY s.distance, s.id;

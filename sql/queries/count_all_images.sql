@@ -1,2 +1,0 @@
--- The number of images, counted one by one.
-SELECT count(*) FROM lookalike.images;
