@@ -17,9 +17,9 @@ test: $(STAMP)  ## The whole test suite, on a real embedded PostgreSQL
 # The oldest server that is supported, which the embedded package carries too. What it cannot show is told apart there:
 # hiding pgvector from a server needs PostgreSQL 18's extension_control_path.
 test16: $(STAMP)  ## Schema, queue, search and filters on PostgreSQL 16
-	PGSERVER_POSTGRES_VERSION=16 $(BIN)/python -m pytest tests/test_migrations.py tests/test_jobs.py tests/test_queries.py \
-		tests/test_search.py tests/test_search_oracle.py tests/test_attributes.py tests/test_beyond.py \
-		--deselect tests/test_migrations.py::test_server_without_pgvector_is_refused_with_the_way_out
+	PGSERVER_POSTGRES_VERSION=16 $(BIN)/python -m pytest tests/db/test_migrations.py tests/store/test_jobs.py tests/store/test_query_images.py \
+		tests/search/test_search.py tests/search/test_oracle.py tests/index/test_attributes.py tests/search/test_functions_sql.py \
+		--deselect tests/db/test_migrations.py::test_server_without_pgvector_is_refused_with_the_way_out
 
 # Playwright brings no browser here: Debian's, or another Chromium that is on the PATH as chromium.
 browser: $(STAMP)  ## The page in headless Chromium, axe-core included; screenshots in build/screenshots

@@ -18,7 +18,7 @@ from app import db
 from app.db import embedded, schema
 from app.index.build import build_index
 from app.store import spaces
-from tests import running
+from tests.support import running
 
 if TYPE_CHECKING:
     from workers.encoder import Encoder
@@ -98,6 +98,13 @@ def database_url(server: embedded.EmbeddedServer, new_database: Callable[..., st
 def conn(database_url: str) -> Iterator[db.Connection]:
     """A connection to this test's database, autocommit off."""
     with db.connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def auto(database_url: str) -> Iterator[db.Connection]:
+    """A connection to this test's database, autocommit on."""
+    with db.connect(database_url, autocommit=True) as connection:
         yield connection
 
 

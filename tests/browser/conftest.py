@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.running import ROOT, Running
+from tests.support.running import ROOT, Running
 
 SHOTS = ROOT / "build" / "screenshots"
 AXE = (Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page
 
-from tests.running import ROOT, Running
+from tests.support.running import ROOT, Running
 
 BLOCKS = [
     (path.name, match[1])

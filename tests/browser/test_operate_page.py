@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from app import db
 from app.demo import tour
-from tests.running import Running
+from tests.support.running import Running
 
 Open = Callable[..., Page]
 

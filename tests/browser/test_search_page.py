@@ -13,8 +13,9 @@ from app import db
 from app.db.embedded import EmbeddedServer
 from app.demo import tour
 from app.store import api_keys
-from tests import running
-from tests.running import Running
+from tests.support import running
+from tests.support.browser import LOOKS
+from tests.support.running import Running
 
 Open = Callable[..., Page]
 PICTURE = tour.GALLERY / "mammals-02.jpg"
@@ -244,13 +245,6 @@ def test_a_server_that_wants_a_key(open_page: Open, live: Running, monkeypatch: 
         expect(page.locator("#summary")).to_contain_text("24 images")
         page.get_by_role("button", name="Forget key").click()
         expect(page.get_by_role("dialog")).to_be_visible()
-
-
-LOOKS = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "narrow": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
-}
 
 
 @pytest.mark.parametrize("look", LOOKS)

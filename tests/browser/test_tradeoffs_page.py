@@ -11,8 +11,8 @@ from app.store import spaces
 from app.tuning import results
 from app.tuning.apply import current_text
 from app.tuning.records import Measurement, Request
-from tests.browser.test_search_page import LOOKS
-from tests.running import Running
+from tests.support.browser import LOOKS
+from tests.support.running import Running
 
 Open = Callable[..., Page]
 

@@ -1,0 +1,26 @@
+"""Rules of the layout that the import contract (pyproject.toml) does not hold."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ALL = sorted(path for folder in ("app", "workers", "migrations", "bench") for path in (ROOT / folder).rglob("*.py"))
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_api_and_cli_load_no_torch() -> None:
+    code = "import sys, app.cli, app.web; sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'workers')))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", ALL, ids=module)
+def test_a_module_stays_readable(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.name == "__init__.py"
