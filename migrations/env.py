@@ -13,7 +13,7 @@ from app.config import settings
 from app.db import measurement_tables  # noqa: F401 — its tables join the metadata
 from app.db.tables import metadata
 from migrations import sources
-from migrations.guard import LOCK_TIMEOUT, PATIENCE, Guard, alone, persistently
+from migrations.guard import LOCK_TIMEOUT, PATIENCE, Guard, exclusive_migration, retry_while_blocked
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _run(connection: Connection, guard: Guard, patience: float) -> None:
     connection.commit()
     _configure(connection=connection)
     with guard.watching(pid):
-        persistently(lambda: _attempt(connection), guard, patience=patience)
+        retry_while_blocked(lambda: _attempt(connection), guard, patience=patience)
 
 
 def _print() -> None:
@@ -95,7 +95,7 @@ def _migrate() -> None:
         with psycopg.connect(url, autocommit=True) as server:
             db.check_server(server)
         engine = create_engine("postgresql+psycopg://", creator=lambda: _connected(url), poolclass=pool.NullPool)
-        with alone(url, patience=patience) as guard, engine.connect() as connection:
+        with exclusive_migration(url, patience=patience) as guard, engine.connect() as connection:
             _run(connection, guard, patience)
 
 

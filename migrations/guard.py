@@ -25,13 +25,13 @@ PATIENCE = 60.0
 # Searches and writes queue behind a lock that is waited for.
 LOCK_TIMEOUT = "150ms"
 # A search or a write that waits for so long has the revision called off: rolled back, it is over within a second.
-_MOST_WAIT = 0.4
-_LOOK_SECONDS = 0.1
+_MAX_WAIT = 0.4
+_POLL_SECONDS = 0.1
 _LOCK_KEY = "hashtextextended('lookalike migrate', 0)"
 
 # Waits of searches (relations) and of writes (rows as well), behind this backend. Other DDL, and an index build that
 # waits for old snapshots, may wait.
-_KEPT_WAITING = """
+_BLOCKED = """
 SELECT count(*) > 0 FROM pg_locks l
 WHERE NOT l.granted AND l.pid <> %(pid)s AND clock_timestamp() - l.waitstart > make_interval(secs => %(most)s)
   AND (l.locktype IN ('transactionid', 'tuple')
@@ -60,12 +60,12 @@ class Guard:
         self._connection = connection
         self._lock = threading.Lock()
         self.holders: list[str] = []
-        self.kept_waiting = False
+        self.blocked_others = False
 
     @contextmanager
     def watching(self, pid: int) -> Iterator[None]:
         """Look after backend `pid` within the block, and cancel what it does where others wait for it too long."""
-        self.holders, self.kept_waiting = [], False
+        self.holders, self.blocked_others = [], False
         done = threading.Event()
         thread = threading.Thread(target=self._watch, args=(pid, done), name="migration guard", daemon=True)
         thread.start()
@@ -76,13 +76,13 @@ class Guard:
             thread.join()
 
     def _watch(self, pid: int, done: threading.Event) -> None:
-        while not done.wait(_LOOK_SECONDS):
+        while not done.wait(_POLL_SECONDS):
             try:
-                values = {"pid": pid, "most": _MOST_WAIT}
+                values = {"pid": pid, "most": _MAX_WAIT}
                 # Ours waits in vain at most as long as its lock_timeout: who is in its way is asked meanwhile.
                 self.holders = [str(row[0]) for row in self._connection.execute(_HOLDERS, values)] or self.holders
-                if self._connection.execute(_KEPT_WAITING, values).fetchone() == (True,):
-                    self.kept_waiting = True
+                if self._connection.execute(_BLOCKED, values).fetchone() == (True,):
+                    self.blocked_others = True
                     self._connection.execute("SELECT pg_cancel_backend(%s)", (pid,))
             except psycopg.Error as error:
                 log.warning("who waits for this migration cannot be seen any more: %s", error)
@@ -90,7 +90,7 @@ class Guard:
 
 
 @contextmanager
-def alone(url: str, *, patience: float) -> Iterator[Guard]:
+def exclusive_migration(url: str, *, patience: float) -> Iterator[Guard]:
     """Be the only migration of this database within the block; ConflictError where another one is for `patience` s."""
     with psycopg.connect(url, autocommit=True, application_name="lookalike migrate guard") as connection:
         end, told = time.monotonic() + patience, False
@@ -108,7 +108,7 @@ def alone(url: str, *, patience: float) -> Iterator[Guard]:
         yield Guard(connection)
 
 
-def persistently(attempt: Callable[[], None], guard: Guard, *, patience: float) -> None:
+def retry_while_blocked(attempt: Callable[[], None], guard: Guard, *, patience: float) -> None:
     """Call `attempt` again, with growing pauses, while locks are in its way; ConflictError after `patience` seconds."""
     end, tries = time.monotonic() + patience, 0
     while True:
@@ -116,12 +116,12 @@ def persistently(attempt: Callable[[], None], guard: Guard, *, patience: float) 
             attempt()
         except (DBAPIError, psycopg.Error) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
-            if not isinstance(cause, psycopg.Error) or not _passes(cause, guard):
+            if not isinstance(cause, psycopg.Error) or not _is_transient(cause, guard):
                 raise
             tries += 1
             why = (
                 "it kept searches or writes waiting"
-                if guard.kept_waiting
+                if guard.blocked_others
                 else f"waited for {', '.join(guard.holders) or 'others, in short transactions'}"
             )
             if time.monotonic() > end:
@@ -136,10 +136,10 @@ def persistently(attempt: Callable[[], None], guard: Guard, *, patience: float) 
         time.sleep(pause)
 
 
-def _passes(error: psycopg.Error, guard: Guard) -> bool:
+def _is_transient(error: psycopg.Error, guard: Guard) -> bool:
     """Whether the same may well succeed later: a lock not had, a deadlock, called off by the guard."""
     if isinstance(error, pg.QueryCanceled):
-        return guard.kept_waiting
+        return guard.blocked_others
     # Two who grant or comment at once, which takes no lock that would make one wait for the other.
     collided = isinstance(error, pg.InternalError_) and "tuple concurrently" in str(error)
     return collided or isinstance(error, pg.LockNotAvailable | pg.DeadlockDetected)

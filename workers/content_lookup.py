@@ -30,7 +30,7 @@ class ContentLookup:
         if time.monotonic() < self._again_at:
             return {}
         try:
-            return jobs.known(self._connection(), space, hashes)
+            return jobs.known_embeddings(self._connection(), space, hashes)
         except NotFoundError:  # the space was dropped just now
             return {}
         except LookalikeError as error:

@@ -32,7 +32,7 @@ MODES = (
 )
 # To learn how fast the server reads and writes; a second at most on what is called a disk today.
 _SAMPLE_BYTES = 2**25
-_KEEPS_OUT_WRITES, _KEEPS_OUT_SEARCHES = MODES[4:7], MODES[7:]
+_BLOCKS_WRITES, _BLOCKS_SEARCHES = MODES[4:7], MODES[7:]
 
 _TABLES = """
 SELECT c.oid::bigint, c.oid::regclass::text FROM pg_class c
@@ -106,11 +106,11 @@ class Plan:
         return step.seconds + read / self.rates.read + written / self.rates.write
 
 
-def keeps_out(mode: str) -> str:
+def blocked_by(mode: str) -> str:
     """Say whom a lock keeps out while it is held."""
-    if mode in _KEEPS_OUT_SEARCHES:
+    if mode in _BLOCKS_SEARCHES:
         return "searches and writes"
-    return "writes" if mode in _KEEPS_OUT_WRITES else "nobody"
+    return "writes" if mode in _BLOCKS_WRITES else "nobody"
 
 
 def make(url: str) -> Plan:

@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 # A standby that has not answered for so long is out, whatever hangs.
-_SILENCE_SECONDS = 4.0
-_FIRST_LOOK_SECONDS = 1.5
-_POLL_SECONDS = 0.005
+_UNRESPONSIVE_SECONDS = 4.0
+_FIRST_POLL_SECONDS = 1.5
+_REPLAY_POLL_SECONDS = 0.005
 _SAMPLES = 3600
 
 
@@ -64,7 +64,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _ServerState:
     """What a host said of itself; `at` is our own clock."""
 
     standby: bool
@@ -76,10 +76,10 @@ class _Look:
 
 
 @dataclass(slots=True)
-class _Known:
+class _HostRecord:
     """The last that is known of a host: what it said, or why it could not be asked."""
 
-    look: _Look | None = None
+    look: _ServerState | None = None
     error: str | None = None
     out: bool | None = None
 
@@ -115,17 +115,17 @@ def hosts(settings: Settings) -> list[Host]:
     return found
 
 
-def balances(settings: Settings) -> bool:
+def load_balanced(settings: Settings) -> bool:
     """Whether searches are spread over the hosts (libpq's load_balance_hosts=random); else the first fit has all."""
     return conninfo_to_dict(settings.read_database_url or "").get("load_balance_hosts") == "random"
 
 
-def takes_any(settings: Settings) -> bool:
+def accepts_primary(settings: Settings) -> bool:
     """Whether a host may also be no standby: libpq's target_session_attrs, with `any` said outright."""
     return conninfo_to_dict(settings.read_database_url or "").get("target_session_attrs") == "any"
 
 
-def wait(conn: db.Connection, lsn: str, *, seconds: float) -> bool:
+def wait_for_replay(conn: db.Connection, lsn: str, *, seconds: float) -> bool:
     """Wait until this server shows what lies below the WAL position `lsn`; return whether it does, in time."""
     end = time.monotonic() + seconds
     while True:
@@ -134,24 +134,24 @@ def wait(conn: db.Connection, lsn: str, *, seconds: float) -> bool:
                 return True
         if time.monotonic() > end:
             return False
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_REPLAY_POLL_SECONDS)
 
 
-def position(conn: db.Connection) -> str:
+def wal_position(conn: db.Connection) -> str:
     """Return where the primary's WAL ends: a search with it as its least position sees all that was committed."""
     with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
         return str(cursor.execute(sql.query("wal_position")).fetchone())
 
 
-def _look(conn: db.Connection) -> _Look:
-    with conn.cursor(row_factory=class_row(_Look)) as cursor:
+def _read_state(conn: db.Connection) -> _ServerState:
+    with conn.cursor(row_factory=class_row(_ServerState)) as cursor:
         found = cursor.execute(sql.query("standby_state")).fetchone()
     if found is None:
         raise psycopg.OperationalError("no answer")
     return replace(found, at=time.monotonic())
 
 
-class Watch:
+class StandbyMonitor:
     """Looks at the primary and at each host, every second, in threads of its own; says who is fit for searches.
 
     Started by the first question in a process, since servers fork. What it finds to change is logged, once.
@@ -162,25 +162,25 @@ class Watch:
         settings: Settings,
         primary: str,
         *,
-        when_silent: Callable[[Host], None] = lambda _: None,
-        when_back: Callable[[Host], None] = lambda _: None,
+        on_unresponsive: Callable[[Host], None] = lambda _: None,
+        on_recovery: Callable[[Host], None] = lambda _: None,
     ) -> None:
-        """`when_silent` is called, in a thread of this watch, with a host that is out since it does not answer;
-        `when_back` with one that answers again, before searches go there.
+        """`on_unresponsive` is called, in a thread of this watch, with a host that is out since it does not answer;
+        `on_recovery` with one that answers again, before searches go there.
         """
         self.hosts = hosts(settings)
         self._primary = primary
         self._max_lag = settings.read_max_lag
-        self._any = takes_any(settings)
-        self._when_silent = when_silent
-        self._when_back = when_back
+        self._any = accepts_primary(settings)
+        self._on_unresponsive = on_unresponsive
+        self._on_recovery = on_recovery
         self._lock = threading.Lock()
         self._process = 0
         self._ended = threading.Event()
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
-        self._known = {host.name: _Known() for host in self.hosts}
+    def _reset(self) -> None:
+        self._known = {host.name: _HostRecord() for host in self.hosts}
         # When the primary was seen where: one a second.
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
         self._system: int | None = None
@@ -196,7 +196,7 @@ class Watch:
         self._start()
         return [self._state(host) for host in self.hosts]
 
-    def suspect(self, host: Host, error: Exception) -> None:
+    def mark_failed(self, host: Host, error: Exception) -> None:
         """Leave a host out, on which a search has just failed, until it is seen to answer."""
         with self._lock:
             known = self._known[host.name]
@@ -214,14 +214,14 @@ class Watch:
             if self._process == os.getpid():
                 return
             self._process = os.getpid()
-            self._forget()
+            self._reset()
         targets = [lambda: self._watch(None), *(lambda host=host: self._watch(host) for host in self.hosts)]
         for number, target in enumerate(targets):
             threading.Thread(target=target, name=f"standby watch {number}", daemon=True).start()
-        end = time.monotonic() + _FIRST_LOOK_SECONDS
+        end = time.monotonic() + _FIRST_POLL_SECONDS
         while time.monotonic() < end and not all(one.look or one.error for one in self._known.values()):
             time.sleep(0.01)
-        self._judge()
+        self._log_changes()
 
     def _watch(self, host: Host | None) -> None:
         """Look at one server, again and again, over one connection while it lasts."""
@@ -231,10 +231,10 @@ class Watch:
                 conn = conn or db.connect(
                     host.url if host else self._primary, autocommit=True, application="lookalike standby watch"
                 )
-                seen = _look(conn)
+                seen = _read_state(conn)
                 if host is not None and self._known[host.name].error is not None:
-                    self._when_back(host)
-                    seen = _look(conn)
+                    self._on_recovery(host)
+                    seen = _read_state(conn)
                 self._note(host, seen, None)
             except (LookalikeError, psycopg.Error) as error:
                 self._note(host, None, str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
@@ -242,12 +242,12 @@ class Watch:
                     conn.close()
                 conn = None
             if host is None:
-                self._judge()
-            ended.wait(_LOOK_SECONDS)
+                self._log_changes()
+            ended.wait(_POLL_SECONDS)
         if conn is not None:
             conn.close()
 
-    def _note(self, host: Host | None, look: _Look | None, error: str | None) -> None:
+    def _note(self, host: Host | None, look: _ServerState | None, error: str | None) -> None:
         with self._lock:
             if host is not None:
                 known = self._known[host.name]
@@ -256,7 +256,7 @@ class Watch:
                 self._system = look.system
                 self._samples.append((look.at, look.position))
 
-    def _judge(self) -> None:
+    def _log_changes(self) -> None:
         """Log who is out from now on, and who is in again."""
         for host in self.hosts:
             reason, known = self._reason(host), self._known[host.name]
@@ -265,14 +265,14 @@ class Watch:
             before, known.out = known.out, reason is not None
             if reason is not None:
                 log.warning("standby %s is left out: %s", host.name, reason)
-                if self._is_silent(known.look):
-                    self._when_silent(host)
+                if self._is_unresponsive(known.look):
+                    self._on_unresponsive(host)
             elif before is not None:
                 log.info("standby %s has searches again", host.name)
 
     @staticmethod
-    def _is_silent(look: _Look | None) -> bool:
-        return look is None or time.monotonic() - look.at > _SILENCE_SECONDS
+    def _is_unresponsive(look: _ServerState | None) -> bool:
+        return look is None or time.monotonic() - look.at > _UNRESPONSIVE_SECONDS
 
     def _state(self, host: Host) -> Standby:
         reason = self._reason(host)
@@ -288,11 +288,13 @@ class Watch:
             look = known.look
             if look is None:
                 return known.error or "it has not answered yet"
-            if self._is_silent(look):
+            if self._is_unresponsive(look):
                 return f"it has not answered for {time.monotonic() - look.at:.0f} s"
-            return unfit(look.standby, look.system, self._system, self._lag(look), self._max_lag, takes_any=self._any)
+            return unfit_reason(
+                look.standby, look.system, self._system, self._lag(look), self._max_lag, accept_primary=self._any
+            )
 
-    def _lag(self, look: _Look) -> float:
+    def _lag(self, look: _ServerState) -> float:
         """Seconds since the primary was first seen beyond where the standby is. The caller holds the lock."""
         ahead = None
         for at, position in reversed(self._samples):
@@ -306,36 +308,40 @@ class Watch:
         return max(lag, look.since_replayed or 0.0) if ahead == self._samples[0][0] else lag
 
 
-def _advice(look: _Look | None) -> str | None:
+def _advice(look: _ServerState | None) -> str | None:
     if look is None or not look.standby or look.feedback:
         return None
     return "set hot_standby_feedback = on there: its searches hold up its replay, and are cancelled for it"
 
 
-def unfit(standby: bool, system: int, wanted: int | None, lag: float, max_lag: float, *, takes_any: bool) -> str | None:
+def unfit_reason(
+    standby: bool, system: int, wanted: int | None, lag: float, max_lag: float, *, accept_primary: bool
+) -> str | None:
     """Say why a server that answers is not to be searched, or return None."""
     if wanted is not None and system != wanted:
         return "it belongs to another cluster than LOOKALIKE_DATABASE_URL"
-    if not standby and not takes_any:
+    if not standby and not accept_primary:
         return "it is no standby: promoted, or the primary itself"
     if lag > max_lag:
         return f"it is {lag:.1f} s behind the primary (LOOKALIKE_READ_MAX_LAG {max_lag:g})"
     return None
 
 
-def look(settings: Settings, primary: db.Connection) -> list[Standby]:
+def check_standbys(settings: Settings, primary: db.Connection) -> list[Standby]:
     """Look at each host once, for a command; behind is who does not, within a moment, get where the primary is."""
     if not settings.read_database_url:
         return []
-    at, lsn = _look(primary), position(primary)
+    at, lsn = _read_state(primary), wal_position(primary)
     found = []
     for host in hosts(settings):
-        with _examined(settings, host, at, lsn) as (state, _):
+        with _checked(settings, host, at, lsn) as (state, _):
             found.append(state)
     return found
 
 
-def ask(settings: Settings, primary: db.Connection, act: Callable[[db.Connection], T], *, fresh: bool = False) -> T:
+def run_on_standby(
+    settings: Settings, primary: db.Connection, act: Callable[[db.Connection], T], *, fresh: bool = False
+) -> T:
     """Return what `act`, which only reads, answers on the first standby that is fit, else on the primary.
 
     With `fresh` the answer shows all that was committed before. The primary is asked too where the standby fails, or
@@ -343,14 +349,14 @@ def ask(settings: Settings, primary: db.Connection, act: Callable[[db.Connection
     """
     wanted = hosts(settings)
     if wanted:
-        at, lsn = _look(primary), position(primary)
-        for host in random.sample(wanted, len(wanted)) if balances(settings) else wanted:
-            with _examined(settings, host, at, lsn) as (state, conn):
+        at, lsn = _read_state(primary), wal_position(primary)
+        for host in random.sample(wanted, len(wanted)) if load_balanced(settings) else wanted:
+            with _checked(settings, host, at, lsn) as (state, conn):
                 if conn is None or not state.fit:
                     log.warning("standby %s is left out: %s", host.name, state.reason)
                     continue
                 try:
-                    if not fresh or wait(conn, lsn, seconds=settings.read_wait):
+                    if not fresh or wait_for_replay(conn, lsn, seconds=settings.read_wait):
                         return act(conn)
                 except (NotFoundError, SchemaError, SpaceChangedError, DatabaseUnavailableError) as error:
                     log.info("standby %s: %s; the primary is asked", host.name, error)
@@ -359,8 +365,8 @@ def ask(settings: Settings, primary: db.Connection, act: Callable[[db.Connection
 
 
 @contextmanager
-def _examined(
-    settings: Settings, host: Host, primary: _Look, lsn: str
+def _checked(
+    settings: Settings, host: Host, primary: _ServerState, lsn: str
 ) -> Iterator[tuple[Standby, db.Connection | None]]:
     try:
         conn = db.connect(host.url, autocommit=True, application="lookalike cli")
@@ -369,11 +375,13 @@ def _examined(
         return
     with closing(conn):
         try:
-            first = _look(conn)
-            level = not first.standby or wait(conn, lsn, seconds=0.5)
-            lag = 0.0 if level else _look(conn).since_replayed or 0.0
-            any_ = takes_any(settings)
-            reason = unfit(first.standby, first.system, primary.system, lag, settings.read_max_lag, takes_any=any_)
+            first = _read_state(conn)
+            level = not first.standby or wait_for_replay(conn, lsn, seconds=0.5)
+            lag = 0.0 if level else _read_state(conn).since_replayed or 0.0
+            any_ = accepts_primary(settings)
+            reason = unfit_reason(
+                first.standby, first.system, primary.system, lag, settings.read_max_lag, accept_primary=any_
+            )
             state = Standby(host.name, fit=reason is None, lag_seconds=lag, reason=reason, advice=_advice(first))
         except (LookalikeError, psycopg.Error) as error:
             state = Standby(host.name, fit=False, lag_seconds=None, reason=str(error).strip().splitlines()[0])

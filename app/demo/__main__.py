@@ -100,7 +100,7 @@ def _worker(url: str) -> Iterator[None]:
         [sys.executable, "-m", "workers", "--drain"],
         env={
             **os.environ,
-            **limits.sources(settings()),
+            **limits.allowed_sources(settings()),
             "LOOKALIKE_DATABASE_URL": url,
             "LOOKALIKE_LOG_LEVEL": "WARNING",
         },

@@ -239,7 +239,7 @@ class FrameIngest:
         while True:
             try:
                 with conn.transaction():
-                    images.hold_upload(conn, uri)
+                    images.lock_upload(conn, uri)
                     uploads.put(self._place, data, sha256=sha256.hexdigest(), media_type="image/jpeg")
                     batch = write_batch(conn, [Inspected(candidate, sha256.digest(), header)], [])
                 break

@@ -1,4 +1,4 @@
-"""What fetching and decoding one image may cost, and how a breach is told."""
+"""What fetching and decoding one image may cost, and how a breach is reported."""
 
 import queue
 import threading
@@ -31,23 +31,23 @@ class Limits:
 
 def limits_of(settings: Settings) -> Limits:
     """Return what the settings allow one image to cost."""
-    told = sources(settings)
+    allowed = allowed_sources(settings)
     uploads = settings.storage_url or str(settings.home.absolute() / "uploads")
-    named = (*told["LOOKALIKE_IMAGE_ROOTS"].split(":"), uploads.removeprefix("file://"))
+    named = (*allowed["LOOKALIKE_IMAGE_ROOTS"].split(":"), uploads.removeprefix("file://"))
     return Limits(
         max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,
         timeout=settings.fetch_timeout,
-        allowed_hosts=frozenset(host.strip() for host in told["LOOKALIKE_IMAGE_HOSTS"].split(",") if host.strip()),
+        allowed_hosts=frozenset(host.strip() for host in allowed["LOOKALIKE_IMAGE_HOSTS"].split(",") if host.strip()),
         roots=tuple(Path(root) for root in named if Path(root).is_absolute()),
     )
 
 
-def sources(settings: Settings) -> dict[str, str]:
+def allowed_sources(settings: Settings) -> dict[str, str]:
     """Return where images may come from, as the environment variables that tell a child process the same.
 
     A server that others use as well lets them name any uri: what a worker reads for them must be said. The embedded
-    server is of this user alone, also where a child is told of it by its URL.
+    server is of this user alone, also if a child process gets it by its URL.
     """
     shared = settings.database_url is not None
     roots, hosts = settings.image_roots, settings.image_hosts
@@ -70,8 +70,10 @@ def raise_transient(reason: str, cause: BaseException | None = None) -> NoReturn
 def check_size(size: int, limits: Limits, *, more: bool = False) -> None:
     """Refuse a file of `size` bytes above the limit; `more`: reading stopped there, so its real size is unknown."""
     if size > limits.max_bytes:
-        told = f"more than {limits.max_bytes:,}" if more else f"{size:,}"
-        raise_permanent(f"the file has {told} bytes; the limit is {limits.max_bytes:,} (LOOKALIKE_MAX_IMAGE_BYTES)")
+        size_text = f"more than {limits.max_bytes:,}" if more else f"{size:,}"
+        raise_permanent(
+            f"the file has {size_text} bytes; the limit is {limits.max_bytes:,} (LOOKALIKE_MAX_IMAGE_BYTES)"
+        )
 
 
 def run_with_timeout(seconds: float, work: Callable[[], T]) -> T:

@@ -14,7 +14,7 @@ from app.search import functions
 from app.search.request import MAX_K, PLAIN, SUBJECTS, Request, conflicting_options, given_options
 from app.search.results import Hit, Neighbor, SearchResult
 from app.store import query_images, spaces
-from app.store.spaces import Held, Space
+from app.store.spaces import PinnedSpace, Space
 from app.types import Embedding, Json
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def run_search(conn: Connection, request: Request) -> SearchResult:
     if given <= PLAIN:
         return _plain(conn, request)
     with conn.transaction():
-        return _beyond(conn, request, spaces.hold(conn, expected=request.in_space))
+        return _beyond(conn, request, spaces.pin_active(conn, expected=request.in_space))
 
 
 def run_image_search(
@@ -83,7 +83,7 @@ def run_image_search(
     raise SpaceChangedError("the active space changed again and again")
 
 
-def _beyond(conn: Connection, request: Request, space: Held) -> SearchResult:
+def _beyond(conn: Connection, request: Request, space: PinnedSpace) -> SearchResult:
     query, options = query_and_options(conn, request)
     if request.cursor is not None:
         return _page(conn, query, options, request.cursor, space)
@@ -147,7 +147,7 @@ def query_and_options(conn: Connection, request: Request) -> tuple[Embedding, _O
     return query, options
 
 
-def _page(conn: Connection, query: Embedding, options: _Options, cursor: str, space: Held) -> SearchResult:
+def _page(conn: Connection, query: Embedding, options: _Options, cursor: str, space: PinnedSpace) -> SearchResult:
     limits = {name: value for name, value in options.items() if name in ("filter", "max_distance")}
     # The embedding as the database gets it. k may change from page to page.
     embedding = np.asarray(query, "<f2").tobytes()
@@ -165,7 +165,7 @@ def _page(conn: Connection, query: Embedding, options: _Options, cursor: str, sp
     return SearchResult(_hits(page.neighbors), space.name, next=following)
 
 
-def _fused(conn: Connection, query: Embedding, options: _Options, words: str, space: Held) -> SearchResult:
+def _fused(conn: Connection, query: Embedding, options: _Options, words: str, space: PinnedSpace) -> SearchResult:
     matches = functions.fused(
         conn,
         query,

@@ -93,10 +93,10 @@ def find(conn: Connection, key: str) -> ApiKey | None:
     return None
 
 
-def note_use(conn: Connection, key: ApiKey) -> None:
+def record_use(conn: Connection, key: ApiKey) -> None:
     """Note that the key is used now; a row is written at most once a minute."""
     with translated():
-        conn.execute(sql.query("note_key_use"), {"id": key.id})
+        conn.execute(sql.query("record_key_use"), {"id": key.id})
 
 
 def any_valid(conn: Connection) -> bool:

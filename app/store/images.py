@@ -195,14 +195,14 @@ def delete(conn: Connection, image_id: int) -> Image:
     return found[0]
 
 
-def hold_upload(conn: Connection, uri: str) -> None:
+def lock_upload(conn: Connection, uri: str) -> None:
     """Hold until this transaction ends the right to store or remove the uploaded file behind `uri`.
 
     Uploaded files are named by content, so the file that one request removes may be the one that another has just
     found in place.
     """
     with translated():
-        conn.execute(sql.query("hold_upload"), {"uri": uri})
+        conn.execute(sql.query("lock_upload"), {"uri": uri})
 
 
 def _rows(conn: Connection, query: str, parameters: dict[str, Any]) -> list[Image]:

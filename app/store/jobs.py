@@ -93,7 +93,7 @@ def finish(conn: Connection, space: Space, *, lease: UUID, embedded: Sequence[Em
         return set(cursor.execute(sql.query("finish_jobs"), values).fetchall())
 
 
-def known(conn: Connection, space: Space, hashes: Sequence[bytes]) -> dict[bytes, Embedding]:
+def known_embeddings(conn: Connection, space: Space, hashes: Sequence[bytes]) -> dict[bytes, Embedding]:
     """Return the embeddings that `space` has of files with these SHA-256, by SHA-256: as stored, to the bit.
 
     One that somebody has damaged, so that it could not be written again, is not known.

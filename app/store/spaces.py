@@ -38,8 +38,8 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The active space, as `spaces.hold` gives it."""
+class PinnedSpace:
+    """The active space, as `pin_active` returns it."""
 
     id: int
     name: str
@@ -58,7 +58,7 @@ class SpaceCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceLack:
+class MissingImages:
     """What searches would lose by a space: images found now and not embedded in it (queued, failed), its index."""
 
     missing: int
@@ -94,12 +94,12 @@ def active(conn: Connection) -> Space:
     return found[0]
 
 
-def hold(conn: Connection, *, expected: int | None = None) -> Held:
+def pin_active(conn: Connection, *, expected: int | None = None) -> PinnedSpace:
     """Return the active space, which stays the active one until the caller's transaction ends.
 
     SpaceChangedError where `expected`, the id of the space that a query was embedded in, is another one.
     """
-    with translated(), conn.cursor(row_factory=class_row(Held)) as cursor:
+    with translated(), conn.cursor(row_factory=class_row(PinnedSpace)) as cursor:
         found = cursor.execute(sql.query("hold_space"), {"in_space": expected}).fetchone()
     if found is None:
         raise SchemaError("no embedding space is active")
@@ -183,11 +183,11 @@ def counts(conn: Connection, space: Space) -> SpaceCounts:
     return found
 
 
-def lack(conn: Connection, name: str) -> SpaceLack:
+def missing(conn: Connection, name: str) -> MissingImages:
     """Return what searches would lose if the space of this name were the active one."""
-    with translated(), conn.cursor(row_factory=class_row(SpaceLack)) as cursor:
+    with translated(), conn.cursor(row_factory=class_row(MissingImages)) as cursor:
         found = call(cursor, "space_missing", name).fetchone()
-    return found or SpaceLack(0, 0, 0, index_missing=False)
+    return found or MissingImages(0, 0, 0, index_missing=False)
 
 
 def activate(conn: Connection, name: str, *, force: bool = False, patience: float = 30) -> None:

@@ -90,7 +90,7 @@ class Keyring:
             self._noted[key.id] = now
         try:
             with self._database.connection() as conn:
-                api_keys.note_use(conn, key)
+                api_keys.record_use(conn, key)
         except DatabaseUnavailableError:
             raise
         except LookalikeError as error:  # a standby, or a role that may only read: the key is good all the same

@@ -53,7 +53,7 @@ def run(
 
 def note_position(conn: Connection) -> None:
     """Keep where the WAL ends after a commit, for the answer's header."""
-    g.lsn = replicas.position(conn)
+    g.lsn = replicas.wal_position(conn)
 
 
 def register(app: Flask) -> None:

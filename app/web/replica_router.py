@@ -13,7 +13,7 @@ from psycopg.errors import QueryCanceled, SerializationFailure
 
 from app.config import Settings
 from app.db import Connection, replicas, sql
-from app.db.replicas import Host, Standby, Watch
+from app.db.replicas import Host, Standby, StandbyMonitor
 from app.errors import DatabaseUnavailableError, LookalikeError, NotFoundError, SchemaError, SpaceChangedError
 from app.search import functions
 from app.web.pool import Database
@@ -32,17 +32,17 @@ class Reads:
         """Nothing is connected before the first search."""
         self._primary = primary
         self._wait = settings.read_wait
-        self._balance = replicas.balances(settings)
-        self._watch = Watch(
-            settings, primary.url, when_silent=self._cut, when_back=lambda host: _warm(self._databases[host.name])
+        self._balance = replicas.load_balanced(settings)
+        self._monitor = StandbyMonitor(
+            settings, primary.url, on_unresponsive=self._cut, on_recovery=lambda host: _warm(self._databases[host.name])
         )
         self._databases = {
             host.name: Database(host.url, size=settings.api_threads, timeout=settings.write_timeout, patience=_PATIENCE)
-            for host in self._watch.hosts
+            for host in self._monitor.hosts
         }
         # Callers of the API need not know the hosts.
-        self._names = {host: f"standby-{number}" for number, host in enumerate(self._watch.hosts, start=1)}
-        self._lent: dict[str, WeakSet[Connection]] = {host.name: WeakSet() for host in self._watch.hosts}
+        self._names = {host: f"standby-{number}" for number, host in enumerate(self._monitor.hosts, start=1)}
+        self._lent: dict[str, WeakSet[Connection]] = {host.name: WeakSet() for host in self._monitor.hosts}
         self._lock = threading.Lock()
 
     def run(
@@ -62,7 +62,7 @@ class Reads:
         for host in self._candidates():
             try:
                 with self._lend(host, timeout) as conn:
-                    if min_lsn is not None and not replicas.wait(conn, min_lsn, seconds=self._wait):
+                    if min_lsn is not None and not replicas.wait_for_replay(conn, min_lsn, seconds=self._wait):
                         break
                     return act(conn), self._names[host]
             except (NotFoundError, SchemaError, SpaceChangedError):
@@ -71,7 +71,7 @@ class Reads:
                 if isinstance(error.__cause__, QueryCanceled):
                     raise  # it would take as long on any other
                 if not isinstance(error.__cause__, SerializationFailure):  # cancelled for the replay: it is sound
-                    self._watch.suspect(host, error)
+                    self._monitor.mark_failed(host, error)
         if primary is not None:
             return act(primary), PRIMARY
         with self._primary.connection(timeout=timeout) as conn:
@@ -88,22 +88,22 @@ class Reads:
     @property
     def replicated(self) -> bool:
         """Whether there are standbys to ask, fit or not."""
-        return bool(self._watch.hosts)
+        return bool(self._monitor.hosts)
 
     def states(self) -> list[Standby]:
         """Return what is known of each standby; none where none is configured."""
-        return self._watch.states() if self.replicated else []
+        return self._monitor.states() if self.replicated else []
 
     def close(self) -> None:
         """End watching, and close this process's connections to standbys."""
-        self._watch.stop()
+        self._monitor.stop()
         for database in self._databases.values():
             database.close()
 
     def _candidates(self) -> list[Host]:
         if not self.replicated:
             return []
-        fit = self._watch.fit()
+        fit = self._monitor.fit()
         return random.sample(fit, len(fit)) if self._balance else fit
 
     @contextmanager

@@ -33,7 +33,7 @@ SELECT secret_sha256, id, name, prefix, scope, created_at, expires_at, last_used
        coalesce(expires_at <= clock_timestamp(), false) AS expired
 FROM lookalike.api_keys WHERE prefix = :'prefix' ORDER BY id DESC;
 
--- name: note_key_use
+-- name: record_key_use
 -- Notes that an API key was used now, at most once a minute.
 UPDATE lookalike.api_keys SET last_used_at = clock_timestamp()
 WHERE id = :'id'::bigint AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 min');

@@ -28,7 +28,7 @@ DELETE FROM lookalike.images
 WHERE uri = ANY (:'uris'::text[])
 RETURNING id;
 
--- name: hold_upload
+-- name: lock_upload
 -- Waits for, and holds until the transaction ends, the right to store or remove the uploaded file behind a uri.
 SELECT pg_advisory_xact_lock(hashtextextended('lookalike upload ' || :'uri', 0));
 

@@ -242,7 +242,7 @@ def test_searches_go_on_while_the_standby_ends_and_comes_back(
 def test_a_standby_that_hangs_is_left_and_what_it_was_asked_is_asked_of_the_primary(
     make_client: Callable[..., FlaskClient], pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "_SILENCE_SECONDS", 1.5)
+    monkeypatch.setattr(replicas, "_UNRESPONSIVE_SECONDS", 1.5)
     client = make_client()
     assert client.get("/v1/images/7/similar").headers[SERVED_BY] == STANDBY
     children = [int(one) for one in Path(f"/proc/{pair.pid}/task/{pair.pid}/children").read_text().split()]
@@ -307,7 +307,7 @@ def test_no_search_on_the_standby_mixes_spaces_across_switches(
         number = round_ % 5 + 1
         with unless_cancelled(), suppress(SpaceChangedError):  # said, not mixed
             with conn.transaction():
-                space = spaces.hold(conn)
+                space = spaces.pin_active(conn)
                 query = vector(conn, number)
             check(conn, number, Request(query=query, k=4, exclude=[number], in_space=space.id))
 
@@ -414,5 +414,5 @@ def test_a_list_of_hosts_that_is_none_is_refused(url: str, said: str) -> None:
     ],
 )
 def test_who_is_fit(standby: bool, system: int, lag: float, any_: bool, said: str | None) -> None:
-    found = replicas.unfit(standby, system, 1, lag, 10, takes_any=any_)
+    found = replicas.unfit_reason(standby, system, 1, lag, 10, accept_primary=any_)
     assert found == said or (said is not None and found is not None and said in found)

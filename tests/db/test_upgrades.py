@@ -51,7 +51,10 @@ def test_two_migrations_take_turns(new_database: Callable[..., str]) -> None:
 
 
 def test_a_migration_waits_for_another_one_and_says_for_whom(url: str) -> None:
-    with guard.alone(url, patience=0), pytest.raises(ConflictError, match=r"another migration .*\(pid \d+ of"):
+    with (
+        guard.exclusive_migration(url, patience=0),
+        pytest.raises(ConflictError, match=r"another migration .*\(pid \d+ of"),
+    ):
         schema.downgrade(url, patience=0.3)
 
 

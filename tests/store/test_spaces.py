@@ -123,7 +123,7 @@ def test_an_incomplete_space_is_refused_and_what_is_missing_is_said(auto, two):
     ):
         spaces.activate(auto, "new")
     assert spaces.active(auto).name == "old"
-    assert (spaces.lack(auto, "new").missing, spaces.lack(auto, "new").failed) == (5, 1)
+    assert (spaces.missing(auto, "new").missing, spaces.missing(auto, "new").failed) == (5, 1)
     spaces.activate(auto, "new", force=True)
     assert spaces.active(auto).name == "new"
 
@@ -179,10 +179,10 @@ def test_a_cursor_does_not_outlive_its_space(auto, two):
 
 def test_a_transaction_that_searches_holds_its_space(database_url, auto, two):
     with db.connect(database_url) as reader:
-        assert spaces.hold(reader).name == "old"
+        assert spaces.pin_active(reader).name == "old"
         with pytest.raises(ConflictError, match=r"have held what this change needs for 0\.1 s.*pid"):
             spaces.activate(auto, "new", patience=0.1)
-        assert spaces.hold(reader).name == "old"
+        assert spaces.pin_active(reader).name == "old"
         assert len(functions.search(reader, vector(1, 4), k=5).neighbors) == 5
         reader.rollback()
     spaces.activate(auto, "new", patience=5)

@@ -78,7 +78,7 @@ def digest(path: str | Path) -> bytes:
 
 
 def known(conn, space: Space, *paths: str | Path) -> list[bool]:
-    found = jobs.known(conn, space, [digest(path) for path in paths])
+    found = jobs.known_embeddings(conn, space, [digest(path) for path in paths])
     return [digest(path) in found for path in paths]
 
 

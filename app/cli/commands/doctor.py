@@ -148,7 +148,7 @@ def _roles(conn: "Connection") -> Check:
 def _standbys(conn: "Connection") -> Iterator[Check]:
     from app.db import replicas
 
-    for one in replicas.look(session.settings(), conn):
+    for one in replicas.check_standbys(session.settings(), conn):
         yield Check(
             "standby",
             ok=one.fit and one.advice is None,

@@ -84,7 +84,7 @@ def _print_plan(url: str) -> None:
         )
         output.out(f"-- Code {code} while it runs and after it; about {_seconds(plan.seconds(step))} here.")
         for name, mode in sorted(step.locks.items()):
-            out = migration_plan.keeps_out(mode)
+            out = migration_plan.blocked_by(mode)
             output.out(f"-- Locks {name}{_of_size(plan.sizes.get(name))}: {_spelled(mode)}, keeps out {out}")
         for statement in step.statements:
             output.out("")

@@ -142,7 +142,9 @@ def search(
             return
 
         def answer(asked: "Request") -> "SearchResult":
-            return replicas.ask(session.settings(), conn, lambda reader: run_search(reader, asked), fresh=fresh)
+            return replicas.run_on_standby(
+                session.settings(), conn, lambda reader: run_search(reader, asked), fresh=fresh
+            )
 
         if pictures:
             asked, found, _ = run_image_search(conn, pictures, wanted, timeout=timeout, answer=answer)

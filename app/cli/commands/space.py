@@ -75,9 +75,9 @@ def show(name: Name, json: Json = False) -> None:
     with session.connection() as conn:
         space = spaces.get(conn, name)
         counts = spaces.counts(conn, space)
-        lack = None if space.active else spaces.lack(conn, name)
+        missing = None if space.active else spaces.missing(conn, name)
     if json:
-        output.as_json({"space": space, "counts": counts, "lack": lack})
+        output.as_json({"space": space, "counts": counts, "lack": missing})
         return
     rows = [
         ("state", "active" if space.active else "not active"),
@@ -93,9 +93,9 @@ def show(name: Name, json: Json = False) -> None:
         ("failed", f"{counts.failed:,}"),
         ("workers", counts.live_workers),
     ]
-    if lack:
-        rows.append(("would be missing", f"{lack.missing:,} ({lack.queued:,} queued, {lack.failed:,} failed)"))
-        rows.append(("index missing", "yes" if lack.index_missing else "no"))
+    if missing:
+        rows.append(("would be missing", f"{missing.missing:,} ({missing.queued:,} queued, {missing.failed:,} failed)"))
+        rows.append(("index missing", "yes" if missing.index_missing else "no"))
     output.table(["", ""], rows)
 
 
@@ -233,7 +233,7 @@ def activate(
         before = spaces.active(conn).name
         end = time.monotonic() + wait
         # While images come in, one more or less is always on its way: a moment without any is looked for.
-        while not force and before != name and spaces.lack(conn, name).missing and time.monotonic() < end:
+        while not force and before != name and spaces.missing(conn, name).missing and time.monotonic() < end:
             time.sleep(0.2)
         spaces.activate(conn, name, force=force, patience=max(end - time.monotonic(), 1))
     output.out(f"{name} is the active space" if before == name else f"{before} → {name}")

@@ -63,7 +63,7 @@ def _read(conn: "Connection") -> "Status":
     from app.db import replicas
     from app.monitoring import status as domain
 
-    return replace(domain.read_status(conn), standbys=replicas.look(session.settings(), conn))
+    return replace(domain.read_status(conn), standbys=replicas.check_standbys(session.settings(), conn))
 
 
 def _watch(conn: "Connection", interval: float) -> None:

@@ -57,7 +57,7 @@ def up(
         children.append(Child("api", (sys.executable, "-m", "app.cli", "serve")))
         environment = {
             **os.environ,
-            **limits.sources(settings),
+            **limits.allowed_sources(settings),
             "LOOKALIKE_DATABASE_URL": url,
             "LOOKALIKE_PORT": str(port),
         }

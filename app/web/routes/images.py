@@ -70,7 +70,7 @@ def _add_upload() -> images.Image:
         try:
             with conn.transaction():
                 uri = uploads.uri_of(place, sha256, header.media_type)
-                images.hold_upload(conn, uri)
+                images.lock_upload(conn, uri)
                 # Again, now that nobody can remove it: most often it is in its place, and nothing is written.
                 uploads.put(place, data, sha256=sha256, media_type=header.media_type)
                 return images.add(
@@ -136,7 +136,7 @@ def change_image(path: ImagePath) -> Response:
     with writing() as conn:
         try:
             with conn.transaction():
-                held = _hold_upload(conn, path.image_id) if "uri" in patch else None
+                held = _lock_upload(conn, path.image_id) if "uri" in patch else None
                 _check_version(conn, path.image_id)
                 image = images.update(conn, path.image_id, patch)
                 _forget_upload(conn, held)
@@ -156,19 +156,19 @@ def change_image(path: ImagePath) -> Response:
 def delete_image(path: ImagePath) -> Response:
     """It is gone from results at once; an uploaded file is removed with it, a file elsewhere is left alone."""
     with writing() as conn:
-        held = _hold_upload(conn, path.image_id)
+        held = _lock_upload(conn, path.image_id)
         _check_version(conn, path.image_id)
         images.delete(conn, path.image_id)
         _forget_upload(conn, held)
     return Response(status=204)
 
 
-def _hold_upload(conn: Connection, image_id: int) -> str | None:
+def _lock_upload(conn: Connection, image_id: int) -> str | None:
     """Hold the upload behind an image, if one is, and return its uri; before the row is locked, as adding does it."""
     uri = images.get(conn, image_id).uri
     if not uploads.owns(services().storage, uri):
         return None
-    images.hold_upload(conn, uri)
+    images.lock_upload(conn, uri)
     return uri
 
 
