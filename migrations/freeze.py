@@ -1,7 +1,8 @@
 """`python -m migrations.freeze REVISION`: record that REVISION loads every file of `sql/` changed since the last lock.
 
-A file that an earlier revision loaded is first kept, as committed, under `frozen/<that revision>/`; so run it before
-committing the change. REVISION's own list of sources must name the files.
+If an earlier revision loaded a file, its text as committed is first kept under `frozen/<that revision>/`; so run this
+before you commit the change. REVISION's own list of sources must name the files, unless only their headers changed and
+REVISION is 0009, which comments on every object.
 """
 
 import json
@@ -9,26 +10,40 @@ import subprocess
 import sys
 
 from app.db import sql
-from migrations.sources import FROZEN, LOCK, current, locked
+from migrations.sources import FIRST_COMMENTED, FROZEN, LOCK, current, locked
 
 
 def freeze(revision: str) -> list[str]:
     """Update `sql.lock` for `revision`; return the paths, below `sql/`, that it now loads anew."""
     before = locked() if LOCK.exists() else {}
-    changed = [path for path, digest in current().items() if before.get(path, {}).get("sha256") != digest]
-    after = {path: before[path] for path in current() if path in before}
-    for path in changed:
-        earlier = before.get(path, {}).get("revision")
-        if earlier is not None and earlier < revision:
-            kept = FROZEN / earlier / path
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kind, name = path.removesuffix(".sql").split("/")
-            file = sql.source(kind, name).relative_to(sql.ROOT)
-            committed = subprocess.run(["git", "show", f"HEAD:sql/{file}"], check=True, capture_output=True, text=True)
-            kept.write_text(committed.stdout, encoding="utf-8")
-        after[path] = {"revision": revision, "sha256": current()[path]}
+    after, changed = {}, []
+    for path, hashes in current().items():
+        held = before.get(path, {})
+        if _same(held, hashes, revision):
+            after[path] = {"revision": held["revision"], **hashes}
+            continue
+        if held and held["revision"] < revision:
+            _keep(path, held["revision"])
+        after[path] = {"revision": revision, **hashes}
+        changed.append(path)
     LOCK.write_text(json.dumps(dict(sorted(after.items())), indent=1) + "\n", encoding="utf-8")
     return changed
+
+
+def _same(held: dict[str, str], hashes: dict[str, str], revision: str) -> bool:
+    """Return whether `revision` need not load the file: earlier ones stored this text of it, header or not."""
+    if held.get("sha256") != hashes["sha256"]:
+        return False
+    return revision == FIRST_COMMENTED or held["comment"] == hashes["comment"]
+
+
+def _keep(path: str, revision: str) -> None:
+    kept = FROZEN / revision / path
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kind, name = path.removesuffix(".sql").split("/")
+    file = sql.source(kind, name).relative_to(sql.ROOT)
+    committed = subprocess.run(["git", "show", f"HEAD:sql/{file}"], check=True, capture_output=True, text=True)
+    kept.write_text(committed.stdout, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 `sql/` holds the current text. When a revision changes a file, the text before it is kept under
 `migrations/frozen/<revision before>/`, so that every revision, up or down, gives the objects of its own day: a fresh
-database and an upgraded one are the same. `sql.lock` names the revision that loads each current file, with its hash.
+database and an upgraded one are the same. `sql.lock` names the revision that loads each current file, with its hashes.
+
+The comment lines that open a file are its header. From 0009 on the header is the object's COMMENT, so that psql's \\df+
+shows it. Before 0009 nothing stored it, which is why it has a hash of its own.
 """
 
 import hashlib
@@ -24,21 +27,64 @@ from migrations.guard import LOCK_TIMEOUT
 FROZEN = Path(__file__).parent / "frozen"
 LOCK = Path(__file__).parent / "sql.lock"
 _TRIGGER_TABLE = re.compile(r"^[^-].*\bON lookalike\.(\w+)", re.MULTILINE)
+_HEADER = re.compile(r"(?:--.*\n)*")
 # The first revision that has the table of what each serves.
 FIRST_RECORDED = "0005"
+# The first revision that stores the headers of files, as comments on their objects.
+FIRST_COMMENTED = "0009"
 LOADED_FOLDERS = ("functions", "views", "triggers")
+_KINDS = {"functions": "ROUTINE", "views": "VIEW"}
 
 
 def load(revision: str, *paths: str) -> None:
-    """Create or replace these objects (`functions/search.sql`: kind and name, whatever the folder) as at `revision`."""
+    """Create or replace these objects (`functions/search.sql`: kind and name, whatever the folder) as at `revision`.
+
+    From 0009 on this sets their comments too.
+    """
+    for path in paths:
+        _execute(_text_at(revision, path))
+    if revision >= FIRST_COMMENTED:
+        comment(revision, *paths)
+
+
+def comment(revision: str, *paths: str) -> None:
+    """Set the comments of these objects to the headers of their files as at `revision`."""
+    _comment_on({path: _literal(header(_text_at(revision, path))) for path in paths})
+
+
+def uncomment(*paths: str) -> None:
+    """Remove the comments of these objects."""
+    _comment_on(dict.fromkeys(paths, "NULL"))
+
+
+def header(text: str) -> str:
+    """Return the comment that opens a file, without its dashes; `text` is the whole file."""
+    return "".join(f"{line[2:].removeprefix(' ')}\n" for line in _header_lines(text).splitlines()).strip()
+
+
+def loaded_by(revision: str) -> list[str]:
+    """Return the paths of all objects that this revision or an earlier one loads."""
+    return [path for path, entry in locked().items() if min(_frozen_at(path) | {entry["revision"]}) <= revision]
+
+
+def _comment_on(literals: Mapping[str, str]) -> None:
+    if literals:
+        _execute("".join(f"COMMENT ON {_object(path)} IS {literal};\n" for path, literal in literals.items()))
+
+
+def _literal(text: str) -> str:
+    """Return an SQL literal that standard_conforming_strings does not change."""
+    quoted = text.replace("'", "''")
+    return "E'{}'".format(quoted.replace("\\", "\\\\")) if "\\" in quoted else f"'{quoted}'"
+
+
+def _execute(statements: str) -> None:
     if context.is_offline_mode():
-        for path in paths:
-            op.get_context().impl.static_output(_text_at(revision, path))
+        op.get_context().impl.static_output(statements)
         return
     # Through the driver itself: SQLAlchemy would take a colon in the text for a parameter, and psycopg a percent sign.
     cursor = op.get_bind().connection.cursor()
-    for path in paths:
-        cursor.execute(_text_at(revision, path))
+    cursor.execute(statements)
     cursor.close()
 
 
@@ -96,12 +142,18 @@ def record_revision(
 
 def _text_at(revision: str, path: str) -> str:
     """Return the text of the last revision, up to this one, that loaded the file."""
-    kept = {frozen.name for frozen in FROZEN.iterdir() if (frozen / path).is_file()} if FROZEN.is_dir() else set()
-    last = max(known for known in {*kept, locked()[path]["revision"]} if known <= revision)
-    return (FROZEN / last / path).read_text(encoding="utf-8") if last in kept else _current(path)
+    kept = _frozen_at(path)
+    last = max(known for known in kept | {locked()[path]["revision"]} if known <= revision)
+    return (FROZEN / last / path).read_text(encoding="utf-8") if last in kept else source_of(path)
 
 
-def _current(path: str) -> str:
+def _frozen_at(path: str) -> set[str]:
+    """Return the revisions whose text of this file is kept apart."""
+    return {frozen.name for frozen in FROZEN.iterdir() if (frozen / path).is_file()}
+
+
+def source_of(path: str) -> str:
+    """Return the current text of a file of `sql/`, by kind and name: `functions/search.sql`."""
     kind, name = path.removesuffix(".sql").split("/")
     return sql.source(kind, name).read_text(encoding="utf-8")
 
@@ -109,18 +161,21 @@ def _current(path: str) -> str:
 def drop(*paths: str) -> None:
     """Drop the objects of these files, named as the files are.
 
-    RESTRICT: where a user hung an object of his own on one of them, the database refuses and says which.
+    RESTRICT: if an object of the user's own depends on one of them, the database refuses and names it.
     """
     for path in paths:
-        folder, name = path.removesuffix(".sql").split("/")
-        if folder == "triggers":
-            table = _TRIGGER_TABLE.search(_current(path))
-            if table is None:
-                raise SchemaError(f"sql/{path} does not say which table its trigger is on")
-            op.execute(f"DROP TRIGGER {name} ON lookalike.{table[1]}")
-        else:
-            kind = {"functions": "ROUTINE", "views": "VIEW"}[folder]
-            op.execute(f"DROP {kind} lookalike.{name}")
+        op.execute(f"DROP {_object(path)}")
+
+
+def _object(path: str) -> str:
+    """Return the object of a file as DROP and COMMENT ON name it; no two functions share a name."""
+    folder, name = path.removesuffix(".sql").split("/")
+    if folder != "triggers":
+        return f"{_KINDS[folder]} lookalike.{name}"
+    table = _TRIGGER_TABLE.search(source_of(path))
+    if table is None:
+        raise SchemaError(f"sql/{path} does not say which table its trigger is on")
+    return f"TRIGGER {name} ON lookalike.{table[1]}"
 
 
 def refuse_loss(**tables: str) -> None:
@@ -151,16 +206,33 @@ def use_schema_path() -> None:
     )
 
 
-def current() -> dict[str, str]:
-    """Return the hash of every file that revisions load, by kind and name: `functions/search.sql`."""
+def current() -> dict[str, dict[str, str]]:
+    """Return the hashes of every file that revisions load, by kind and name: `functions/search.sql`.
+
+    `sha256` is that of the text below the header, `comment` that of the header.
+    """
     return {
-        f"{folder}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
+        f"{folder}/{file.name}": _hashes(file.read_text(encoding="utf-8"))
         for folder in LOADED_FOLDERS
         for file in sorted((sql.ROOT / folder).rglob("*.sql"))
     }
 
 
+def _hashes(text: str) -> dict[str, str]:
+    head = _header_lines(text)
+    return {"sha256": _sha256(text.removeprefix(head)), "comment": _sha256(head)}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _header_lines(text: str) -> str:
+    opening = _HEADER.match(text)
+    return opening[0] if opening else ""
+
+
 def locked() -> dict[str, dict[str, str]]:
-    """Return `sql.lock`: for each path, the revision that loads it and its hash."""
+    """Return `sql.lock`: for each path, the revision that loads it and its hashes."""
     entries: dict[str, dict[str, str]] = json.loads(LOCK.read_text(encoding="utf-8"))
     return entries

@@ -1,8 +1,8 @@
-"""Dead rows that no counter counts twice."""
+"""Dead rows that no counter counts twice; a comment on every function, view and trigger."""
 
 from collections.abc import Sequence
 
-from migrations.sources import drop, load, use_schema_path
+from migrations.sources import comment, drop, load, loaded_by, uncomment, use_schema_path
 
 revision: str = "0009"
 down_revision: str = "0008"
@@ -19,9 +19,11 @@ SOURCES = NEW + CHANGED
 def upgrade() -> None:
     use_schema_path()
     load(revision, *SOURCES)
+    comment(revision, *(path for path in loaded_by(revision) if path not in SOURCES))
 
 
 def downgrade() -> None:
     use_schema_path()
     drop(*reversed(NEW))
     load(down_revision, *CHANGED)
+    uncomment(*loaded_by(down_revision))

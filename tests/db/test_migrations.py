@@ -69,9 +69,9 @@ def test_metadata_equals_database(database_url: str) -> None:
 
 def test_every_file_of_sql_is_loaded_by_the_revision_that_the_lock_names() -> None:
     lock = sources.locked()
-    assert {path: entry["sha256"] for path, entry in lock.items()} == sources.current(), (
-        "sql/ changed: add a revision that loads the files, then run python -m migrations.freeze REVISION"
-    )
+    assert {path: {"sha256": entry["sha256"], "comment": entry["comment"]} for path, entry in lock.items()} == (
+        sources.current()
+    ), "sql/ changed: add a revision that loads the files, then run python -m migrations.freeze REVISION"
     modules = {
         module.revision: module
         for module in (
@@ -83,6 +83,20 @@ def test_every_file_of_sql_is_loaded_by_the_revision_that_the_lock_names() -> No
         assert path in modules[entry["revision"]].SOURCES
         kept = sources.FROZEN / entry["revision"] / path
         assert not kept.exists(), f"{kept} would be loaded in place of sql/{path}"
+
+
+def test_every_function_view_and_trigger_has_the_header_of_its_file_as_comment(conn: db.Connection) -> None:
+    rows = conn.execute(
+        "SELECT 'functions/' || p.proname || '.sql', obj_description(p.oid, 'pg_proc') FROM pg_proc p"
+        " WHERE p.pronamespace = 'lookalike'::regnamespace"
+        " UNION ALL SELECT 'views/' || c.relname || '.sql', obj_description(c.oid, 'pg_class') FROM pg_class c"
+        " WHERE c.relnamespace = 'lookalike'::regnamespace AND c.relkind = 'v'"
+        " UNION ALL SELECT 'triggers/' || t.tgname || '.sql', obj_description(t.oid, 'pg_trigger') FROM pg_trigger t"
+        " JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'lookalike'::regnamespace AND NOT t.tgisinternal"
+    ).fetchall()
+    headers = {path: sources.header(sources.source_of(path)) for path in sources.current()}
+    assert all(headers.values())
+    assert dict(rows) == headers
 
 
 def test_downgrade_that_would_lose_rows_is_refused_and_says_what(database_url: str, conn: db.Connection) -> None:
