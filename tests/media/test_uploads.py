@@ -1,4 +1,4 @@
-"""app.media.uploads: files by content hash, in a folder and in an fsspec store; whole or not at all, never written over."""
+"""app.media.uploads: files named by content hash, in a folder and in an fsspec store, written whole or not at all."""
 
 import hashlib
 import os
