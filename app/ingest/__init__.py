@@ -1,1 +1,1 @@
-"""Pictures come in: found in folders and manifests, registered, watched, taken from videos."""
+"""Find images in folders, manifests and videos, watch for new ones, and register them in the database."""

@@ -1,4 +1,7 @@
-"""Word of changes in a folder, gathered until somebody has time for it: by inotify, or none where that cannot be had."""
+"""Buffer of file-system events, filled by an inotify thread and drained by the watch loop.
+
+If inotify is not available, the buffer stays empty and the watch loop polls the folder instead.
+"""
 
 import logging
 import os
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.ingest.folder import remote_filesystem, wanted
+from app.ingest.folder import is_wanted, remote_filesystem
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
@@ -20,22 +23,26 @@ _POLL_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ChangeEvent:
-    """Word of a change at `path`; `closed`: its writer has closed it, or it was moved here. None: look at the whole."""
+    """A change of the file at `path`, or a request to scan the whole folder (None).
+
+    `closed`: the writer has closed the file, or the file was moved here.
+    """
 
     path: str | None
     closed: bool = False
 
 
-def listen(folder: Path, report: Callable[[ChangeEvent], None]) -> "BaseObserver":
-    """Start a thread that tells of every change below `folder`, by inotify; to be stopped by stop() and join().
+def start_observer(folder: Path, report: Callable[[ChangeEvent], None]) -> "BaseObserver":
+    """Start a thread that reports every change below `folder`; end it by stop() and join().
 
-    OSError where the kernel refuses, mostly since fs.inotify.max_user_watches is used up.
+    Raises:
+        OSError: the kernel refuses, mostly because fs.inotify.max_user_watches is used up.
     """
     from watchdog.events import FileSystemEventHandler
     from watchdog.observers import Observer
 
     class Handler(FileSystemEventHandler):
-        def on_any_event(self, event: Any) -> None:  # noqa: ANN401 — one of watchdog's, by version
+        def on_any_event(self, event: Any) -> None:  # noqa: ANN401 — the class depends on watchdog's version
             kind = event.event_type
             if kind in ("opened", "closed_no_write"):
                 return
@@ -45,7 +52,7 @@ def listen(folder: Path, report: Callable[[ChangeEvent], None]) -> "BaseObserver
                 return
             for path in filter(None, (event.src_path, event.dest_path)):
                 name = os.fsdecode(path)
-                if wanted(name, folder):
+                if is_wanted(name, folder):
                     report(ChangeEvent(name, closed=kind in ("closed", "moved")))
 
     observer = Observer()
@@ -55,9 +62,9 @@ def listen(folder: Path, report: Callable[[ChangeEvent], None]) -> "BaseObserver
 
 
 class FolderEvents:
-    """What was heard of one folder. `poll`: seconds between two looks at all of it, where the kernel tells nothing.
+    """Events of one folder. `poll`: seconds between two scans of the folder; None if inotify reports its changes.
 
-    `start` and `stop` are one thread's; all else may be called from any.
+    One thread calls `start` and `stop`; any thread may call the rest.
     """
 
     def __init__(self, folder: Path, *, poll: float | None = None) -> None:
@@ -65,54 +72,58 @@ class FolderEvents:
         self.poll = poll if poll is not None else self._poll_needed()
         self._changed = threading.Condition()
         self._paths: dict[str, bool] = {}
-        self._sweep_asked = False
+        self._scan_requested = False
         self._observer: BaseObserver | None = None
 
     def add(self, event: ChangeEvent) -> None:
-        """Take note of a change; the listening thread calls this."""
+        """Add an event to the buffer."""
         with self._changed:
             if event.path is None:
-                self._sweep_asked = True
+                self._scan_requested = True
             else:
                 self._paths[event.path] = event.closed
             self._changed.notify()
 
     def wait(self, seconds: float) -> None:
-        """Wait until something is heard, or `notify` is called, and no longer than so."""
+        """Wait for an event or a call of `notify`, for `seconds` at most."""
         with self._changed:
-            if seconds > 0 and not self._paths and not self._sweep_asked:
+            if seconds > 0 and not self._paths and not self._scan_requested:
                 self._changed.wait(seconds)
 
     def notify(self) -> None:
-        """End `wait`, if nobody is just about to; for signal handlers, which may have interrupted the lock's holder."""
+        """End `wait`, unless another thread holds the lock.
+
+        A signal handler may call this: it does not block, even if it interrupted the holder of the lock.
+        """
         if self._changed.acquire(blocking=False):
             self._changed.notify()
             self._changed.release()
 
     def drain(self) -> tuple[dict[str, bool], bool]:
-        """Return the paths heard of since the last call (true: closed by their writer), and whether to look at all."""
+        """Empty the buffer; return the changed paths (true: closed by their writer) and whether to scan the folder."""
         with self._changed:
-            taken = self._paths, self._sweep_asked
-            self._paths, self._sweep_asked = {}, False
-        return taken
+            drained = self._paths, self._scan_requested
+            self._paths, self._scan_requested = {}, False
+        return drained
 
     def start(self) -> None:
-        """Hear of changes from now on; where the kernel refuses, `poll` is set instead."""
+        """Start to listen for changes; if the kernel refuses, set `poll` instead."""
         if self.poll is not None:
             return
         try:
-            self._observer = listen(self._folder, self.add)
+            self._observer = start_observer(self._folder, self.add)
         except OSError as error:
             self.poll = _POLL_SECONDS
             log.warning(
-                "changes in %s are not told (%s; see sysctl fs.inotify.max_user_watches): looking every %.0f s instead",
+                "inotify refuses to watch %s (%s; raise fs.inotify.max_user_watches by sysctl): "
+                "the folder is scanned every %.0f s instead",
                 self._folder,
                 error.strerror or error,
                 self.poll,
             )
 
     def stop(self) -> None:
-        """End the listening thread, if there is one."""
+        """Stop to listen for changes."""
         if self._observer is not None:
             self._observer.stop()
             self._observer.join()
@@ -123,6 +134,9 @@ class FolderEvents:
         if kind is None:
             return None
         log.warning(
-            "%s is on %s, where changes are not told: looking every %.0f s instead", self._folder, kind, _POLL_SECONDS
+            "%s is on %s, which reports no changes from other machines: the folder is scanned every %.0f s instead",
+            self._folder,
+            kind,
+            _POLL_SECONDS,
         )
         return _POLL_SECONDS

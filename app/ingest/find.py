@@ -1,4 +1,4 @@
-"""Finds what to ingest: files under paths, and the rows of a manifest."""
+"""Find the images to ingest: files under paths, and the rows of a manifest."""
 
 import glob
 import os
@@ -14,28 +14,12 @@ from app.errors import InvalidInputError
 from app.ingest import manifest as manifests
 from app.types import Json
 
-# Of the files in a folder these are taken; those of the last line only to be refused with a reason.
+# Endings of image files; those of the last line are found only to be refused with a reason.
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
-        *(
-            "jpg",
-            "jpeg",
-            "jpe",
-            "jfif",
-            "png",
-            "apng",
-            "gif",
-            "webp",
-            "bmp",
-            "tif",
-            "tiff",
-            "avif",
-            "jp2",
-            "j2k",
-            "jpx",
-        ),
-        *("ppm", "pgm", "pbm", "pnm"),
+        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "tif", "tiff"),
+        *("avif", "jp2", "j2k", "jpx", "ppm", "pgm", "pbm", "pnm"),
         *("heic", "heif", "svg", "psd", "jxl"),
     )
 )
@@ -46,9 +30,9 @@ _QUOTED_SCHEMES = frozenset({"http", "https", "file"})
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An image to register as `uri`. Its content is in `path`; None: registered without being read.
+    """An image to register as `uri`. `path` is the file with its content; None: register it without reading it.
 
-    `origin` names it to a person: the path as it was found, or the manifest's line.
+    `origin` names it in messages: the path as found, or the line of the manifest.
     """
 
     uri: str
@@ -60,7 +44,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something wanted that cannot be ingested, and why."""
+    """An image that cannot be ingested, and the reason."""
 
     origin: str
     reason: str
@@ -68,7 +52,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found: no two candidates have the same uri. `skipped` files of folders do not look like images."""
+    """The images found, no uri twice. `skipped`: number of files in folders that have no image's ending."""
 
     candidates: list[Candidate]
     refused: list[Refusal]
@@ -77,13 +61,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """A folder that paths are relative to, and the address that stands for it, if any."""
+    """A folder that paths are relative to; `base_uri`, if given, is registered in its place."""
 
     folder: Path
     base_uri: str | None
 
     def uri(self, path: Path) -> str:
-        """Return the uri of an absolute path; InvalidInputError where it has none."""
+        """Return the uri of an absolute path.
+
+        Raises:
+            InvalidInputError: the name is not UTF-8, or the path is outside the folder.
+        """
         try:
             str(path).encode()
         except UnicodeEncodeError as error:
@@ -93,13 +81,13 @@ class _Root:
         if not path.is_relative_to(self.folder):
             raise InvalidInputError(f"it lies outside {self.folder}, which --base-uri stands for")
         relative = path.relative_to(self.folder).as_posix()
-        if quotes(self.base_uri):
+        if is_percent_encoded(self.base_uri):
             relative = quote(relative)
         return f"{self.base_uri.rstrip('/')}/{relative}"
 
 
-def quotes(base_uri: str) -> bool:
-    """Tell whether names below this address are written with percent signs."""
+def is_percent_encoded(base_uri: str) -> bool:
+    """Return whether paths below this uri are percent-encoded."""
     return base_uri.partition("://")[0].lower() in _QUOTED_SCHEMES
 
 
@@ -108,9 +96,11 @@ def find_images(
 ) -> Found:
     """Return the images of `paths` (folders, recursively; files; globs; CSVs) and of the manifest's rows.
 
-    A file in a path and in a manifest is one image, with the manifest's metadata. `base_uri` is registered in place of
-    the folder given (of a manifest: of the manifest's folder). `text`: see manifest.read.
-    InvalidInputError for a path where nothing is, and where no image is found at all.
+    A file in both a path and a manifest is one image, with the manifest's metadata. `base_uri` is registered in place
+    of the given folder, or of the manifest's folder. `text`: see manifest.read.
+
+    Raises:
+        InvalidInputError: a path does not exist, or there is no image at all.
     """
     manifest_paths = [Path(path) for path in paths if path.lower().endswith(".csv")]
     if manifest:
@@ -149,13 +139,13 @@ def _of_manifests(
 
 
 def _expand(given: str, base_uri: str | None) -> Iterator[Candidate | Refusal | None]:
-    """Yield the images of a path as given on a command line; None for each file of a folder that is no image's."""
+    """Yield the images of a path, file or glob; None for each file in a folder that has no image's ending."""
     if _URL.match(given):
         raise InvalidInputError(f"{given} is a URL; list URLs in the uri column of a CSV: --manifest FILE.csv")
     if os.path.lexists(given):
         matches = [given]
     else:
-        matches = sorted(glob.glob(given, recursive=True))  # noqa: PTH207 — of a pattern that may be absolute
+        matches = sorted(glob.glob(given, recursive=True))  # noqa: PTH207 — the pattern may be absolute
         if not matches:
             raise InvalidInputError(f"there is no file or folder {given}, and nothing matches it as a pattern")
     fixed = _absolute(_fixed_part(given))
@@ -169,8 +159,8 @@ def _expand(given: str, base_uri: str | None) -> Iterator[Candidate | Refusal | 
             yield _candidate(path, _Root(path.parent if match == given else fixed, base_uri))
 
 
-def of_folder(path: Path, folder: Path, base_uri: str | None) -> Candidate | Refusal:
-    """Return the image in a file below `folder`, both absolute; `base_uri` stands for the folder, if given."""
+def candidate_in(folder: Path, path: Path, base_uri: str | None) -> Candidate | Refusal:
+    """Return the image in a file below `folder`, both absolute; `base_uri`, if given, stands for the folder."""
     return _candidate(path, _Root(folder, base_uri))
 
 
@@ -189,7 +179,7 @@ def _checked(uri: str) -> str:
 
 
 def _absolute(path: str | Path) -> Path:
-    # Not resolve(): the uri is the path as the user names it, not what links make of it.
+    # Not resolve(): the uri is the path as the user names it, with its links unresolved.
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
@@ -203,10 +193,13 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _walk(folder: Path) -> Iterator[Path | Refusal | None]:
-    """Yield the image files below a folder in order of name; real folders before linked ones, each folder once."""
+    """Yield the image files below a folder in order of name; None for each file with another ending.
+
+    Real folders come before linked ones, and each folder comes once.
+    """
     waiting = deque([folder])
     linked: deque[Path] = deque()
-    seen: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     while waiting or linked:
         here = waiting.popleft() if waiting else linked.popleft()
         try:
@@ -215,9 +208,9 @@ def _walk(folder: Path) -> Iterator[Path | Refusal | None]:
         except OSError as error:
             yield Refusal(str(here), f"the folder cannot be read: {error.strerror}")
             continue
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in visited:
             continue
-        seen.add((status.st_dev, status.st_ino))
+        visited.add((status.st_dev, status.st_ino))
         inner: list[Path] = []
         for entry in entries:
             if entry.name.startswith("."):
@@ -239,15 +232,15 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 def _rows(
     csv: Path, folders: Sequence[Path], base_uri: str | None, text: Collection[str]
 ) -> Iterator[Candidate | Refusal]:
-    """Yield the images of a manifest's rows; a relative path is looked for beside it, then in `folders`."""
+    """Yield the images of a manifest's rows; a relative path is relative to its folder, else to one of `folders`."""
     home = _absolute(csv.parent)
     for row in manifests.read(csv, text=text):
         origin = f"{csv} line {row.line}"
-        if row.trouble:
-            yield Refusal(origin, row.trouble)
+        if row.error:
+            yield Refusal(origin, row.error)
             continue
         try:
-            uri, path = _place(row, [home, *folders], base_uri)
+            uri, path = _uri_and_path(row, [home, *folders], base_uri)
             _checked(uri)
         except InvalidInputError as error:
             yield Refusal(origin, str(error))
@@ -255,8 +248,8 @@ def _rows(
             yield Candidate(uri, path, f"{origin}, {row.file or row.uri}", row.caption, row.attributes)
 
 
-def _place(row: manifests.Row, folders: Sequence[Path], base_uri: str | None) -> tuple[str, Path | None]:
-    """Return the uri of a row's image, and the file to read, if there is one here."""
+def _uri_and_path(row: manifests.Row, folders: Sequence[Path], base_uri: str | None) -> tuple[str, Path | None]:
+    """Return the uri of a row's image, and the file to read if it is on this machine."""
     if row.file is not None and not _URL.match(row.file):
         found, folder = _locate(row.file, folders)
         if row.uri is None:
@@ -273,7 +266,7 @@ def _place(row: manifests.Row, folders: Sequence[Path], base_uri: str | None) ->
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
         raise InvalidInputError(
-            f"{uri} is no file URL of this machine; write file:///folder/name, with ? as %3F and # as %23"
+            f"{uri} is not a file URL of this machine; write file:///folder/name, with ? as %3F and # as %23"
         )
     return uri, Path(url2pathname(parts.path))
 
@@ -283,5 +276,5 @@ def _locate(name: str, folders: Sequence[Path]) -> tuple[Path, Path]:
         path = _absolute(folder / name)
         if os.path.lexists(path):
             return path, folder
-    looked = " or ".join(map(str, dict.fromkeys(folders)))
-    raise InvalidInputError(f"there is no file {name}" + ("" if Path(name).is_absolute() else f" in {looked}"))
+    tried = " or ".join(map(str, dict.fromkeys(folders)))
+    raise InvalidInputError(f"there is no file {name}" + ("" if Path(name).is_absolute() else f" in {tried}"))

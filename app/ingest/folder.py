@@ -1,22 +1,18 @@
-"""What lies in a folder that is watched: its image files, whether one is written to the end, and word of changes. Symbolic links are not followed: whoever may write to the
-folder could otherwise have any file read that the watcher can read."""
+"""Scan a watched folder: its image files, their state, and whether they are complete.
 
-import logging
+Symbolic links are not followed, because they would let anyone who may write to the folder publish any file that the
+watcher may read.
+"""
+
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app.ingest.find import SUFFIXES
 
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
-
-# Changes made by other machines raise no inotify event on these.
+# On these filesystems, changes made by other machines raise no inotify event.
 _REMOTE = frozenset(
     {
         *("9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gpfs"),
@@ -29,7 +25,7 @@ _TAIL = 64
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A regular file as it is now; `signature` changes with its content, and stays when it is renamed."""
+    """The state of a regular file. `signature` changes with the content, not with the name; `age` is in seconds."""
 
     signature: int
     size: int
@@ -38,7 +34,7 @@ class FileState:
 
 @dataclass(slots=True)
 class SkippedFiles:
-    """What a scan passed over: symbolic links, files with other endings, folders that cannot be read."""
+    """What a scan skipped: symbolic links, files with other endings, folders that cannot be read."""
 
     links: int = 0
     others: int = 0
@@ -46,7 +42,7 @@ class SkippedFiles:
 
 
 def stat_file(path: Path | str, now: float) -> FileState | None:
-    """Return what is at `path` at the time `now`; None where there is no regular file, or a symbolic link."""
+    """Return the state of the file at `path` at the time `now`; None unless it is a regular file."""
     try:
         status = os.lstat(path)
     except (OSError, ValueError):
@@ -57,8 +53,8 @@ def stat_file(path: Path | str, now: float) -> FileState | None:
     return FileState(signature, status.st_size, now - status.st_mtime)
 
 
-def wanted(path: str, folder: Path) -> bool:
-    """Tell whether a path below `folder` is an image's by its name, and no part of it begins with a dot."""
+def is_wanted(path: str, folder: Path) -> bool:
+    """Return whether the name of a file below `folder` is that of an image, and no part of it begins with a dot."""
     name = Path(path)
     return (
         name.suffix.lower() in SUFFIXES
@@ -67,8 +63,12 @@ def wanted(path: str, folder: Path) -> bool:
     )
 
 
-def scan(folder: Path, passed: SkippedFiles) -> Iterator[str]:
-    """Yield the image files below `folder`, and count in `passed` what is none. OSError where it cannot be read."""
+def scan(folder: Path, skipped: SkippedFiles) -> Iterator[str]:
+    """Yield the image files below `folder`, and count all others in `skipped`.
+
+    Raises:
+        OSError: `folder` itself cannot be read.
+    """
     waiting = [str(folder)]
     while waiting:
         here = waiting.pop()
@@ -77,25 +77,25 @@ def scan(folder: Path, passed: SkippedFiles) -> Iterator[str]:
         except OSError:
             if here == str(folder):
                 raise
-            passed.closed += 1
+            skipped.closed += 1
             continue
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_symlink():
-                passed.links += 1
+                skipped.links += 1
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
             elif Path(entry.name).suffix.lower() in SUFFIXES:
                 yield entry.path
             else:
-                passed.others += 1
+                skipped.others += 1
 
 
-def looks_whole(path: str) -> bool:
-    """Tell whether a file ends as its format ends; formats without a mark at their end are taken as whole.
+def looks_complete(path: str) -> bool:
+    """Guess from its first and last bytes whether a file is complete.
 
-    A guess from its first and last bytes, which only decides how long to wait for more.
+    Files of formats without an end mark count as complete. The guess only decides how long to wait for more bytes.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
@@ -104,7 +104,7 @@ def looks_whole(path: str) -> bool:
             file.seek(max(0, size - _TAIL))
             tail = file.read(_TAIL)
     except OSError:
-        return True  # whoever reads it next says why it cannot be read
+        return True  # the next reader reports why it cannot be read
     if head.startswith(b"\xff\xd8"):
         return b"\xff\xd9" in tail
     if head.startswith(b"\x89PNG"):
@@ -119,7 +119,10 @@ def looks_whole(path: str) -> bool:
 
 
 def remote_filesystem(folder: Path, mounts: str | None = None) -> str | None:
-    """Return the type of the network filesystem that a folder lies on, None on others; `mounts` as in mountinfo(5)."""
+    """Return the type of a folder's filesystem if it is a network filesystem, else None.
+
+    `mounts` is the text of a mountinfo file, by default that of this process; see mountinfo(5).
+    """
     try:
         lines = (mounts if mounts is not None else _MOUNTS.read_text(encoding="utf-8", errors="replace")).splitlines()
     except OSError:

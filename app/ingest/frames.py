@@ -1,67 +1,41 @@
-"""Turns a video's frames into images: sampled, near-identical ones left out, stored by content, registered.
+"""Turn a video's frames into images: sample, skip near-identical frames, store by content, register.
 
-A thread decodes into a short buffer; the loop writes. A file waits where the database or the workers are behind; of a
-live source the oldest frames are dropped, so that what is searchable is what can be seen now.
+A thread decodes frames, and the loop writes them. If the database or the workers lag behind, a file waits; a live
+source drops its oldest frames, so that recent frames become searchable in time.
 """
 
 import hashlib
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.db import Connection
-from app.db.retry import backoff, until_available
-from app.errors import ImageError, NoWorkerError, StorageError, TransientImageError
+from app.db.retry import until_available
+from app.errors import NoWorkerError, StorageError
 from app.ingest.find import Candidate
+from app.ingest.frame_reader import Counts, FrameReader, ReadFrame, pause
 from app.ingest.register import Inspected, write_batch
 from app.ingest.tracker import IngestTracker
 from app.media import uploads, video
 from app.media.header import Header
 from app.media.limits import Limits
 from app.media.uploads import Storage
-from app.media.video import Frame, Source
+from app.media.video import Source
 from app.store import images
 from app.types import Json
 
 log = logging.getLogger(__name__)
 
-_BUFFER = 8
-_LOOK_SECONDS = 0.05
-_SOUND_SECONDS = 30.0
-_FIRST_SECONDS, _MOST_SECONDS = 0.5, 15.0
-LIVE_LAG = 60.0  # of a source that goes on for ever, where nothing else is said
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of the frames sampled: in the database new or as before, left out as similar, dropped as too late."""
-
-    new: int = 0
-    unchanged: int = 0
-    similar: int = 0
-    dropped: int = 0
-    reconnects: int = 0
-    read: video.Counts = field(default_factory=video.Counts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    frame: Frame
-    at: float
-    seconds: float
-    received_at: datetime | None
+LIVE_LAG = 60.0  # default max_lag of a live source
+_POLL_SECONDS = 0.05
 
 
 class FrameIngest:
-    """Ingests one video. `run` returns when it has ended, or `stop` was called; a live one does not end by itself."""
+    """Ingests one video. `run` returns when the video has ended or `stop` was called; a live source never ends."""
 
     def __init__(
         self,
@@ -77,155 +51,85 @@ class FrameIngest:
         self.counts = Counts()
         self.tracker = IngestTracker()
         self.trouble: str | None = None
-        self._fps, self._limits, self._place = fps, limits, place
-        self._skip_similar, self._given_lag = skip_similar, max_lag
+        self._reader = FrameReader(source, fps=fps, limits=limits, counts=self.counts)
+        self._place, self._skip_similar, self._given_lag = place, skip_similar, max_lag
         self._stopped = False
-        self._changed = threading.Condition()
-        self._buffer: deque[_Taken] = deque()
-        self._ended = False
-        self._failure: BaseException | None = None
-        self._last: NDArray[np.int16] | None = None
-        self._held: _Taken | None = None
-
-    @property
-    def live(self) -> bool:
-        """Whether the source goes on for ever, as far as is known."""
-        return self.source.live or self.counts.read.live
+        self._last: NDArray[np.int16] | None = None  # thumbnail of the frame stored last
+        self._uncommitted: ReadFrame | None = None
 
     @property
     def max_lag(self) -> float:
         """Seconds that frames may wait before a file pauses and a live source drops some; 0: no bound."""
         if self._given_lag is not None:
             return self._given_lag
-        return LIVE_LAG if self.live else 0.0
+        return LIVE_LAG if self._reader.live else 0.0
 
     def stop(self) -> None:
-        """Let `run` end after the frame in hand."""
+        """End `run` after the current frame."""
         self._stopped = True
+        self._reader.stop()
 
     def run(
         self,
         connect: Callable[[], AbstractContextManager[Connection]],
-        tell: Callable[[], None],
+        report: Callable[[], None],
         *,
         patience: float | None = None,
     ) -> None:
-        """Ingest until the end. `connect` opens a connection in autocommit, again after the database was away.
+        """Ingest until the end. `connect` opens a connection in autocommit, and again after the database was down.
 
-        `tell` is called often. `patience`: wait at the end until the frames are searchable, NoWorkerError after so many
-        seconds in which none became so. A file that breaks off leaves its `trouble`; one that is no video raises.
+        `report` is called after every frame. With `patience`, wait at the end until the frames are searchable. If a
+        file breaks off, `trouble` has the reason.
+
+        Raises:
+            ImageError: the source is not a video.
+            NoWorkerError: no frame became searchable for `patience` seconds.
         """
-        reader = threading.Thread(target=self._read, name="video", daemon=True)
-        reader.start()
+        self._reader.start()
 
         def session() -> None:
             with connect() as conn:
                 while not self._stopped and self._step(conn):
-                    tell()
+                    report()
                 if patience is not None:
-                    self._drain(conn, tell, patience)
+                    self._wait_until_searchable(conn, report, patience)
 
         try:
             until_available(session, pause=self._pause)
         finally:
             self._stopped = True
-            with self._changed:
-                self._changed.notify_all()
-            reader.join(self._limits.timeout + 5)
-        if self._failure is not None:
-            raise self._failure
+            self._reader.join()
+            self.trouble = self._reader.trouble
+        if self._reader.failure is not None:
+            raise self._reader.failure
 
-    # The reading thread
-
-    def _read(self) -> None:
-        began = time.monotonic()
-        attempt = 0
-        try:
-            while not self._stopped:
-                opened = time.monotonic()
-                reason = self._read_once(opened - began)
-                if not self.live or self._stopped:
-                    self.trouble = reason
-                    return
-                attempt = 0 if time.monotonic() - opened > _SOUND_SECONDS else attempt + 1
-                seconds = backoff(attempt, first=_FIRST_SECONDS, most=_MOST_SECONDS)
-                log.warning("%s, next try in %.1f s", reason or f"{self.source.name} ended", seconds)
-                if self._pause(seconds):
-                    self.counts.reconnects += 1
-        except BaseException as error:  # noqa: BLE001 — raised again by run
-            self._failure = error
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-
-    def _read_once(self, offset: float) -> str | None:
-        """Read until the video ends or breaks off, and return why; what will fail again the same way raises."""
-        before = self.counts.read.decoded
-        offset = offset if before else 0.0
-        try:
-            for frame in video.frames(
-                self.source,
-                fps=self._fps,
-                limits=self._limits,
-                counts=self.counts.read,
-                stop=lambda: self._stopped,
-            ):
-                received = datetime.now(UTC) if self.live else None
-                self._put(_Taken(frame, time.monotonic(), frame.seconds + offset, received))
-        except ImageError as error:
-            if not self.counts.read.decoded and not isinstance(error, TransientImageError):
-                raise
-            if not self.live and self.counts.read.decoded == before:
-                raise
-            return error.reason
-        return None
-
-    def _put(self, taken: _Taken) -> None:
-        with self._changed:
-            while not self.live and len(self._buffer) >= _BUFFER and not self._stopped:
-                self._changed.wait(0.5)
-            if len(self._buffer) >= _BUFFER:
-                self._buffer.popleft()
-                self.counts.dropped += 1
-            self._buffer.append(taken)
-            self._changed.notify_all()
-
-    # The loop
+    def _pause(self, seconds: float) -> bool:
+        return pause(seconds, lambda: self._stopped)
 
     def _step(self, conn: Connection) -> bool:
-        """Write one frame, if there is one and the queue is not behind; False at the end."""
+        """Write one frame, if there is one and the workers do not lag behind; return False at the end."""
         self.tracker.poll(conn)
         if self.max_lag and self.tracker.age() > self.max_lag:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             return True
-        taken = self._held or self._next()
+        taken = self._uncommitted or self._next()
         if taken is None:
-            return not (self._ended and not self._buffer)
-        self._held = taken  # until it is committed: the database may go away
+            return not self._reader.ended
+        self._uncommitted = taken  # kept for another try if the database goes down
         small = video.thumbnail(taken.frame)
         if self._last is not None and video.difference(small, self._last) < self._skip_similar:
             self.counts.similar += 1
         elif self._store(conn, taken):
             self._last = small
-        self._held = None
+        self._uncommitted = None
         return True
 
-    def _next(self) -> _Taken | None:
-        with self._changed:
-            if not self._buffer and not self._ended:
-                look = self.tracker.seconds_to_poll()
-                self._changed.wait(0.5 if look is None else max(look, 0.01))
-            while self._buffer:
-                taken = self._buffer.popleft()
-                self._changed.notify_all()
-                if self.live and self.max_lag and time.monotonic() - taken.at > self.max_lag:
-                    self.counts.dropped += 1
-                else:
-                    return taken
-        return None
+    def _next(self) -> ReadFrame | None:
+        poll = self.tracker.seconds_to_poll()
+        return self._reader.take(wait=0.5 if poll is None else max(poll, 0.01), max_lag=self.max_lag)
 
-    def _store(self, conn: Connection, taken: _Taken) -> bool:
+    def _store(self, conn: Connection, taken: ReadFrame) -> bool:
+        """Store and register a frame, in one transaction; return False if stopped before that succeeds."""
         data, width, height = video.jpeg(taken.frame)
         sha256 = hashlib.sha256(data)
         attributes: Json = {"source": self.source.name, "frame_seconds": round(taken.seconds, 3)}
@@ -252,21 +156,15 @@ class FrameIngest:
         self.tracker.add(batch.ids)
         return True
 
-    def _drain(self, conn: Connection, tell: Callable[[], None], patience: float) -> None:
+    def _wait_until_searchable(self, conn: Connection, report: Callable[[], None], patience: float) -> None:
         left, since = self.tracker.pending, time.monotonic()
         while left and not self._stopped:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             self.tracker.poll(conn)
-            tell()
+            report()
             if self.tracker.pending < left:
                 left, since = self.tracker.pending, time.monotonic()
             elif time.monotonic() - since > patience:
                 raise NoWorkerError(
                     f"{left} frames wait, and none became searchable for {patience:g} s; start one: lookalike worker"
                 )
-
-    def _pause(self, seconds: float) -> bool:
-        end = time.monotonic() + seconds
-        while not self._stopped and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))
-        return not self._stopped

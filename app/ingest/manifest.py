@@ -1,9 +1,9 @@
-"""Reads a CSV that lists images with their metadata.
+"""Read a CSV that lists images with their metadata.
 
-The first line names the columns. `file` (a path, relative to the CSV's folder) or `uri` says which image; with both,
-`file` is read and `uri` is what is registered. `caption` or `title` is the caption. Every other column is an attribute,
-whose type is guessed from all its values: numbers where every value is one, true/false likewise, else text. Numbers
-written with leading zeros (01234) make it text. An empty cell says nothing. Columns without a name are left out.
+The first line names the columns. `file` (a path, relative to the CSV's folder) or `uri` names the image; with both,
+`file` is read and `uri` is registered. `caption` or `title` is the caption. Every other column is an attribute. Its
+type is guessed from all its values: numbers if every value is a number, true/false likewise, else text. Numbers with
+leading zeros (01234) make a column text. Empty cells and columns without a name are skipped.
 """
 
 import csv
@@ -23,21 +23,21 @@ _CAPTION = ("caption", "title")
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
-_TRUTHS = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 
 Value = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a manifest; `line` is where it begins. `trouble` says why it cannot be used, and is mostly None."""
+    """One row of a manifest; `line` is the number of its first line. `error` is the reason if it cannot be used."""
 
     line: int
     file: str | None
     uri: str | None
     caption: str | None
     attributes: Json
-    trouble: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,10 @@ class _Columns:
 def read(path: Path, *, text: Collection[str] = ()) -> list[Row]:
     """Return the rows of a CSV in UTF-8 (with a BOM or not), separated by commas, semicolons or tabs.
 
-    `text` names columns that are kept as text. InvalidInputError, with the line, where the file as a whole cannot be
-    used; a row that alone cannot be is returned with its trouble.
+    `text` names columns to keep as text. A row that cannot be used is returned with its error.
+
+    Raises:
+        InvalidInputError: the whole file cannot be used; the message has the line.
     """
     content = _decode(path)
     lines = csv.reader(io.StringIO(content, newline=""), delimiter=_delimiter(content), strict=True)
@@ -93,7 +95,7 @@ def _decode(path: Path) -> str:
 
 
 def _delimiter(content: str) -> str:
-    """Return what separates the column names: names hold no comma, semicolon or tab themselves, unless quoted."""
+    """Return the separator of the column names, because names hold no comma, semicolon or tab unless quoted."""
     first = re.sub(r'"[^"]*"', "", content[:100_000].lstrip().split("\n", 1)[0])
     return max(",;\t", key=first.count)
 
@@ -102,7 +104,7 @@ def _columns(path: Path, header: list[str], text: Collection[str]) -> _Columns:
     names = [name for name in header if name]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise InvalidInputError(f'{path}, line 1: the column "{min(twice)}" is there twice')
+        raise InvalidInputError(f'{path}, line 1: the column "{min(twice)}" appears twice')
     unknown = set(text) - set(names)
     if unknown:
         raise InvalidInputError(f'{path} has no column "{min(unknown)}" to keep as text; it has: {", ".join(names)}')
@@ -111,7 +113,7 @@ def _columns(path: Path, header: list[str], text: Collection[str]) -> _Columns:
     file, uri, caption = special
     if file is None and uri is None:
         raise InvalidInputError(
-            f'{path}, line 1: no column "file" or "uri" says which image a row is about; there are: {", ".join(names)}'
+            f'{path}, line 1: no column "file" or "uri" names the image of a row; the columns are: {", ".join(names)}'
         )
     attributes = {at: name for at, name in enumerate(header) if name and at not in special}
     return _Columns(file, uri, caption, attributes, len(header))
@@ -122,15 +124,15 @@ def _row(line: int, cells: list[str], columns: _Columns, types: dict[int, Callab
         return cells[at].strip() or None if at is not None and at < len(cells) else None
 
     file, uri = cell(columns.file), cell(columns.uri)
-    trouble = None
+    error = None
     if len(cells) > columns.count:
-        trouble = f"{len(cells)} cells under {columns.count} column names; is one with a separator not quoted?"
+        error = f"{len(cells)} cells under {columns.count} column names; is one with a separator not quoted?"
     elif file is None and uri is None:
-        trouble = "it names no file and no uri"
+        error = "it names no file and no uri"
     elif any("\0" in one for one in cells):
-        trouble = "it holds a NUL character, which PostgreSQL cannot store"
+        error = "it holds a NUL character, which PostgreSQL cannot store"
     attributes = {name: types[at](value) for at, name in columns.attributes.items() if (value := cell(at)) is not None}
-    return Row(line, file, uri, cell(columns.caption), attributes, trouble)
+    return Row(line, file, uri, cell(columns.caption), attributes, error)
 
 
 def _as_text(value: str) -> str:
@@ -141,14 +143,14 @@ def _number(value: str) -> int | float:
     return int(value) if _INTEGER.fullmatch(value) else float(value)
 
 
-def _truth(value: str) -> bool:
-    return _TRUTHS[value.lower()]
+def _boolean(value: str) -> bool:
+    return _BOOLEANS[value.lower()]
 
 
 def _guess(values: Iterable[str]) -> Callable[[str], Value]:
     kinds = {
-        _truth
-        if value.lower() in _TRUTHS
+        _boolean
+        if value.lower() in _BOOLEANS
         else _number
         if _FLOAT.fullmatch(value) and math.isfinite(_number(value))
         else _as_text

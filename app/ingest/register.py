@@ -1,4 +1,4 @@
-"""Registers images in the database, idempotent by uri and content, and waits until they are searchable."""
+"""Register images in the database, idempotently by uri and content, and wait until they are searchable."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from app.ingest.find import Candidate, Refusal
 from app.media.header import Header, read_header
 
 BATCH = 500
-_BATCH_SECONDS = 1.0  # a batch is sent by then, full or not, so that progress shows and little is lost
+_BATCH_SECONDS = 1.0  # a batch is written by then even if it is not full, so that progress shows and little is lost
 _TRIES = 5
 _WAIT_CHUNK = 10_000
 _POLL_SECONDS = 0.2
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became of some images, committed: how many were new, changed, unchanged; their ids; those refused."""
+    """The result of one committed batch: numbers of new, changed and unchanged images, their ids, and those refused."""
 
     new: int
     changed: int
@@ -38,13 +38,13 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """All of them, the refused too."""
+        """The number of all images, refused ones included."""
         return self.new + self.changed + self.unchanged + len(self.refused)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far images are on their way: searchable, failed (`lookalike.failures` says why), or deleted meanwhile."""
+    """How many images are searchable, have failed (reasons: `lookalike.failures`), or were deleted meanwhile."""
 
     searchable: int
     failed: int
@@ -53,11 +53,11 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Those that need no waiting any more."""
+        """The number of images that are no longer waited for."""
         return self.searchable + self.failed + self.gone
 
     def plus(self, other: "Progress") -> "Progress":
-        """Return both together; the other one tells of the worker."""
+        """Return the sum of both, with the other's `worker_alive`."""
         return Progress(
             self.searchable + other.searchable,
             self.failed + other.failed,
@@ -68,7 +68,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A candidate with what is known of its bytes; None: nothing is."""
+    """A candidate with the hash and the header of its file; None if the file was not read."""
 
     candidate: Candidate
     sha256: bytes | None
@@ -84,11 +84,10 @@ def register_images(
     threads: int | None = None,
     batch: int = BATCH,
 ) -> Iterator[Batch]:
-    """Register candidates (no uri twice) batch by batch, and yield what became of each batch, once it is committed.
+    """Register candidates (no uri twice) batch by batch, and yield the result of each batch after its commit.
 
-    The connection is in autocommit: one statement, one transaction, a batch; whoever stops in between can run it again.
-    Files are read and hashed by a few threads, the header alone is decoded. Metadata that a candidate does not have
-    stays as it is in the database.
+    The connection is in autocommit, and a batch is one statement: if a run is interrupted, run it again. A few threads
+    read and hash the files; only headers are decoded. Metadata that a candidate lacks stays as it is in the database.
     """
     taken: list[Inspected] = []
     refused: list[Refusal] = []
@@ -108,7 +107,7 @@ def register_images(
 def _inspect_all(
     candidates: Iterable[Candidate], *, max_bytes: int, max_pixels: int, threads: int | None
 ) -> Iterator[Inspected | Refusal]:
-    """Inspect with threads, few files ahead, in order."""
+    """Inspect candidates in threads, a few files ahead, and yield them in order."""
     count = threads or min(8, os.cpu_count() or 1)
     source = iter(candidates)
     ahead: deque[Future[Inspected | Refusal]] = deque()
@@ -136,9 +135,13 @@ def _inspect(candidate: Candidate, max_bytes: int, max_pixels: int) -> Inspected
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file; ImageError, step "fetch", where it cannot be had."""
+    """Return the content of a regular file.
+
+    Raises:
+        ImageError: the file cannot be read or is too large; its step is "fetch".
+    """
     try:
-        # O_NONBLOCK: opening a named pipe would wait for its writer for ever.
+        # O_NONBLOCK, because opening a named pipe would wait for its writer for ever.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -156,7 +159,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def write_batch(conn: Connection, taken: Sequence[Inspected], refused: list[Refusal]) -> Batch:
-    """Register what was inspected, in one statement, and return what became of it, with the refused as they are."""
+    """Register inspected candidates in one statement; return the result, with `refused` passed through."""
     parameters = {
         "uris": [one.candidate.uri for one in taken],
         "hashes": [one.sha256 for one in taken],
@@ -182,7 +185,7 @@ def _execute(conn: Connection, parameters: Mapping[str, object]) -> list[tuple[o
         for left in reversed(range(_TRIES)):
             try:
                 return conn.execute(sql.query("ingest_images"), parameters).fetchall()
-            except (pg.DeadlockDetected, pg.SerializationFailure):  # another writer of the same images was first
+            except (pg.DeadlockDetected, pg.SerializationFailure):  # with another writer of the same images
                 if not left:
                     raise
                 time.sleep(0.1)
@@ -198,11 +201,13 @@ def wait_until_searchable(
 ) -> Progress:
     """Wait until these images are searchable in the active space, or have failed; return how many.
 
-    The connection is in autocommit. `progress` is told of every look. NoWorkerError after `patience` seconds in a row
-    without a live worker.
+    The connection is in autocommit. `progress` is called after every poll.
+
+    Raises:
+        NoWorkerError: there was no live worker for `patience` seconds in a row.
     """
     done = total = Progress(0, 0, 0, worker_alive=True)
-    seen = time.monotonic()
+    alive_at = time.monotonic()
     for at in range(0, len(ids), _WAIT_CHUNK):
         chunk = list(ids[at : at + _WAIT_CHUNK])
         while True:
@@ -213,8 +218,8 @@ def wait_until_searchable(
                 done = total
                 break
             if total.worker_alive:
-                seen = time.monotonic()
-            elif time.monotonic() - seen >= patience:
+                alive_at = time.monotonic()
+            elif time.monotonic() - alive_at >= patience:
                 raise NoWorkerError(
                     f"{len(ids) - total.done} images wait, but no worker has been alive for {patience:g} s; "
                     "start one: lookalike worker"
@@ -224,7 +229,7 @@ def wait_until_searchable(
 
 
 def read_progress(conn: Connection, ids: list[int]) -> Progress:
-    """Return how far these images are."""
+    """Return how many of these images are searchable, failed or deleted, and whether a worker is alive."""
     with translated():
         row = conn.execute(sql.query("ingest_waiting"), {"ids": ids}).fetchone()
     searchable, failed, gone, alive = row or (0, 0, 0, False)

@@ -1,4 +1,4 @@
-"""Follows images from their commit until they are searchable."""
+"""Track images from their commit until they are searchable."""
 
 import time
 from collections import deque
@@ -12,9 +12,9 @@ _MEASURED = 1000
 
 
 class IngestTracker:
-    """Images on their way, by id, and how long the latest thousand took from commit to searchable.
+    """Pending images by id, and how long the latest thousand took from commit to searchable.
 
-    At most 5,000 are followed at a time, so that a look stays cheap; the others are only not measured.
+    It tracks at most 5,000 images at a time, so that a poll stays cheap; further ones are not measured.
     """
 
     def __init__(self) -> None:
@@ -26,29 +26,29 @@ class IngestTracker:
 
     @property
     def pending(self) -> int:
-        """How many of the followed are not searchable yet."""
+        """The number of tracked images that are not searchable yet."""
         return len(self._since)
 
     def add(self, ids: Iterable[int], *, since: float | None = None) -> None:
-        """Follow these images, committed just now, or at `since` on the monotonic clock."""
+        """Track these images, committed just now, or at `since` on the monotonic clock."""
         now = time.monotonic() if since is None else since
         for id_ in ids:
             if len(self._since) < _TRACKED:
                 self._since[id_] = now
 
     def age(self) -> float:
-        """Return for how many seconds the longest has been on its way; 0 where none is."""
+        """Return for how many seconds the oldest image has been pending; 0 if none is."""
         return time.monotonic() - next(iter(self._since.values())) if self._since else 0.0
 
     def seconds_to_poll(self) -> float | None:
-        """Return in how many seconds `poll` is worth its query; None where nothing is on its way."""
+        """Return the seconds until `poll` is worth its query; None if no image is pending."""
         if not self._since:
             return None
         pause = 2.0 if self.age() > 60 else 0.05 if len(self._since) <= _FEW else 0.5
         return max(0.0, self._polled + pause - time.monotonic())
 
     def poll(self, conn: Connection) -> None:
-        """Ask the database which have arrived, if it is time."""
+        """Query the database, if it is time, for images that are searchable or have failed."""
         if self.seconds_to_poll() != 0:
             return
         with translated():
@@ -63,6 +63,6 @@ class IngestTracker:
                 self.failed += 1
 
     def percentile(self, share: float) -> float | None:
-        """Return the seconds from commit to searchable that this share of the latest images did not exceed."""
+        """Return a percentile of the seconds from commit to searchable; `share` 0.95 is p95, None without images."""
         ordered = sorted(self._seconds)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -1,8 +1,8 @@
-"""Keeps the database in step with a folder: files become images as they land, change, move and go.
+"""Keep the database in step with a folder: register files as they land, change, move and disappear.
 
-Word of a change (inotify, or the difference to the scan before) only says where to look; what is done follows from
-what is there then, so that lost, doubled or late word does no harm. Nothing is remembered but in memory: a start scans,
-and finds unchanged what the database has already.
+An event (of inotify, or a difference from the previous scan) only names a file to check. What happens next depends on
+the file's state at that time, so lost, repeated or late events do no harm. State lives in memory only: a start scans
+the folder, and finds unchanged what the database already has.
 """
 
 import logging
@@ -20,19 +20,18 @@ from app.db.retry import until_available
 from app.errors import DatabaseUnavailableError, InvalidInputError
 from app.ingest.events import ChangeEvent, FolderEvents
 from app.ingest.find import Candidate, Refusal
-from app.ingest.folder import FileState, SkippedFiles, looks_whole, scan, stat_file
+from app.ingest.folder import SkippedFiles, scan, stat_file
 from app.ingest.folder_sync import WatchedFolder, delete_images, images_without_file, rename_images
+from app.ingest.pending import PendingFiles
 from app.ingest.register import register_images
 from app.ingest.tracker import IngestTracker
 
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.5
-_PATIENCE_SECONDS = 10.0  # for a file whose end is missing
-_OLD_SECONDS = 3600.0
-_SWEEP_SECONDS = 60.0  # with inotify: events get lost when its queue overflows
-_SWEEP_SHARE = 20  # a sweep that takes long comes more rarely
-_GONE_SECONDS = 2.0  # between two looks for a folder that is not there
+_SCAN_SECONDS = 60.0  # beside inotify, because events get lost when its queue overflows
+_SCAN_SHARE = 20  # a scan takes at most one in so many seconds
+_GONE_SECONDS = 2.0  # between two scans of a folder that is missing
 _SLICE = 2000
 _BATCH = 500
 _IDLE_SECONDS = 1.0
@@ -40,7 +39,7 @@ _IDLE_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Counts:
-    """What has been done so far. `kept`: images whose files are gone; `refused`: files, `passed`: what is no image."""
+    """Totals of a watch: images, but files in `refused` and `skipped`. `kept`: images whose files are gone."""
 
     new: int = 0
     changed: int = 0
@@ -50,21 +49,21 @@ class Counts:
     kept: int = 0
     refused: int = 0
     reconnects: int = 0
-    passed: SkippedFiles = field(default_factory=SkippedFiles)
+    skipped: SkippedFiles = field(default_factory=SkippedFiles)
 
 
 @dataclass(slots=True)
-class _Pending:
-    """A file that may still be written: as it was seen last, since when, and when to look again."""
+class _Scan:
+    """A scan of the whole folder, taken a slice a round."""
 
-    closed: bool
-    due: float
-    signature: int | None = None
-    since: float = 0.0
+    paths: Iterator[str]
+    skipped: SkippedFiles
+    began: float
+    seen: set[str] = field(default_factory=set)
 
 
 class Watch:
-    """Watches one folder. `run` works until `stop` is called, from a signal handler or another thread."""
+    """Watches one folder. `run` works until a signal handler or another thread calls `stop`."""
 
     def __init__(
         self,
@@ -84,40 +83,37 @@ class Watch:
         self.tracker = IngestTracker()
         self.caught_up = False
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
-        self._place = WatchedFolder(self.folder, base_uri)
-        self._delete, self._settle = delete, settle
+        self._watched = WatchedFolder(self.folder, base_uri)
+        self._delete = delete
         self._events = FolderEvents(self.folder, poll=poll)
         self._stopped = False
-        self._pending: dict[str, _Pending] = {}
+        self._pending = PendingFiles(settle)
         self._backlog: deque[str] = deque()
-        self._known: dict[str, int] = {}
+        self._signatures: dict[str, int] = {}  # of the files that are dealt with
         self._refused: set[str] = set()
         self._root = self._root_identity()
-        self._sweep: Iterator[str] | None = None
-        self._seen: set[str] = set()
-        self._passed = SkippedFiles()
-        self._sweep_began = 0.0
-        self._sweep_due = 0.0
+        self._scan: _Scan | None = None
+        self._scan_due = 0.0
 
     @property
     def waiting(self) -> int:
-        """How many files have been noticed and not yet been dealt with."""
+        """The number of files that are found and not yet registered or refused."""
         return len(self._pending) + len(self._backlog)
 
     @property
     def polling(self) -> float | None:
-        """The seconds between two looks at the whole folder, where changes are not told by the kernel."""
+        """Seconds between two scans of the folder; None if inotify reports its changes."""
         return self._events.poll
 
     def stop(self) -> None:
-        """Let `run` end after the batch in hand."""
+        """End `run` after the current batch."""
         self._stopped = True
-        self._events.notify()  # the loop looks every second anyway
+        self._events.notify()  # it may fail to wake the loop, which wakes every second anyway
 
     def run(
         self, connect: Callable[[], AbstractContextManager[Connection]], report: Callable[[list[Refusal]], None]
     ) -> None:
-        """Work until stopped. `connect` opens a connection in autocommit, again after the database was away.
+        """Watch until stopped. `connect` opens a connection in autocommit, and again after the database was down.
 
         `report` is called after every round with the files refused in it.
         """
@@ -134,7 +130,7 @@ class Watch:
                     report(self._round(conn))
 
         try:
-            # Files are noticed while the database is away, too: what was told is kept, and then all is looked at.
+            # While the database is down, events are buffered; the scan at each connect finds the rest.
             until_available(session, pause=self._pause)
         finally:
             self._events.stop()
@@ -142,14 +138,11 @@ class Watch:
     # The loop
 
     def _round(self, conn: Connection) -> list[Refusal]:
-        now = time.monotonic()
-        self._wait(now)
-        self._take_paths()
-        self._look_around(conn)
-        refused: list[Refusal] = []
+        self._wait(time.monotonic())
+        self._drain_events()
+        self._scan_slice(conn)
         ready, gone = self._ready()
-        if ready or gone:
-            refused = self._commit(conn, ready, gone)
+        refused = self._commit(conn, ready, gone) if ready or gone else []
         self.tracker.poll(conn)
         return refused
 
@@ -160,86 +153,67 @@ class Watch:
         return not self._stopped
 
     def _wait(self, now: float) -> None:
-        if self._backlog or self._sweep is not None or self._stopped:
+        if self._backlog or self._scan is not None or self._stopped:
             return
-        due = min((one.due for one in self._pending.values()), default=now + _IDLE_SECONDS)
-        if (look := self.tracker.seconds_to_poll()) is not None:
-            due = min(due, now + look)
-        self._events.wait(min(due - now, self._sweep_due - now, _IDLE_SECONDS))
+        seconds = min(self._scan_due - now, _IDLE_SECONDS)
+        if (due := self._pending.next_due()) is not None:
+            seconds = min(seconds, due - now)
+        if (poll := self.tracker.seconds_to_poll()) is not None:
+            seconds = min(seconds, poll)
+        self._events.wait(seconds)
 
-    def _take_paths(self) -> None:
-        words, sweep_asked = self._events.drain()
+    def _drain_events(self) -> None:
+        changed, scan_requested = self._events.drain()
         now = time.monotonic()
-        if sweep_asked:
-            self._sweep_due = min(self._sweep_due, now)
-        for path, closed in words.items():
+        if scan_requested:
+            self._scan_due = min(self._scan_due, now)
+        for path, closed in changed.items():
             if path in self._refused:  # it may be readable now, with the same bytes
                 self._refused.discard(path)
-                self._known.pop(path, None)
-            before = self._pending.get(path)
-            due = now if closed else now + self._settle
-            if before is None:
-                self._pending[path] = _Pending(closed, due)
-            else:
-                before.closed, before.due = closed, due
+                self._signatures.pop(path, None)
+            self._pending.change(path, closed=closed, now=now)
 
     def _ready(self) -> tuple[dict[str, int], list[str]]:
-        """Return the files to take, with their signatures, and those gone: word of changes first, then the backlog."""
+        """Return the files to register, with their signatures, and the files that are gone: one batch."""
         now, wall = time.monotonic(), time.time()
         ready: dict[str, int] = {}
         gone: list[str] = []
-        due = [path for path, one in self._pending.items() if one.due <= now][:_BATCH]
-        # Half of a batch at least is of the backlog, so that a busy folder is caught up with all the same.
+        due = self._pending.due(now)[:_BATCH]
+        # At least half of a batch comes from the backlog, so that a busy folder catches up too.
         due += [self._backlog.popleft() for _ in range(min(len(self._backlog), max(_BATCH - len(due), _BATCH // 2)))]
         for path in dict.fromkeys(due):
-            seen = stat_file(path, wall)
-            if seen is None:
-                self._pending.pop(path, None)
+            state = stat_file(path, wall)
+            if state is None:
+                self._pending.discard(path)
                 if not os.path.lexists(path):
                     gone.append(path)
-            elif self._known.get(path) == seen.signature:
-                self._pending.pop(path, None)
-            elif self._settled(path, seen, now):
-                ready[path] = seen.signature
+            elif self._signatures.get(path) == state.signature:
+                self._pending.discard(path)
+            elif self._pending.is_settled(path, state, now):
+                ready[path] = state.signature
         return ready, gone
 
-    def _settled(self, path: str, seen: FileState, now: float) -> bool:
-        one = self._pending.setdefault(path, _Pending(closed=False, due=now))
-        if one.signature != seen.signature:
-            one.signature, one.since = seen.signature, now
-        quiet = now - one.since
-        if looks_whole(path):
-            needed = 0.0 if one.closed else self._settle
-            quiet = max(quiet, seen.age)
-        else:
-            needed = _PATIENCE_SECONDS
-            quiet = max(quiet, seen.age if seen.age > _OLD_SECONDS else 0.0)
-        if quiet >= needed:
-            return True
-        one.due = now + max(min(needed - quiet, self._settle), 0.01)
-        return False
-
-    # What is written
+    # Writing to the database
 
     def _commit(self, conn: Connection, ready: dict[str, int], gone: list[str]) -> list[Refusal]:
         try:
             moved = self._rename(conn, ready, gone)
             refused = self._register(conn, ready)
             self.counts.unchanged -= len(moved)
-            self._forget(conn, [path for path in gone if path not in moved])
+            self._remove(conn, [path for path in gone if path not in moved])
         except DatabaseUnavailableError:
-            for path in gone:
-                self._pending.setdefault(path, _Pending(closed=False, due=0.0))
-            raise  # those ready are pending still
+            self._pending.add(gone, time.monotonic())
+            raise  # the ready files are still pending
         for path in ready:
-            self._pending.pop(path, None)
+            self._pending.discard(path)
         return refused
 
     def _register(self, conn: Connection, ready: dict[str, int]) -> list[Refusal]:
+        """Register files; remove those from `ready` that changed meanwhile, and return those refused for good."""
         refused: list[Refusal] = []
         candidates: list[Candidate] = []
         for path in ready:
-            found = self._place.candidate(path)
+            found = self._watched.candidate(path)
             if isinstance(found, Refusal):
                 refused.append(found)
             else:
@@ -251,93 +225,89 @@ class Watch:
             self.tracker.add(batch.ids)
             refused += batch.refused
         wall = time.time()
-        told = []
+        final = []
         for one in refused:
-            seen = stat_file(one.origin, wall)
-            if seen is not None and seen.signature == ready.get(one.origin):
+            state = stat_file(one.origin, wall)
+            if state is not None and state.signature == ready.get(one.origin):
                 self._refused.add(one.origin)
-                told.append(one)
-            else:  # written on meanwhile
+                final.append(one)
+            else:  # its writer was not done
                 ready.pop(one.origin, None)
                 self._events.add(ChangeEvent(one.origin))
-        self._known.update(ready)
-        self.counts.refused += len(told)
-        return told
+        self._signatures.update(ready)
+        self.counts.refused += len(final)
+        return final
 
     def _rename(self, conn: Connection, ready: dict[str, int], gone: list[str]) -> set[str]:
-        """Let the images of files that were moved follow them; return the paths that they had."""
-        before = {self._known[path]: path for path in gone if path in self._known}
+        """Rename the images of moved files; return the old paths."""
+        before = {self._signatures[path]: path for path in gone if path in self._signatures}
         pairs = {before[signature]: path for path, signature in ready.items() if signature in before}
         if not pairs:
             return set()
-        renamed = rename_images(conn, pairs, self._place)
+        renamed = rename_images(conn, pairs, self._watched)
         self.counts.renamed += renamed
         if renamed < len(pairs):
             return set()
         for path in pairs:
-            self._known.pop(path, None)
+            self._signatures.pop(path, None)
         return set(pairs)
 
-    def _forget(self, conn: Connection, gone: list[str]) -> None:
-        known = [path for path in gone if path in self._known]
-        if known and self._delete and self._root is not None and self._root_identity() == self._root:
-            uris = [uri for path in known if (uri := self._place.uri(path)) is not None]
+    def _remove(self, conn: Connection, gone: list[str]) -> None:
+        """Delete the images of files that are gone, or keep them, as the user wants."""
+        removed = [path for path in gone if path in self._signatures]
+        if removed and self._delete and self._root is not None and self._root_identity() == self._root:
+            uris = [uri for path in removed if (uri := self._watched.uri(path)) is not None]
             self.counts.deleted += delete_images(conn, uris)
         else:
-            self.counts.kept += len(known)
-        for path in known:
-            self._known.pop(path, None)
+            self.counts.kept += len(removed)
+        for path in removed:
+            self._signatures.pop(path, None)
             self._refused.discard(path)
 
-    # Looking at the whole folder
+    # Scanning the whole folder
 
-    def _look_around(self, conn: Connection) -> None:
+    def _scan_slice(self, conn: Connection) -> None:
+        """Go on with the scan of the folder, or begin one if it is due."""
         now = time.monotonic()
-        if self._sweep is None:
-            # A folder that is moved away, mounted over or unmounted tells nothing.
-            if now < self._sweep_due and self._root_identity() == self._root:
+        if self._scan is None:
+            # Moving, mounting or unmounting the folder itself raises no event.
+            if now < self._scan_due and self._root_identity() == self._root:
                 return
             self._check_root()
-            self._sweep_began, self._seen, self._passed = now, set(), SkippedFiles()
-            self._sweep = scan(self.folder, self._passed)
+            skipped = SkippedFiles()
+            self._scan = _Scan(scan(self.folder, skipped), skipped, now)
         try:
-            found = list(islice(self._sweep, _SLICE))
+            found = list(islice(self._scan.paths, _SLICE))
         except OSError as error:
             if self._root is not None:
-                log.warning("%s cannot be looked at: %s; nothing is taken as deleted", self.folder, error.strerror)
-            self._end_sweep()
-            self._root, self._sweep_due = None, now + _GONE_SECONDS
+                log.warning("%s cannot be read: %s; no image is deleted", self.folder, error.strerror)
+            self._scan, self._root, self._scan_due = None, None, now + _GONE_SECONDS
             return
         wall = time.time()
         for path in found:
-            self._seen.add(path)
-            seen = stat_file(path, wall)
-            if seen is not None and self._known.get(path) != seen.signature and path not in self._pending:
+            self._scan.seen.add(path)
+            state = stat_file(path, wall)
+            if state is not None and self._signatures.get(path) != state.signature and path not in self._pending:
                 self._backlog.append(path)
         if len(found) < _SLICE:
-            self._finish_sweep(conn)
+            self._finish_scan(conn, self._scan)
 
-    def _finish_sweep(self, conn: Connection) -> None:
+    def _finish_scan(self, conn: Connection, done: _Scan) -> None:
         if not self.caught_up and self._delete:
-            self._mirror(conn)
-        for path in [path for path in self._known if path not in self._seen]:
-            self._pending.setdefault(path, _Pending(closed=False, due=time.monotonic()))
-        self.counts.passed = self._passed
-        self.caught_up = True
-        self._end_sweep()
-
-    def _end_sweep(self) -> None:
+            self._delete_missing(conn, done.seen)
         now = time.monotonic()
-        took = now - self._sweep_began
-        self._sweep, self._seen = None, set()
-        self._sweep_due = now + max(self._events.poll or _SWEEP_SECONDS, _SWEEP_SHARE * took)
+        self._pending.add((path for path in self._signatures if path not in done.seen), now)
+        self.counts.skipped = done.skipped
+        self.caught_up = True
+        self._scan = None
+        self._scan_due = now + max(self._events.poll or _SCAN_SECONDS, _SCAN_SHARE * (now - done.began))
 
-    def _mirror(self, conn: Connection) -> None:
-        """Delete the images of files that went while nobody watched."""
-        gone = images_without_file(conn, self._place)
-        if gone and not self._seen:
+    def _delete_missing(self, conn: Connection, seen: set[str]) -> None:
+        """Delete the images of files that disappeared while no watch ran."""
+        gone = images_without_file(conn, self._watched)
+        if gone and not seen:
             log.warning(
-                "%s has no images, the database has %s of it: nothing is deleted; is it mounted?",
+                "%s has no images, but the database has %s of it: no image is deleted; check that it is mounted",
                 self.folder,
                 f"{len(gone):,}",
             )
@@ -354,12 +324,12 @@ class Watch:
         return status.st_dev, status.st_ino
 
     def _check_root(self) -> None:
-        """Listen anew where the folder was replaced, mounted or unmounted; its images stay."""
+        """Restart the events if the folder was replaced, mounted or unmounted; its images stay."""
         now = self._root_identity()
         if now is not None and now != self._root:
-            log.warning("%s is another folder than before: its files are taken, nothing is deleted", self.folder)
+            log.warning("%s was replaced by another folder: its files are registered, no image is deleted", self.folder)
             self._root = now
-            self.counts.kept += len(self._known)
-            self._known.clear()
+            self.counts.kept += len(self._signatures)
+            self._signatures.clear()
             self._events.stop()
             self._events.start()

@@ -1,4 +1,4 @@
-"""What a path, a pattern or a manifest finds: odd names, links, duplicates, addresses."""
+"""Finding images by path, pattern or manifest: odd names, links, duplicates, base uris."""
 
 import os
 import tempfile
@@ -41,7 +41,7 @@ def test_a_folder_is_walked_in_order_of_name_and_only_for_images(tmp_path: Path)
     assert (found.skipped, found.refused) == (2, [])
 
 
-def test_odd_names_come_through(tmp_path: Path) -> None:
+def test_odd_names_are_found(tmp_path: Path) -> None:
     touch(*(tmp_path / name for name in ODD_NAMES))
     assert sorted(uris(tmp_path)) == sorted(str(tmp_path / name) for name in ODD_NAMES)
     assert [uris(tmp_path / name) for name in ODD_NAMES] == [[str(tmp_path / name)] for name in ODD_NAMES]
@@ -55,7 +55,7 @@ def test_a_name_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> None:
     assert [one.reason for one in found.refused] == ["its name is not UTF-8, and the database stores text; rename it"]
 
 
-def test_a_uri_that_no_index_holds_is_refused_alone(tmp_path: Path) -> None:
+def test_a_uri_too_long_for_the_index_is_refused_alone(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["d" * 250] * 8)
     touch(tmp_path / "a.jpg", deep / "b.jpg")
     found = find_images([str(tmp_path)])
@@ -74,7 +74,7 @@ def test_loops_of_links_end_and_each_folder_is_walked_once(tmp_path: Path) -> No
 
 @contextmanager
 def not_root() -> Iterator[None]:
-    """Drop root's right to read everything meanwhile."""
+    """Run the block as another user if the tests run as root, who may read everything."""
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)
@@ -84,8 +84,8 @@ def not_root() -> Iterator[None]:
         os.seteuid(before)
 
 
-def test_a_closed_folder_is_refused_alone() -> None:
-    # Not in tmp_path, whose parents are closed to all but the user that runs the tests.
+def test_an_unreadable_folder_is_refused_alone() -> None:
+    # Not in tmp_path, because only the user who runs the tests may read its parents.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -98,12 +98,12 @@ def test_a_closed_folder_is_refused_alone() -> None:
     assert found.refused == [Refusal(str(folder / "closed"), "the folder cannot be read: Permission denied")]
 
 
-def test_patterns_files_and_repetitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_files_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(*(tmp_path / name for name in ("x/a.jpg", "x/b.png", "y/a.jpg", "y/raw.dat")))
     monkeypatch.chdir(tmp_path)
     assert uris("*/a.jpg") == [str(tmp_path / "x/a.jpg"), str(tmp_path / "y/a.jpg")]
     assert uris("**/*.png", "x", "./x/../x/b.png") == [str(tmp_path / "x/b.png"), str(tmp_path / "x/a.jpg")]
-    assert uris("y/raw.dat") == [str(tmp_path / "y/raw.dat")]  # named by the user, so it is wanted
+    assert uris("y/raw.dat") == [str(tmp_path / "y/raw.dat")]  # the user names it, so its ending does not matter
 
 
 def test_a_base_uri_stands_for_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_base_uri_stands_for_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("nowhere", "there is no file or folder nowhere, and nothing matches it as a pattern"),
         ("*.jpg", r"there is no file or folder \*\.jpg"),
@@ -124,10 +124,10 @@ def test_a_base_uri_stands_for_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
         ("https://host/a.jpg", "is a URL; list URLs in the uri column of a CSV"),
     ],
 )
-def test_nothing_found_is_a_mistake(path: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finding_nothing_raises(path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidInputError, match=said):
+    with pytest.raises(InvalidInputError, match=message):
         find_images([path])
 
 
@@ -157,7 +157,8 @@ def test_rows_of_a_manifest(tmp_path: Path) -> None:
         (f"{manifest} line 7, ./a.jpg", f"the same image as {manifest} line 2, a.jpg"),
         (
             f"{manifest} line 8",
-            "file://host/x.jpg is no file URL of this machine; write file:///folder/name, with ? as %3F and # as %23",
+            "file://host/x.jpg is not a file URL of this machine; "
+            "write file:///folder/name, with ? as %3F and # as %23",
         ),
         (f"{manifest} line 9", "its uri relative.jpg is neither a URL nor an absolute path"),
     ]

@@ -1,4 +1,4 @@
-"""Frames of videos on a real database: rate, time, rotation, damage, likeness, broken streams, lag, rules."""
+"""Frames of videos on a real database: rate, time, rotation, damage, similarity, broken streams, lag, rules."""
 
 import io
 import json
@@ -47,17 +47,17 @@ def seconds(given: object, fps: float, limits: Limits = LIMITS, counts: video.Co
     ("fps", "wanted"),
     [(1, [0.0, 1.0]), (4, [0.0, 0.3, 0.5, 0.8, 1.0, 1.3, 1.5, 1.8]), (0.1, [0.0]), (1000, [n / 10 for n in range(20)])],
 )
-def test_the_rate_is_kept_on_its_grid(tmp_path: Path, fps: float, wanted: list[float]) -> None:
+def test_frames_are_sampled_on_a_grid_of_the_rate(tmp_path: Path, fps: float, wanted: list[float]) -> None:
     assert seconds(videos.make(tmp_path / "a.mp4"), fps) == wanted
 
 
-def test_a_variable_frame_rate_goes_by_the_frames_times(tmp_path: Path) -> None:
+def test_a_variable_frame_rate_is_sampled_by_frame_times(tmp_path: Path) -> None:
     shown = [0, 0.1, 0.2, 0.3, 1.7, 1.8, 5.0, 5.05, 5.1, 6.2]
     path = videos.make(tmp_path / "a.mkv", frames=len(shown), times=lambda number: shown[number])
     assert seconds(path, 1) == [0.0, 1.7, 5.0, 6.2]
 
 
-def test_the_moment_comes_from_the_files_metadata(tmp_path: Path) -> None:
+def test_taken_at_comes_from_the_files_metadata(tmp_path: Path) -> None:
     path = videos.make(tmp_path / "a.mp4", creation_time="2026-03-01T12:00:00Z")
     source = video.source_of(str(path), LIMITS)
     found = list(video.frames(source, fps=1, limits=LIMITS, counts=video.Counts(), stop=lambda: False))
@@ -67,7 +67,7 @@ def test_the_moment_comes_from_the_files_metadata(tmp_path: Path) -> None:
     ]
 
 
-def test_a_turned_video_gives_upright_frames(tmp_path: Path) -> None:
+def test_a_rotated_video_gives_upright_frames(tmp_path: Path) -> None:
     def pointing(_: int) -> Image.Image:
         image = Image.new("RGB", videos.SIZE, "white")
         image.paste("black", (0, 0, 40, 40))  # the corner at the top left
@@ -79,12 +79,12 @@ def test_a_turned_video_gives_upright_frames(tmp_path: Path) -> None:
     data, width, height = video.jpeg(frame)
     assert (width, height) == (120, 160)
     grey = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
-    # That matrix turns clockwise: the top left comes to the top right.
+    # The matrix rotates clockwise: the top left moves to the top right.
     assert grey[:30, -30:].mean() < 60
     assert grey[:30, :30].mean() > 200
 
 
-def test_damaged_frames_are_counted_and_left_out(tmp_path: Path) -> None:
+def test_damaged_frames_are_counted_and_skipped(tmp_path: Path) -> None:
     path = videos.make(tmp_path / "a.ts", frames=60)
     data = bytearray(path.read_bytes())
     for at in range(len(data) // 2, len(data) // 2 + 3000, 300):
@@ -95,7 +95,7 @@ def test_damaged_frames_are_counted_and_left_out(tmp_path: Path) -> None:
     assert counts.corrupt > 0
 
 
-def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"hello" * 1000)
     with pytest.raises(ImageError, match=r"a\.mp4 cannot be read: Invalid data found"):
         seconds(tmp_path / "a.mp4", 1)
@@ -109,7 +109,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
         seconds("/dev/video99", 1)
 
 
-def test_without_pyav_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyav_the_error_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = videos.make(tmp_path / "a.mp4", frames=2)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'lookalike\[video\]'"):
@@ -152,7 +152,7 @@ def test_a_playlist_over_http_is_followed_under_the_same_rules(tmp_path: Path) -
         ("a.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 33\n"),
     ],
 )
-def test_a_local_playlist_reads_nothing_else(tmp_path: Path, name: str, text: str) -> None:
+def test_a_local_playlist_opens_no_other_file(tmp_path: Path, name: str, text: str) -> None:
     target = videos.make(tmp_path / "secret.ts")
     (tmp_path / name).write_text(text.format(target))
     with pytest.raises(ImageError):
@@ -160,7 +160,7 @@ def test_a_local_playlist_reads_nothing_else(tmp_path: Path, name: str, text: st
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("rtsp://10.0.0.7/front", "LOOKALIKE_IMAGE_HOSTS=10.0.0.7"),
         ("ftp://127.0.0.1/a.mp4", "no stream that can be read"),
@@ -169,20 +169,20 @@ def test_a_local_playlist_reads_nothing_else(tmp_path: Path, name: str, text: st
         ("http://[::1/a.mp4", "is not a URL"),
     ],
 )
-def test_addresses_that_are_not_opened(given: str, told: str) -> None:
-    with pytest.raises(InvalidInputError, match=told.replace(".", r"\.")):
+def test_addresses_that_are_not_opened(given: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message.replace(".", r"\.")):
         video.source_of(given, replace(LIMITS, allowed_hosts=frozenset({"*"})))
 
 
-def test_a_camera_loses_no_frame_at_its_own_rate_however_they_arrive() -> None:
+def test_a_camera_loses_no_frame_at_its_own_rate_despite_jitter() -> None:
     rng = random.Random(1)
-    for late in (0.0, 0.03, 0.09):  # the first of all; then the next seem early
-        tracker = [0.0] + [number / 10 - late + rng.uniform(-0.01, 0.01) for number in range(1, 100)]
+    for late in (0.0, 0.03, 0.09):  # only the first is late, so the next seem early
+        arrivals = [0.0] + [number / 10 - late + rng.uniform(-0.01, 0.01) for number in range(1, 100)]
         grid, half, strict = video.Grid(10), video.Grid(5), video.Grid(10)
-        assert sum(grid.takes(seconds, jitter=True) for seconds in tracker) >= 99
-        assert 49 <= sum(half.takes(seconds, jitter=True) for seconds in tracker) <= 51
+        assert sum(grid.takes(seconds, jitter=True) for seconds in arrivals) >= 99
+        assert 49 <= sum(half.takes(seconds, jitter=True) for seconds in arrivals) <= 51
         if not late:
-            assert sum(strict.takes(seconds) for seconds in tracker) < 90  # what this is for
+            assert sum(strict.takes(seconds) for seconds in arrivals) < 90  # jitter handling is needed
 
 
 def test_after_a_gap_there_is_no_burst() -> None:
@@ -193,10 +193,10 @@ def test_after_a_gap_there_is_no_burst() -> None:
 # Similar frames
 
 
-def test_noise_is_similar_and_what_moves_is_not(tmp_path: Path) -> None:
+def test_noise_is_similar_and_movement_is_not(tmp_path: Path) -> None:
     base = videos.scene(3)
     moved = base.copy()
-    moved.paste((120, 120, 120), (100, 80, 112, 100))  # something of 1.25 % of the picture, at half contrast
+    moved.paste((120, 120, 120), (100, 80, 112, 100))  # 1.25 % of the picture, at half contrast
 
     def apart(one: Image.Image, other: Image.Image) -> float:
         path = videos.make(tmp_path / "a.mkv", lambda number: (one, other)[number], frames=2, codec="ffv1")
@@ -287,7 +287,7 @@ def test_frames_become_images_once(ingest: Callable[..., Running], tmp_path: Pat
     assert attributes == {"source": str(path), "frame_seconds": 0.5, "taken_at": "2026-03-01T12:00:00.500000+00:00"}
 
 
-def test_similar_frames_are_left_out(ingest: Callable[..., Running], tmp_path: Path) -> None:
+def test_similar_frames_are_skipped(ingest: Callable[..., Running], tmp_path: Path) -> None:
     path = videos.make(
         tmp_path / "a.mp4", lambda number: videos.noise(videos.scene(number // 10), 4, number), frames=50
     )
@@ -297,7 +297,7 @@ def test_similar_frames_are_left_out(ingest: Callable[..., Running], tmp_path: P
     assert (task.one.counts.new, task.one.counts.similar) == (5, 45)
 
 
-def test_the_database_goes_away_and_no_frame_of_a_file_is_lost(
+def test_no_frame_of_a_file_is_lost_while_the_database_is_down(
     ingest: Callable[..., Running], tmp_path: Path, database_url: str
 ) -> None:
     task = ingest(videos.make(tmp_path / "a.mp4", frames=60))
@@ -320,7 +320,7 @@ def test_a_file_waits_for_the_worker_and_a_live_source_drops(
         ids = [row[0] for row in conn.execute("SELECT image_id FROM lookalike.jobs").fetchall()]
         embed(conn, space, *(ids if all_of_it else ids[:1]))  # type: ignore[arg-type]
 
-    many = 400  # more than a quick machine writes before the lag is noticed
+    many = 400  # more than a fast machine writes before the lag is noticed
     with ingest(videos.make(tmp_path / "a.mp4", frames=many), max_lag=0.3) as task:
         task.until(lambda: task.one.tracker.age() > 0.5)
         written = task.one.counts.new
@@ -340,11 +340,11 @@ def test_a_file_waits_for_the_worker_and_a_live_source_drops(
         assert row[0].keys() == {"source", "frame_seconds", "received_at"}  # type: ignore[attr-defined]
 
 
-def test_a_stream_that_breaks_is_opened_again(ingest: Callable[..., Running], tmp_path: Path) -> None:
+def test_a_broken_stream_is_opened_again(ingest: Callable[..., Running], tmp_path: Path) -> None:
     with videos.served(tmp_path, pictures_each=5) as site, ingest(f"{site}/camera") as task:
-        assert task.one.max_lag == 0  # an address that may be a file
+        assert task.one.max_lag == 0  # the address may be that of a file
         task.until(lambda: task.one.counts.reconnects >= 2 and task.one.counts.new > 8)
-        assert task.one.max_lag == LIVE_LAG  # it is a camera
+        assert task.one.max_lag == LIVE_LAG  # it is a live source
 
 
 def test_a_camera_by_rtsp(ingest: Callable[..., Running], tmp_path: Path, conn: db.Connection) -> None:
@@ -355,14 +355,14 @@ def test_a_camera_by_rtsp(ingest: Callable[..., Running], tmp_path: Path, conn: 
         assert sources == [(url.replace("user:secret@", ""),)]
 
 
-def test_waiting_without_a_worker_ends(ingest: Callable[..., Running], tmp_path: Path) -> None:
+def test_waiting_raises_without_a_worker(ingest: Callable[..., Running], tmp_path: Path) -> None:
     task = ingest(videos.make(tmp_path / "a.mp4", frames=2), patience=0.3)
     task._thread.start()
     with pytest.raises(NoWorkerError, match=r"2 frames wait, and none became searchable for 0\.3 s"):
         task.join()
 
 
-def test_a_file_that_is_cut_off_keeps_what_there_was(ingest: Callable[..., Running], tmp_path: Path) -> None:
+def test_a_truncated_file_keeps_the_frames_before_its_end(ingest: Callable[..., Running], tmp_path: Path) -> None:
     path = videos.make(tmp_path / "a.mkv", frames=60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     task = ingest(path)
@@ -371,7 +371,7 @@ def test_a_file_that_is_cut_off_keeps_what_there_was(ingest: Callable[..., Runni
     assert 10 < task.one.counts.new < 60
 
 
-def test_the_command_tells_what_became_of_the_frames(database_url: str, tmp_path: Path) -> None:
+def test_the_command_reports_counts_and_refusals(database_url: str, tmp_path: Path) -> None:
     videos.make(tmp_path / "a.mp4")
     (tmp_path / "b.mp4").write_bytes(b"hello" * 1000)
     command = [sys.executable, "-m", "app.cli", "ingest", "a.mp4", "b.mp4", "--fps", "2", "--json"]

@@ -1,4 +1,4 @@
-"""CSV manifests: what a column becomes, and what is said where one cannot be used."""
+"""CSV manifests: types of columns, dialects, and errors with their line."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_a_type_is_guessed_from_the_whole_column(tmp_path: Path, cells: list[str
     assert list(map(type, found)) == list(map(type, values))
 
 
-def test_an_empty_cell_says_nothing_and_does_not_make_a_column_text(tmp_path: Path) -> None:
+def test_an_empty_cell_is_skipped_and_does_not_make_a_column_text(tmp_path: Path) -> None:
     assert attributes(tmp_path, "file,price,note\na,3,\nb, ,x\nc\n") == [{"price": 3}, {"note": "x"}, {}]
 
 
@@ -57,44 +57,44 @@ def test_a_column_can_be_kept_as_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_spreadsheets_dialects(tmp_path: Path, separator: str, bom: bytes, end: str) -> None:
+def test_dialects_of_spreadsheets(tmp_path: Path, separator: str, bom: bytes, end: str) -> None:
     content = end.join([f"file{separator}title", f'"ä,;b.jpg"{separator}"two\nlines ""so"""', ""])
     rows = manifest.read(written(tmp_path, bom + content.encode()))
     assert rows == [manifest.Row(2, "ä,;b.jpg", None, 'two\nlines "so"', {})]
 
 
-def test_columns_without_a_name_and_empty_lines_are_left_out(tmp_path: Path) -> None:
+def test_columns_without_a_name_and_empty_lines_are_skipped(tmp_path: Path) -> None:
     rows = manifest.read(written(tmp_path, ",file,,a\n0,x.jpg,,1\n\n,,,\n2,y.jpg,,2\n"))
     assert [(row.line, row.file, row.attributes) for row in rows] == [(2, "x.jpg", {"a": 1}), (5, "y.jpg", {"a": 2})]
 
 
-def test_a_line_is_named_by_where_its_row_begins(tmp_path: Path) -> None:
+def test_a_row_is_named_by_its_first_line(tmp_path: Path) -> None:
     rows = manifest.read(written(tmp_path, 'file,title\na,"1\n2\n3"\nb,x,y\n,x\n'))
-    assert [(row.line, row.trouble and row.trouble.split(";")[0]) for row in rows] == [
+    assert [(row.line, row.error and row.error.split(";")[0]) for row in rows] == [
         (2, None),
         (5, "3 cells under 2 column names"),
         (6, "it names no file and no uri"),
     ]
 
 
-def test_a_nul_is_the_trouble_of_its_row_alone(tmp_path: Path) -> None:
+def test_a_nul_is_an_error_of_its_row_alone(tmp_path: Path) -> None:
     rows = manifest.read(written(tmp_path, "file,title\na,x\0y\nb,z\n"))
-    assert [bool(row.trouble) for row in rows] == [True, False]
+    assert [bool(row.error) for row in rows] == [True, False]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
-        (b"title,price\nx,1\n", 'line 1: no column "file" or "uri".*there are: title, price'),
-        (b"file,a,a\n", 'line 1: the column "a" is there twice'),
+        (b"title,price\nx,1\n", 'line 1: no column "file" or "uri".*the columns are: title, price'),
+        (b"file,a,a\n", 'line 1: the column "a" appears twice'),
         (b"file,t\na,b\nc,\xe9\n", "not UTF-8, line 3: byte 0xe9.*iconv"),
         (b'file,t\na,"b\n', "is not a CSV, line 2"),
         (b"file,t\na," + b"x" * 200_000 + b"\n", "is not a CSV, line 2: field larger than field limit"),
     ],
 )
-def test_what_cannot_be_used_is_said_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
-    with pytest.raises(InvalidInputError, match=said):
+def test_an_unusable_file_raises_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
         manifest.read(written(tmp_path, content))
 
 

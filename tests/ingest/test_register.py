@@ -1,4 +1,4 @@
-"""Ingestion on a real database: counts, idempotence, what is refused, interruption, waiting."""
+"""Registration on a real database: counts, idempotence, refusals, interruption, waiting."""
 
 import hashlib
 import os
@@ -66,7 +66,7 @@ def test_a_second_run_finds_all_unchanged_and_writes_nothing(tmp_path: Path, con
     assert conn.execute("SELECT xmin, * FROM lookalike.images ORDER BY id").fetchall() == rows
 
 
-def test_what_is_known_of_a_file_is_stored(tmp_path: Path, conn: db.Connection) -> None:
+def test_hash_header_and_metadata_of_a_file_are_stored(tmp_path: Path, conn: db.Connection) -> None:
     content = picture(size=(8, 5), form="JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")
     (tmp_path / "a.jpg").write_bytes(content)
     run(conn, [Candidate("u", tmp_path / "a.jpg", "o", "A dog", {"n": 1})])
@@ -83,7 +83,7 @@ def test_other_bytes_are_embedded_again_and_other_metadata_is_not(tmp_path: Path
     ids = run(conn, found(tmp_path))["ids"]
     embed(conn, space, *ids)  # type: ignore[misc]
     (tmp_path / "a.png").write_bytes(picture("blue", (9, 9)))
-    (tmp_path / "b.png").touch()  # a new time, the same bytes
+    (tmp_path / "b.png").touch()  # another modification time, the same bytes
     (tmp_path / "m.csv").write_text("file,title,n\nc.png,C,1\n")
     assert counts(run(conn, found(tmp_path, manifest=tmp_path / "m.csv"))) == (0, 2, 1)
     jobs = conn.execute("SELECT image_id FROM lookalike.jobs").fetchall()
@@ -92,7 +92,7 @@ def test_other_bytes_are_embedded_again_and_other_metadata_is_not(tmp_path: Path
     assert sizes == (9, 9)
 
 
-def test_metadata_that_is_not_given_stays(tmp_path: Path, conn: db.Connection) -> None:
+def test_metadata_that_a_candidate_lacks_stays(tmp_path: Path, conn: db.Connection) -> None:
     path = photos(tmp_path, "a.png") / "a.png"
     run(conn, [Candidate("u", path, "o", "A", {"n": 1, "m": {"x": 1}})])
     assert counts(run(conn, [Candidate("u", path, "o")])) == (0, 0, 1)
@@ -102,7 +102,9 @@ def test_metadata_that_is_not_given_stays(tmp_path: Path, conn: db.Connection) -
     assert row == ("A", {"n": 1, "m": {"x": 1}, "k": 2})
 
 
-def test_an_image_known_without_its_bytes_learns_them_and_is_unchanged(tmp_path: Path, conn: db.Connection) -> None:
+def test_an_image_registered_without_its_bytes_gets_its_hash_and_is_unchanged(
+    tmp_path: Path, conn: db.Connection
+) -> None:
     conn.execute("INSERT INTO lookalike.images (uri) VALUES ('u')")
     conn.commit()
     path = photos(tmp_path, "a.png") / "a.png"
@@ -121,7 +123,7 @@ def test_urls_are_registered_without_being_read(conn: db.Connection) -> None:
     assert conn.execute("SELECT count(sha256) FROM lookalike.images").fetchone() == (0,)
 
 
-def test_what_is_no_image_is_refused_alone_with_its_reason(tmp_path: Path, conn: db.Connection) -> None:
+def test_a_file_that_is_not_an_image_is_refused_alone_with_its_reason(tmp_path: Path, conn: db.Connection) -> None:
     photos(tmp_path, "good.png")
     bad = {
         "empty.jpg": (b"", "the file is empty (0 bytes)"),
@@ -196,7 +198,7 @@ def test_two_at_once_ingest_each_image_once(tmp_path: Path, conn: db.Connection,
     assert [one["refused"] for one in results] == [[], []]
 
 
-def test_waiting_counts_what_is_searchable_failed_and_gone(conn: db.Connection) -> None:
+def test_waiting_counts_searchable_failed_and_deleted_images(conn: db.Connection) -> None:
     conn.autocommit = True
     space = make_space(conn)
     ids = run(conn, [Candidate(f"s3://b/{number}", None, "o") for number in range(5)])["ids"]
@@ -208,13 +210,13 @@ def test_waiting_counts_what_is_searchable_failed_and_gone(conn: db.Connection) 
         (d, space.id),
     )
     conn.execute("DELETE FROM lookalike.images WHERE id = %s", (e,))
-    told: list[Progress] = []
-    done = wait_until_searchable(conn, [a, b, c, d, e], progress=told.append)
+    reported: list[Progress] = []
+    done = wait_until_searchable(conn, [a, b, c, d, e], progress=reported.append)
     assert done == Progress(3, 1, 1, worker_alive=False)
-    assert told == [done]
+    assert reported == [done]
 
 
-def test_waiting_goes_on_until_the_embedding_is_there(conn: db.Connection, database_url: str) -> None:
+def test_waiting_ends_when_the_embedding_is_written(conn: db.Connection, database_url: str) -> None:
     conn.autocommit = True
     space = make_space(conn)
     ids = run(conn, [Candidate("s3://b/1", None, "o")])["ids"]
@@ -227,12 +229,12 @@ def test_waiting_goes_on_until_the_embedding_is_there(conn: db.Connection, datab
     assert wait_until_searchable(conn, ids, progress=progress).searchable == 1  # type: ignore[arg-type]
 
 
-def test_waiting_ends_without_a_worker(conn: db.Connection) -> None:
+def test_waiting_raises_without_a_worker(conn: db.Connection) -> None:
     ids = run(conn, [Candidate("s3://b/1", None, "o")])["ids"]
     with pytest.raises(NoWorkerError, match=r"1 images wait, but no worker has been alive for 0\.3 s; start one"):
         wait_until_searchable(conn, ids, patience=0.3)  # type: ignore[arg-type]
 
 
-def test_refusals_of_a_batch_without_images_need_no_statement(tmp_path: Path, conn: db.Connection) -> None:
+def test_a_batch_of_refusals_alone_runs_no_statement(tmp_path: Path, conn: db.Connection) -> None:
     result = run(conn, [Candidate("u", tmp_path / "none.jpg", "o")])
     assert result["refused"] == [Refusal("o", "it cannot be read: No such file or directory")]

@@ -1,4 +1,4 @@
-"""A watched folder, on a real database: what lands, grows, changes, moves and goes; catching up; the database away."""
+"""A watched folder on a real database: files that land, grow, change, move and disappear; outages."""
 
 import hashlib
 import os
@@ -14,13 +14,13 @@ import pytest
 from app import db
 from app.errors import DatabaseUnavailableError, InvalidInputError
 from app.ingest.find import Refusal
-from app.ingest.folder import looks_whole, remote_filesystem
+from app.ingest.folder import looks_complete, remote_filesystem
 from app.ingest.watch import Watch
 from tests.support.ingest import picture
 
 
 class Watched:
-    """A watch that runs in a thread, and the rows it makes."""
+    """A watch that runs in a thread, and the rows that it writes."""
 
     def __init__(self, watch: Watch, url: str) -> None:
         self.watch = watch
@@ -80,7 +80,7 @@ def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_what_is_there_and_what_lands_become_images(watching: Callable[..., Watched], tmp_path: Path) -> None:
+def test_files_that_exist_and_files_that_land_become_images(watching: Callable[..., Watched], tmp_path: Path) -> None:
     folder = tmp_path / "in"
     (folder / "a.png").write_bytes(picture("red"))
     (folder / "notes.txt").write_text("x")
@@ -89,8 +89,8 @@ def test_what_is_there_and_what_lands_become_images(watching: Callable[..., Watc
     (folder / "linked").symlink_to(tmp_path)
     with watching() as watched:
         assert sorted(watched.rows()) == ["a.png"]
-        passed = watched.watch.counts.passed
-        assert (passed.others, passed.links, passed.closed) == (1, 2, 0)
+        skipped = watched.watch.counts.skipped
+        assert (skipped.others, skipped.links, skipped.closed) == (1, 2, 0)
         (folder / "b.png").write_bytes(picture("blue"))
         (folder / "deep" / "er").mkdir(parents=True)
         (folder / "deep" / "er" / "c.png").write_bytes(picture("green"))
@@ -104,13 +104,13 @@ def test_what_is_there_and_what_lands_become_images(watching: Callable[..., Watc
         assert (again.watch.counts.new, again.watch.counts.unchanged) == (0, 4)
 
 
-def test_a_file_is_taken_when_it_is_whole(watching: Callable[..., Watched], tmp_path: Path) -> None:
+def test_a_file_is_registered_when_it_is_complete(watching: Callable[..., Watched], tmp_path: Path) -> None:
     whole = picture(size=(200, 200), form="JPEG", quality=95)
     with watching() as watched, (tmp_path / "in" / "slow.jpg").open("wb") as file:
         for at in range(0, len(whole), 500):
             file.write(whole[at : at + 500])
             file.flush()
-            time.sleep(0.25)  # longer than a file is given to settle
+            time.sleep(0.25)  # longer than the settle time
             if at + 500 < len(whole):
                 assert watched.rows() == {}
         file.close()
@@ -119,10 +119,10 @@ def test_a_file_is_taken_when_it_is_whole(watching: Callable[..., Watched], tmp_
         assert (watched.watch.counts.new, watched.watch.counts.changed, watched.refused) == (1, 0, [])
 
 
-def test_a_file_cut_off_for_good_is_refused_and_taken_when_mended(
+def test_a_truncated_file_is_refused_and_registered_once_it_is_complete(
     watching: Callable[..., Watched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.ingest.watch._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("app.ingest.pending._PATIENCE_SECONDS", 0.5)
     path = tmp_path / "in" / "cut.png"
     with watching() as watched:
         path.write_bytes(picture()[:20])
@@ -145,7 +145,7 @@ def test_other_bytes_change_the_image_and_the_same_bytes_do_not(
         watched.until(lambda: watched.rows()["a.png"] == (id_, sha(picture("blue"))))
         path.touch()
         watched.until(lambda: watched.watch.counts.unchanged == 1)
-        # as editors save: the old file aside, a new one in its place
+        # as editors save: they rename the old file and write a new one
         path.rename(path.with_suffix(".png~"))
         path.write_bytes(picture("green"))
         watched.until(lambda: watched.rows().get("a.png", ())[1:] == (sha(picture("green")),))
@@ -175,7 +175,7 @@ def test_deletion_is_mirrored_on_request(watching: Callable[..., Watched], tmp_p
         (folder / f"{name}.png").write_bytes(picture("#" + 6 * name))
     with watching(base_uri="https://cdn.example/x y"):
         pass
-    (folder / "a.png").unlink()  # while nobody watches
+    (folder / "a.png").unlink()  # while no watch runs
     with watching(delete=True, base_uri="https://cdn.example/x y") as watched:
         assert watched.watch.counts.deleted == 1
         (folder / "b.png").unlink()
@@ -194,7 +194,7 @@ def test_an_empty_or_missing_folder_deletes_nothing(watching: Callable[..., Watc
         assert (watched.watch.counts.deleted, len(watched.rows())) == (0, 1)
 
 
-def test_the_database_goes_away_and_nothing_is_lost(
+def test_no_file_is_lost_while_the_database_is_down(
     watching: Callable[..., Watched], tmp_path: Path, database_url: str
 ) -> None:
     folder = tmp_path / "in"
@@ -225,7 +225,7 @@ def test_two_watchers_do_no_harm(watching: Callable[..., Watched], tmp_path: Pat
         assert (one.refused, two.refused) == ([], [])
 
 
-def test_a_folder_replaced_is_watched_and_nothing_deleted(watching: Callable[..., Watched], tmp_path: Path) -> None:
+def test_a_replaced_folder_is_watched_and_no_image_is_deleted(watching: Callable[..., Watched], tmp_path: Path) -> None:
     folder = tmp_path / "in"
     (folder / "a.png").write_bytes(picture("red"))
     with watching(delete=True) as watched:
@@ -238,12 +238,12 @@ def test_a_folder_replaced_is_watched_and_nothing_deleted(watching: Callable[...
         watched.shows("a.png", "b.png", "c.png")
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
+def test_a_missing_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"there is no folder .*none to watch"):
         Watch(tmp_path / "none", max_bytes=1, max_pixels=1)
 
 
-def test_trouble_other_than_a_lost_connection_ends_it(tmp_path: Path) -> None:
+def test_an_error_other_than_a_lost_connection_ends_the_watch(tmp_path: Path) -> None:
     @contextmanager
     def connect() -> Iterator[db.Connection]:
         raise InvalidInputError("no")
@@ -253,19 +253,19 @@ def test_trouble_other_than_a_lost_connection_ends_it(tmp_path: Path) -> None:
         Watch(tmp_path, max_bytes=1, max_pixels=1).run(connect, lambda _: None)
 
 
-def test_it_stops_while_the_database_is_away(tmp_path: Path) -> None:
+def test_a_watch_stops_while_the_database_is_down(tmp_path: Path) -> None:
     watch = Watch(tmp_path, max_bytes=1, max_pixels=1)
 
     @contextmanager
     def connect() -> Iterator[db.Connection]:
         watch.stop()
-        raise DatabaseUnavailableError("away")
+        raise DatabaseUnavailableError("down")
         yield
 
     watch.run(connect, lambda _: None)
 
 
-def test_network_filesystems_are_known() -> None:
+def test_network_filesystems_are_recognized() -> None:
     mounts = (
         "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
         "30 22 0:44 / /srv/my\\040share rw shared:1 - nfs4 host:/x rw\n"
@@ -277,11 +277,11 @@ def test_network_filesystems_are_known() -> None:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
-def test_the_end_of_a_file_is_known(form: str, tmp_path: Path) -> None:
+def test_an_incomplete_file_is_recognized(form: str, tmp_path: Path) -> None:
     data = picture(size=(50, 50), form=form)
     path = tmp_path / "a"
     path.write_bytes(data)
-    assert looks_whole(str(path))
+    assert looks_complete(str(path))
     for size in (0, 10, len(data) // 2, len(data) - 1 - 12 * (form == "PNG")):
         path.write_bytes(data[:size])
-        assert not looks_whole(str(path)), size
+        assert not looks_complete(str(path)), size
