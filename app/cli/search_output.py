@@ -9,12 +9,23 @@ if TYPE_CHECKING:
     from app.search.results import Hit, SearchResult
 
 
+_COLUMNS = {
+    "group": "group",
+    "id": ">id",
+    "score": ">score",
+    "distance": ">distance",
+    "text_score": ">text score",
+    "caption": "caption",
+    "uri": "uri",
+}
+
+
 def as_json(found: "SearchResult", asked: "Request") -> dict[str, object]:
     """Return what the API answers: what was not asked for is left out."""
     result: dict[str, object] = {"space": found.space, "results": [_result(hit, asked) for hit in found.hits]}
     if found.complete is not None:
         result["complete"] = found.complete
-    if asked.cursor is not None:
+    if asked.mode == "cursor":
         result["next_cursor"] = found.next
     if asked.explain:
         result["plan"] = found.plan
@@ -22,24 +33,19 @@ def as_json(found: "SearchResult", asked: "Request") -> dict[str, object]:
 
 
 def _result(hit: "Hit", asked: "Request") -> dict[str, object]:
-    result: dict[str, object] = {
+    return {
         "distance": hit.distance,
         "similarity": None if hit.distance is None else 1 - hit.distance**2 / 2,
+        **{name: getattr(hit, name) for name in asked.shows},
+        "image": hit.image,
     }
-    if asked.text is not None:
-        result |= {"score": hit.score, "text_score": hit.text_score}
-    if asked.group_by is not None:
-        result["group"] = hit.group
-    return {**result, "image": hit.image}
 
 
 def show(found: "SearchResult", asked: "Request") -> None:
     """Print a table to stdout; on stderr whether it is all, and how to go on."""
-    columns = [">id", ">distance", "caption", "uri"]
-    if asked.text is not None:
-        columns[1:2] = [">score", ">text score"] if found.space is None else [">score", ">distance", ">text score"]
-    if asked.group_by is not None:
-        columns = ["group", *columns]
+    shown = ["group", "id", "score", "distance", "text_score", "caption", "uri"]
+    absent = {"score", "text_score", "group"} - set(asked.shows) | ({"distance"} if found.space is None else set())
+    columns = [_COLUMNS[name] for name in shown if name not in absent]
     output.table(columns, [[_cell(hit, column) for column in columns] for hit in found.hits])
     if not found.hits:
         output.say("nothing found" if found.space is None else f"nothing found in space {found.space}")
@@ -49,7 +55,7 @@ def show(found: "SearchResult", asked: "Request") -> None:
         output.say(f"truncated: more images lie within {asked.max_distance:g}; see them by a larger -k")
     if found.next is not None:
         output.say(f"next page: --after {found.next}")
-    elif asked.cursor is not None:
+    elif asked.mode == "cursor":
         output.say("that was the last page")
     if asked.explain:
         output.out("")

@@ -151,7 +151,7 @@ def _print_visit(seen: tour.Visit) -> None:
     table = Table()
     for column in ("title", "category", "distance"):
         table.add_column(column, justify="right" if column == "distance" else "left")
-    for neighbor in seen.answer.neighbors:
+    for neighbor in seen.answer.hits:
         table.add_row(neighbor.image.caption, _kind(neighbor.image), f"{neighbor.distance:.3f}")
     console.print(table)
     console.print(Syntax(tour.statement(seen), "sql", theme="ansi_light", background_color="default", word_wrap=True))

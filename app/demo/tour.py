@@ -11,7 +11,7 @@ from app.db import Connection, sql, translated
 from app.errors import NotFoundError
 from app.media.contact_sheet import Line, Picture, Row, Tile
 from app.search import functions
-from app.search.results import Answer
+from app.search.results import SearchResult
 from app.store import images
 from app.store.images import Image
 from app.types import Json
@@ -47,7 +47,7 @@ class Visit:
 
     stop: Stop
     image: Image
-    answer: Answer
+    answer: SearchResult
 
 
 def visit(conn: Connection, stop: Stop) -> Visit:
@@ -103,7 +103,7 @@ def sheet_row(seen: Visit) -> Row:
                         f"{neighbor.distance:.3f}  {_kind(neighbor.image)}",
                         match=neighbor.image.attributes["subcategory"] == wanted,
                     )
-                    for neighbor in seen.answer.neighbors
+                    for neighbor in seen.answer.hits
                 ],
                 heading,
             )

@@ -16,7 +16,7 @@ from app.db import Connection, call, sql, translated
 from app.errors import DatabaseUnavailableError, LookalikeError
 from app.search.request import Request
 from app.search.results import SearchResult
-from app.search.run import query_and_options
+from app.search.run import query_of
 from app.store import spaces
 from app.store.spaces import Space
 
@@ -95,9 +95,8 @@ class Checked:
 
 def should_sample(asked: Request, *, share: float) -> bool:
     """Tell whether this search is one to be kept: by chance, of those that lookalike.search answers inexactly."""
-    modes = (asked.text, asked.diverse, asked.distinct, asked.group_by, asked.cursor)
-    plain = all(mode is None for mode in modes)
-    return plain and asked.strategy != "exact" and asked.recall != 1 and random.random() < share  # noqa: S311
+    plain = asked.mode is None and asked.strategy != "exact" and asked.recall != 1
+    return plain and random.random() < share  # noqa: S311
 
 
 def save_sample(conn: Connection, asked: Request, found: SearchResult, *, source: str) -> bool:
@@ -106,14 +105,14 @@ def save_sample(conn: Connection, asked: Request, found: SearchResult, *, source
     What goes wrong is logged and is nothing to the searcher, who has the answer. In autocommit.
     """
     try:
-        query, options = (None, None) if _by_id(asked) else query_and_options(conn, asked)
+        query = None if _by_id(asked) else query_of(conn, asked)
         values = {
             "query": None if query is None else HalfVector(query),
             "image_id": asked.image_id if query is None else None,
             "k": asked.k,
             "filter": None if asked.filter is None else Jsonb(asked.filter),
             "max_distance": asked.max_distance,
-            "exclude": list(asked.exclude if options is None else options["exclude"]),
+            "exclude": list(asked.exclude) if query is None else asked.left_out,
             "recall": asked.recall,
             "strategy": asked.strategy,
             "proven": bool((found.plan or {}).get("proven")) and asked.max_distance is not None,

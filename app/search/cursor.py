@@ -5,12 +5,21 @@ import binascii
 import hashlib
 import json
 import struct
+from dataclasses import dataclass
 
 from app.errors import InvalidInputError
-from app.search.functions import Position
 
 # Asks for the first page.
 START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The end of a page: distance and id of its last row."""
+
+    distance: float
+    image_id: int
+
 
 _PACKED = struct.Struct(">dq16s")  # distance, image id, fingerprint of the search
 
@@ -31,7 +40,11 @@ def write(position: Position, search: bytes) -> str:
 
 
 def read(text: str, search: bytes) -> Position | None:
-    """Return the position of a cursor, None for the start; InvalidInputError where it is none, or another search's."""
+    """Return the position of a cursor, None for the start.
+
+    Raises:
+        InvalidInputError: the text is not a valid cursor, or it belongs to another search.
+    """
     if text == START:
         return None
     try:
@@ -39,7 +52,7 @@ def read(text: str, search: bytes) -> Position | None:
         distance, image_id, found = _PACKED.unpack(raw)
     except (binascii.Error, UnicodeEncodeError, struct.error) as error:
         raise InvalidInputError(
-            f"{text[:80]!r} is no cursor; send {START!r}, then the cursor that came with the page before"
+            f"cursor {text[:80]!r} is not valid; send {START!r}, then the cursor that came with the page before"
         ) from error
     if found != search:
         raise InvalidInputError(

@@ -1,26 +1,34 @@
-"""Groups of near-duplicates with their images, as the doors show them."""
+"""Groups of near-duplicates with their images."""
 
 from dataclasses import dataclass
 from itertools import groupby
 
 from app.db import Connection
 from app.search import functions
-from app.search.results import Neighbor
 from app.store import images
+from app.store.images import Image
 from app.types import Json
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """An image of a group; `distance` is to the nearest other one, L2 between unit vectors."""
+
+    distance: float
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """A group, named by its smallest id; the distance of each image is to the nearest other one of the group."""
+    """A group of near-duplicates, named by its smallest id."""
 
     group: int
-    images: list[Neighbor]
+    images: list[Member]
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """How many groups there are, and those that were asked for."""
+    """The number of groups, and the groups asked for."""
 
     total: int
     groups: list[Group]
@@ -42,7 +50,7 @@ def groups(
         total=len(every),
         groups=[
             # An image deleted since the groups were found is left out.
-            Group(group, [Neighbor(one.distance, stored[one.image_id]) for one in members if one.image_id in stored])
+            Group(group, [Member(one.distance, stored[one.image_id]) for one in members if one.image_id in stored])
             for group, members in wanted
         ],
     )

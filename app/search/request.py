@@ -1,36 +1,30 @@
-"""A search as users ask for it: which options go together, and which SQL function answers.
+"""A search as users ask for it, and which of its options go together.
 
-The doors (CLI, HTTP) differ in how they read a request and show what was found; what it means is here, once. The
-options text, diverse, distinct, group_by and cursor choose another SQL function each, so that only one of them can be
-given; k, filter and exclude go with all.
+HTTP and the command line differ in how they read a request and show what was found; what it means is here, once.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from app.search.modes import MODES, Mode
 from app.types import Embedding, Json
 
 MAX_K = 10_000
 
-
-# Each by a SQL function of its own.
-_MODES = ("text", "diverse", "distinct", "group_by", "cursor")
-# These and examples decide the kind of search.
-_DECIDING = (*_MODES, "query", "image_id", "max_distance", "recall", "strategy")
-# What gives a search its embedding; an uploaded or read image is `query`, as a vector is.
+# What gives a search its embedding; an uploaded image is `query`, as a vector is.
 SUBJECTS = frozenset({"query", "image_id", "like"})
-# With no more than these, lookalike.search answers.
+# With no more than these, lookalike.search answers by one statement.
 PLAIN = frozenset({"query", "image_id", "recall", "strategy"})
+_SINGLE = ("query", "image_id", "max_distance", "recall", "strategy")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A search: by an embedding, a stored image, examples and words; options as in the SQL functions.
+    """A search by an embedding, a stored image, examples or words; options as in the SQL functions.
 
-    `strategy` is that of lookalike.search: "exact" or "index" force one. `diverse` is lambda of
-    lookalike.search_diverse, `distinct` the threshold of lookalike.search_distinct, `cursor` "start" or the `next` of
-    the page before. `in_space` is the id of the space that the embeddings given were made in, where that is known:
+    `mode` is the option of a mode in `MODES`, `value` its value. `strategy` is that of lookalike.search: "exact" or
+    "index" force one. `in_space` is the id of the space that the given embeddings were made in, if that is known:
     another one may be active by the time of the search.
     """
 
@@ -40,53 +34,78 @@ class Request:
     unlike: Sequence[int] = ()
     like_embeddings: Sequence[Embedding] = ()
     unlike_embeddings: Sequence[Embedding] = ()
-    text: str | None = None
+    mode: str | None = None
+    value: str | float | None = None
     k: int = 10
     filter: Json | None = None
     max_distance: float | None = None
     exclude: Sequence[int] = ()
     recall: float | None = None
     strategy: str | None = None
-    diverse: float | None = None
-    distinct: float | None = None
-    group_by: str | None = None
-    cursor: str | None = None
     explain: bool = False
     in_space: int | None = None
 
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """The fields of a hit that only this mode has."""
+        return MODES[self.mode].shows if self.mode else ()
+
+    @property
+    def given(self) -> set[str]:
+        """The names of the options that decide the kind of search."""
+        given = {name for name in _SINGLE if getattr(self, name) is not None}
+        given |= {self.mode} if self.mode else set()
+        given |= {"like"} if self.like or self.like_embeddings else set()
+        return given | ({"unlike"} if self.unlike or self.unlike_embeddings else set())
+
+    @property
+    def left_out(self) -> list[int]:
+        """The ids that the answer leaves out: those excluded, and those searched by, which would find themselves."""
+        stored = [] if self.image_id is None else [self.image_id]
+        return [*self.exclude, *stored, *self.like, *self.unlike]
+
+
+def chosen_mode(options: Mapping[str, str | float | None]) -> tuple[str | None, str | float | None]:
+    """Return the mode that these options choose and its value, or (None, None)."""
+    return next(((name, options[name]) for name in MODES if options.get(name) is not None), (None, None))
+
 
 def conflicting_options(given: Collection[str], called: Callable[[str], str] = str) -> str | None:
-    """Say why these options of a request do not make one search, or return None.
+    """Return why these options do not make one search, or None.
 
-    `given` are names of Request's fields (like and unlike for embeddings too); `called` is how the door calls them.
+    `given` are names of Request's fields and of modes (like and unlike for embeddings too); `called` returns the name
+    that the user knows an option by.
     """
-    for first, second in (*combinations(_MODES, 2), ("text", "max_distance")):
-        if first in given and second in given:
-            return f"{called(first)} and {called(second)} cannot be combined: choose one"
-    for mode in _MODES:
-        if mode in given and "strategy" in given:
-            return (
-                f"{called(mode)} and {called('strategy')} cannot be combined; {called('recall')} 1 is exact with both"
-            )
+    modes = [mode for mode in MODES.values() if mode.option in given]
+    for first, second in combinations(modes, 2):
+        return f"{called(first.option)} and {called(second.option)} cannot be combined: choose one"
+    if modes and (problem := _conflict_with_mode(modes[0], given, called)):
+        return problem
     if {"query", "image_id"} <= set(given):
         return (
             f"{called('query')} and {called('image_id')} cannot be combined: choose one; the other can be in"
             f" {called('like')}"
         )
-    if not SUBJECTS.intersection(given):
-        # A door may have one name for two of them.
-        positive = ", ".join(dict.fromkeys(called(name) for name in ("image_id", "query", "like")))
-        if "unlike" in given:
-            return f"{called('unlike')} needs a positive example beside it: one of {positive}"
-        if "text" not in given:
-            return f"nothing to search for: give one of {positive}, {called('text')}"
-        if "recall" in given:
-            return f"{called('text')} alone and {called('recall')} cannot be combined: words are searched exactly"
+    return None if SUBJECTS.intersection(given) else _without_subject(modes, given, called)
+
+
+def _conflict_with_mode(mode: Mode, given: Collection[str], called: Callable[[str], str]) -> str | None:
+    if "max_distance" in given and "max_distance" not in mode.accepts:
+        return f"{called(mode.option)} and {called('max_distance')} cannot be combined: choose one"
+    if "strategy" in given:
+        strategy = called("strategy")
+        return f"{called(mode.option)} and {strategy} cannot be combined; {called('recall')} 1 is exact with both"
     return None
 
 
-def given_options(request: Request) -> set[str]:
-    """The names of what decides the kind of search."""
-    given = {name for name in _DECIDING if getattr(request, name) is not None}
-    given |= {"like"} if request.like or request.like_embeddings else set()
-    return given | ({"unlike"} if request.unlike or request.unlike_embeddings else set())
+def _without_subject(modes: Sequence[Mode], given: Collection[str], called: Callable[[str], str]) -> str | None:
+    # One name may stand for two of them.
+    positive = ", ".join(dict.fromkeys(called(name) for name in ("image_id", "query", "like")))
+    if "unlike" in given:
+        return f"{called('unlike')} needs a positive example beside it: one of {positive}"
+    if not (modes and modes[0].without_subject):
+        words = ", ".join(called(mode.option) for mode in MODES.values() if mode.without_subject)
+        return f"nothing to search for: give one of {positive}, {words}"
+    if "recall" in given:
+        return f"{called(modes[0].option)} alone and {called('recall')} cannot be combined: words are searched exactly"
+    return None

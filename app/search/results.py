@@ -7,25 +7,12 @@ from app.types import Json
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbor:
-    """One result of a search; distance is L2 between unit vectors, 0 to 2."""
-
-    distance: float
-    image: Image
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a search found, nearest first, in which space, and how (`lookalike.explain_search`)."""
-
-    neighbors: list[Neighbor]
-    space: str
-    plan: Json
-
-
-@dataclass(frozen=True, slots=True)
 class Hit:
-    """An image found; a score where words were searched for, a distance where it has one."""
+    """An image that a search found.
+
+    `distance` is L2 between unit vectors, 0 to 2; None if the image was found by words alone. Scores and group belong
+    to searches that have them.
+    """
 
     image: Image
     distance: float | None
@@ -38,8 +25,9 @@ class Hit:
 class SearchResult:
     """The answer to a request, in the order of the SQL function that gave it.
 
-    `space` is None where words alone were searched for. `complete`, of a search within max_distance: whether these are
-    all; None where that was not asked or not proven. `next`: the cursor of the page that follows; None on the last.
+    `space` is None if the search was by words alone. `plan` is that of lookalike.explain_search. `complete` is whether
+    these are all within max_distance; None if that was not asked or not proven. `next` is the cursor of the following
+    page; None on the last.
     """
 
     hits: list[Hit]

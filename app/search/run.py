@@ -1,9 +1,10 @@
-"""Answer a search: by one statement, or by a few in one transaction throughout which one space is active."""
+"""Answer a request: by one statement, or by a few in one transaction throughout which one space is active."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TypedDict
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,48 +12,42 @@ from app.db import Connection
 from app.errors import InvalidInputError, SpaceChangedError
 from app.search import cursor as cursors
 from app.search import functions
-from app.search.request import MAX_K, PLAIN, SUBJECTS, Request, conflicting_options, given_options
-from app.search.results import Hit, Neighbor, SearchResult
+from app.search.call import Call, call_of
+from app.search.functions import call_search
+from app.search.request import MAX_K, PLAIN, SUBJECTS, Request, conflicting_options
+from app.search.results import Hit, SearchResult
 from app.store import query_images, spaces
 from app.store.spaces import PinnedSpace, Space
-from app.types import Embedding, Json
+from app.types import Embedding
 
 log = logging.getLogger(__name__)
 
-
-# So many switches of the active space in a row does a search by a picture outlive.
+# A search by a picture is repeated after this many switches of the active space in a row.
 _MOST_SWITCHES = 3
 
 
-class _Options(TypedDict):
-    """What most of the SQL functions take."""
-
-    k: int
-    filter: Json | None
-    max_distance: float | None
-    exclude: Sequence[int]
-    recall: float | None
-
-
-class _PlainOptions(_Options):
-    strategy: str | None
-
-
 def run_search(conn: Connection, request: Request) -> SearchResult:
-    """Answer a request, by one statement, or by a few in one transaction throughout which one space is active.
+    """Answer a request; the errors are those of the SQL functions.
 
-    The errors are those of the SQL functions. SpaceChangedError where the embeddings given are of another space by now.
+    Raises:
+        InvalidInputError: the options do not make one search.
+        SpaceChangedError: the given embeddings are of a space that is no longer active.
     """
-    given = given_options(request)
-    problem = conflicting_options(given)
-    if problem:
+    given = request.given
+    if problem := conflicting_options(given):
         raise InvalidInputError(problem)
     if not SUBJECTS.intersection(given):
-        return _by_words(conn, request)
+        return SearchResult(_hits(conn, call_of(request, None)), space=None)
     if given <= PLAIN:
         return _plain(conn, request)
     with conn.transaction():
-        return _beyond(conn, request, spaces.pin_active(conn, expected=request.in_space))
+        space = spaces.pin_active(conn, expected=request.in_space)
+        query = query_of(conn, request)
+        if request.mode is None:
+            return _radius(conn, request, query)
+        if request.mode == "cursor":
+            return _page(conn, request, query, space)
+        return SearchResult(_hits(conn, call_of(request, query)), space.name)
 
 
 def run_image_search(
@@ -65,9 +60,9 @@ def run_image_search(
 ) -> tuple[Request, SearchResult, float]:
     """Have images embedded in the active space, and answer the request that `make` makes of the embeddings.
 
-    Where the active space changes in between, all of it is done again in the new one. Returns the request, the answer,
+    If the active space changes in between, all of it is done again in the new one. Returns the request, the answer,
     and the seconds that embedding took. The connection, to the primary, is in autocommit; `answer` asks another server
-    in its place, where that may be. The errors are those of `queries.embed` too.
+    instead. The errors are those of `query_images.embed` too.
     """
     seconds = 0.0
     for _ in range(_MOST_SWITCHES):
@@ -79,131 +74,102 @@ def run_image_search(
         try:
             return asked, run_search(conn, asked) if answer is None else answer(asked), seconds
         except SpaceChangedError as error:
-            log.info("a search is done again: %s", error)
+            log.info("repeating a search: %s", error)
     raise SpaceChangedError("the active space changed again and again")
 
 
-def _beyond(conn: Connection, request: Request, space: PinnedSpace) -> SearchResult:
-    query, options = query_and_options(conn, request)
-    if request.cursor is not None:
-        return _page(conn, query, options, request.cursor, space)
-    if request.text is not None:
-        return _fused(conn, query, options, request.text, space)
-    if request.group_by is not None:
-        groups = functions.grouped(conn, query, group_by=request.group_by, **options)
-        hits = [Hit(one.neighbor.image, one.neighbor.distance, group=one.group) for one in groups]
-        return SearchResult(hits, space.name)
-    if request.diverse is not None:
-        return SearchResult(_hits(functions.diverse(conn, query, relevance=request.diverse, **options)), space.name)
-    if request.distinct is not None:
-        return SearchResult(_hits(functions.distinct(conn, query, threshold=request.distinct, **options)), space.name)
-    return _radius(conn, query, {**options, "strategy": request.strategy}, explain=request.explain)
-
-
-def _by_words(conn: Connection, request: Request) -> SearchResult:
-    matches = functions.text(conn, request.text or "", k=request.k, filter=request.filter, exclude=request.exclude)
-    return SearchResult([Hit(one.image, None, one.score, one.text_score) for one in matches], space=None)
-
-
-def _plain(conn: Connection, request: Request) -> SearchResult:
-    options: functions.Options = {
-        "k": request.k,
-        "filter": request.filter,
-        "exclude": request.exclude,
-        "recall": request.recall,
-        "strategy": request.strategy,
-        "explain": request.explain,
-        "in_space": request.in_space,
-    }
-    if request.query is not None:
-        answer = functions.search(conn, request.query, **options)
-    else:
-        answer = functions.similar(conn, request.image_id or 0, **options)
-    return SearchResult(_hits(answer.neighbors), answer.space, answer.plan)
-
-
-def query_and_options(conn: Connection, request: Request) -> tuple[Embedding, _Options]:
-    """Return the embedding to search by, and the options with what to leave out: what is searched by does not find
-    itself."""
+def query_of(conn: Connection, request: Request) -> Embedding:
+    """Return the embedding that a request searches by, shape (dimensions,)."""
     stored = [] if request.image_id is None else [request.image_id]
-    options: _Options = {
-        "k": request.k,
-        "filter": request.filter,
-        "max_distance": request.max_distance,
-        "exclude": [*request.exclude, *stored, *request.like, *request.unlike],
-        "recall": request.recall,
-    }
-    if not {"like", "unlike"} & given_options(request):
-        query = functions.embedding_of(conn, stored[0]) if request.query is None else request.query
-        return query, options
+    if not {"like", "unlike"} & request.given:
+        return functions.embedding_of(conn, stored[0]) if request.query is None else request.query
     given = [] if request.query is None else [request.query]
-    query = functions.example_query(
+    return functions.example_query(
         conn,
         like=[*stored, *request.like],
         unlike=request.unlike,
         like_embeddings=[*given, *request.like_embeddings],
         unlike_embeddings=request.unlike_embeddings,
     )
-    return query, options
 
 
-def _page(conn: Connection, query: Embedding, options: _Options, cursor: str, space: PinnedSpace) -> SearchResult:
-    limits = {name: value for name, value in options.items() if name in ("filter", "max_distance")}
+def _hits(conn: Connection, call: Call) -> list[Hit]:
+    rows = call_search(conn, call.function, **call.arguments)
+    # A search by words alone has one score, which is that of the words.
+    return [
+        Hit(
+            row["image"],
+            row.get("distance"),
+            row.get("score"),
+            row.get("text_score", None if "distance" in row else row.get("score")),
+            row.get("group_value"),
+        )
+        for row in rows
+    ]
+
+
+def _options(request: Request) -> functions.Options:
+    return {
+        "k": request.k,
+        "filter": request.filter,
+        "exclude": request.exclude,
+        "recall": request.recall,
+        "strategy": request.strategy,
+        "explain": request.explain,
+    }
+
+
+def _plain(conn: Connection, request: Request) -> SearchResult:
+    options: functions.Options = {**_options(request), "in_space": request.in_space}
+    if request.query is not None:
+        return functions.search(conn, request.query, **options)
+    return functions.similar(conn, request.image_id or 0, **options)
+
+
+def _page(conn: Connection, request: Request, query: Embedding, space: PinnedSpace) -> SearchResult:
     # The embedding as the database gets it. k may change from page to page.
     embedding = np.asarray(query, "<f2").tobytes()
-    asked = cursors.fingerprint(embedding, space.id, space.fingerprint, limits, sorted(set(options["exclude"])))
-    page = functions.page(
-        conn,
-        query,
-        k=options["k"],
-        filter=options["filter"],
-        after=cursors.read(cursor, asked),
-        max_distance=options["max_distance"],
-        exclude=options["exclude"],
-    )
-    following = None if page.next is None else cursors.write(page.next, asked)
-    return SearchResult(_hits(page.neighbors), space.name, next=following)
+    limits = {"filter": request.filter, "max_distance": request.max_distance}
+    search = cursors.fingerprint(embedding, space.id, space.fingerprint, limits, sorted(set(request.left_out)))
+    after = cursors.read(str(request.value), search)
+    call = call_of(request, query)
+    if after is not None:
+        call = replace(call, arguments=call.arguments | {"after_distance": after.distance, "after_id": after.image_id})
+    hits = _hits(conn, call)
+    if len(hits) < request.k:
+        return SearchResult(hits, space.name)
+    last = cursors.Position(float(hits[-1].distance or 0), hits[-1].image.id)
+    return SearchResult(hits, space.name, next=cursors.write(last, search))
 
 
-def _fused(conn: Connection, query: Embedding, options: _Options, words: str, space: PinnedSpace) -> SearchResult:
-    matches = functions.fused(
-        conn,
-        query,
-        words,
-        k=options["k"],
-        filter=options["filter"],
-        exclude=options["exclude"],
-        recall=options["recall"],
-    )
-    return SearchResult([Hit(one.image, one.distance, one.score, one.text_score) for one in matches], space.name)
+def _radius(conn: Connection, request: Request, query: Embedding) -> SearchResult:
+    """Return the k nearest, within max_distance if there is one, and whether these are all within it.
 
-
-def _radius(conn: Connection, query: Embedding, options: _PlainOptions, *, explain: bool) -> SearchResult:
-    """The k nearest, within max_distance where there is one, and whether these are all within it.
-
-    One row too many proves that they are not all, at the cost of an index search. Only where there is none, and the
-    search was not exact, has an exact scan to prove that nothing is missing; a recall below 1 asks to do without.
+    One row too many proves that they are not all, at the cost of an index search. Only if there is none, and the
+    search was not exact, an exact scan has to prove that nothing is missing; a recall below 1 does without that proof.
     """
-    k, limit, recall = options["k"], options["max_distance"], options["recall"]
+    options: functions.Options = {**_options(request), "exclude": request.left_out}
+    k, limit = request.k, request.max_distance
     if limit is None:
-        answer = functions.search(conn, query, **options, explain=explain)
-        return SearchResult(_hits(answer.neighbors), answer.space, answer.plan)
-    one_more: _PlainOptions = {**options, "k": min(k + 1, MAX_K)}
-    answer = functions.search(conn, query, **one_more, explain=True)
-    neighbors, plan, complete = answer.neighbors[:k], dict(answer.plan), None
-    if len(answer.neighbors) > k:
+        return functions.search(conn, query, **options)
+    one_more: functions.Options = {**options, "k": min(k + 1, MAX_K), "max_distance": limit, "explain": True}
+    answer = functions.search(conn, query, **one_more)
+    hits, plan, complete = answer.hits[:k], dict(answer.plan or {}), None
+    if len(answer.hits) > k:
         complete = False
-    elif plan["proven"] and len(answer.neighbors) < MAX_K:
+    elif plan["proven"] and len(answer.hits) < MAX_K:
         complete = True
-    elif options["strategy"] != "index" and (recall is None or recall == 1):
-        found = functions.within(
-            conn, query, max_distance=limit, filter=options["filter"], max_rows=k, exclude=options["exclude"]
+    elif request.strategy != "index" and request.recall in (None, 1):
+        rows: list[dict[str, Any]] = call_search(
+            conn,
+            "within",
+            query=query,
+            max_distance=limit,
+            filter=request.filter,
+            max_rows=k,
+            exclude=request.left_out,
         )
-        neighbors, complete = found.neighbors, found.complete
+        hits, complete = [Hit(row["image"], row["distance"]) for row in rows], all(row["complete"] for row in rows)
         plan |= {"strategy": "index, then exact", "reason": "all within max_distance", "proven": True}
-    plan |= {"rows": len(neighbors), "truncated": len(neighbors) == k if complete is None else not complete}
-    return SearchResult(_hits(neighbors), answer.space, plan, complete=complete)
-
-
-def _hits(neighbors: list[Neighbor]) -> list[Hit]:
-    return [Hit(one.image, one.distance) for one in neighbors]
+    plan |= {"rows": len(hits), "truncated": len(hits) == k if complete is None else not complete}
+    return SearchResult(hits, answer.space, plan, complete=complete)

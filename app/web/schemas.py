@@ -2,11 +2,12 @@
 
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag, create_model, model_validator
 
 from app.monitoring.status import Status
+from app.search.modes import MODES, Mode
 from app.search.request import conflicting_options
 
 LSN_PATTERN = r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"
@@ -102,13 +103,25 @@ class ThumbnailQuery(Parameters):
 _EXAMPLES = ("like", "unlike")
 
 
-class SearchOptions(Body):
-    """What every search takes; of text, diverse, distinct, group_by and cursor at most one."""
+def _mode_field(mode: Mode) -> Any:  # noqa: ANN401 — pydantic's own
+    bounds: dict[str, Any] = dict(mode.bounds)
+    examples = list(mode.examples) or None
+    return (mode.kind | None, Field(None, description=mode.description, examples=examples, **bounds))
+
+
+if TYPE_CHECKING:
+    _Modes = Body
+else:
+    _Modes = create_model("_Modes", __base__=Body, **{name: _mode_field(mode) for name, mode in MODES.items()})
+
+
+class SearchOptions(_Modes):
+    """What every search takes, and the modes, of which a search has at most one."""
 
     k: K = 10
     filter: Filter | None = None
     max_distance: MaxDistance | None = None
-    exclude: Exclude = []
+    exclude: Exclude = []  # noqa: RUF012 — pydantic copies it
     recall: Recall | None = None
     strategy: Literal["auto", "exact", "index"] | None = Field(
         None, description="Forces a plain search to be exact, or by index; auto, the default, chooses per query."
@@ -122,29 +135,9 @@ class SearchOptions(Body):
     )
     unlike: list[Example] = Field([], max_length=100, description="Negative examples, which push results away.")
     vector_dtype: Literal["float32", "float16"] = Field("float32", description="The floats inside base64.")
-    text: str | None = Field(
-        None,
-        max_length=1000,
-        description="Words in caption and attributes; with an image, both rank by reciprocal rank fusion.",
-        examples=["red teapot"],
-    )
-    diverse: float | None = Field(
-        None, ge=0, le=1, description="Lambda of maximal marginal relevance: 1 is the plain order, 0 the most diverse."
-    )
-    distinct: float | None = Field(
-        None, ge=0, le=2, description="Leaves out images within this distance of a better result; near-duplicates: 0.35"
-    )
-    group_by: str | None = Field(
-        None, max_length=1000, description="An attribute, such as product or size.w: the best result of each value."
-    )
-    cursor: str | None = Field(
-        None,
-        description='Exact pages: "start" for the first, then the next_cursor of the page before. k may change.',
-        examples=["start"],
-    )
 
     def given(self) -> set[str]:
-        """The names of the options that were given a value, as app.search.request calls them."""
+        """Return the names of the options that were given a value, as app.search.request calls them."""
         values = {name: getattr(self, name) for name in self.model_fields_set}
         return {name for name, value in values.items() if value is not None and (value or name not in _EXAMPLES)}
 

@@ -132,7 +132,7 @@ class _Sql:
         return "", [(self._load.numbers[row[0]], float(row[1])) for row in rows]
 
     def _told(self, answer: Any) -> Answer:  # noqa: ANN401
-        return answer.space, [(self._load.numbers[one.image.uri], one.distance) for one in answer.neighbors]
+        return answer.space, [(self._load.numbers[one.image.uri], one.distance) for one in answer.hits]
 
 
 class _Http:

@@ -107,9 +107,9 @@ def recall(conn: db.Connection, queries: list[int]) -> float:
     """Return recall@10 of the active space over these images, tie-aware, against the exact search."""
     hits = []
     for image_id in queries[:_RECALL_SAMPLE]:
-        exact = functions.similar(conn, image_id, k=10, recall=1).neighbors
+        exact = functions.similar(conn, image_id, k=10, recall=1).hits
         bound = exact[-1].distance + _EPSILON
-        found = functions.similar(conn, image_id, k=10).neighbors
+        found = functions.similar(conn, image_id, k=10).hits
         hits.append(sum(one.distance <= bound for one in found) / len(exact))
     return float(np.mean(hits))
 

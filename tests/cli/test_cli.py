@@ -325,8 +325,8 @@ def test_the_sql_of_a_search_gives_the_same_rows(lookalike: Command, gallery: li
     [
         (["999999"], "there is no image 999999"),
         (["4"], "4"),
-        (["none.jpg"], "none.jpg is no image file (No such file or directory), and no id of an image"),
-        (["."], ". is no image file (Is a directory)"),
+        (["none.jpg"], "none.jpg is not an image file (No such file or directory) and not the id of an image"),
+        (["."], ". is not an image file (Is a directory)"),
         (["1", "--where", "{bad"], "the filter is not JSON"),
         (["1", "--where", "[1]"], "a filter is a JSON object"),
         (["1", "--where", '{"price": {"$near": 1}}'], "$near"),

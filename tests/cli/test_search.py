@@ -106,7 +106,10 @@ def test_pages(lookalike: Command) -> None:
     assert found(last) == ["6"]
     assert last.stderr == "that was the last page\n"
     assert json.loads(lookalike("search", 1, "--after", "start", "--json").stdout)["next_cursor"] is None
-    for arguments, said in (((2, "--after", cursor), "another search"), ((1, "--after", "x"), "'x' is no cursor")):
+    for arguments, said in (
+        ((2, "--after", cursor), "another search"),
+        ((1, "--after", "x"), "cursor 'x' is not valid"),
+    ):
         result = lookalike("search", *arguments)
         assert (result.exit_code, result.stdout) == (1, "")
         assert said in result.stderr
@@ -160,14 +163,14 @@ def test_contradictions_are_wrong_usage(lookalike: Command, arguments: str, both
     ("arguments", "said"),
     [
         (["--like", "99"], "there is no image 99"),
-        (["--like", "none.jpg"], "none.jpg is no image file"),
-        (["1", "--unlike", "."], ". is no image file (Is a directory)"),
+        (["--like", "none.jpg"], "none.jpg is not an image file"),
+        (["1", "--unlike", "."], ". is not an image file (Is a directory)"),
         (["1", "--diverse", "1", "-k", "1001"], "k is 1001, but must be 1 to 1000"),
         (["--text", "-- ,"], "there is no word to search for"),
         (["--text", "caf\udce9"], "--text is not UTF-8"),
         (["1", "--group-by", ""], "attribute"),
         (["1", "--recall", "2"], "recall is 2"),
-        ([""], "no id of an image"),
+        ([""], "not the id of an image"),
     ],
 )
 def test_mistakes(lookalike: Command, arguments: list[str], said: str) -> None:

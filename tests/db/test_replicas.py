@@ -109,19 +109,19 @@ def test_every_kind_of_search_only_reads(primary: db.Connection, standby: db.Con
         Request(image_id=7, max_distance=0.8),
         Request(image_id=7, like=[8, 9], unlike=[10]),
         Request(like_embeddings=[query], unlike=[10]),
-        Request(image_id=7, diverse=0.5),
-        Request(image_id=7, distinct=0.4),
-        Request(image_id=7, group_by="n"),
-        Request(image_id=7, cursor="start"),
-        Request(text="file"),
-        Request(image_id=7, text="file"),
+        Request(image_id=7, mode="diverse", value=0.5),
+        Request(image_id=7, mode="distinct", value=0.4),
+        Request(image_id=7, mode="group_by", value="n"),
+        Request(image_id=7, mode="cursor", value="start"),
+        Request(mode="text", value="file"),
+        Request(image_id=7, mode="text", value="file"),
     ]
     for kind in kinds:
         here, there = run_search(standby, kind), run_search(primary, kind)
         assert [(one.image.id, one.distance) for one in here.hits] == [
             (one.image.id, one.distance) for one in there.hits
         ], kind
-        assert here.hits or kind.text
+        assert here.hits or kind.mode == "text"
     assert facets.facets(standby) == facets.facets(primary)
     assert facets.sample(standby, seed=1) == facets.sample(primary, seed=1)
     assert duplicates.groups(standby, threshold=0.3) == duplicates.groups(primary, threshold=0.3)

@@ -240,7 +240,7 @@ def test_searches_are_right_while_indexes_come_and_go(database_url: str, auto: d
                 asked[0] += 1
                 try:
                     answer = functions.search(conn, queries[number], k=10)
-                    found = [one.image.id for one in answer.neighbors]
+                    found = [one.image.id for one in answer.hits]
                     if len(set(found) & set(truth[number])) < 9:
                         wrong.append((found, truth[number]))
                 except Exception as error:  # noqa: BLE001 — the test looks at it

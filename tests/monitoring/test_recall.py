@@ -210,7 +210,7 @@ def test_what_is_not_kept(conn: db.Connection) -> None:
     assert sample("") == (False,), "a thousand wait"
     assert not recall.should_sample(Request(query=QUERIES[0], recall=1), share=1)
     assert not recall.should_sample(Request(query=QUERIES[0], strategy="exact"), share=1)
-    assert not recall.should_sample(Request(text="words"), share=1)
+    assert not recall.should_sample(Request(mode="text", value="words"), share=1)
     assert not recall.should_sample(Request(query=QUERIES[0]), share=0)
     assert recall.should_sample(Request(image_id=1), share=1)
 

@@ -35,13 +35,13 @@ REQUESTS = {
     "examples": Request(
         image_id=5, like=[6], unlike=[9], like_embeddings=[VECTORS[20]], unlike_embeddings=[VECTORS[30]]
     ),
-    "diverse": Request(image_id=5, diverse=0.4, k=6),
-    "distinct": Request(like=[5, 6], distinct=0.9, k=6),
-    "grouped": Request(image_id=5, group_by="color"),
-    "page": Request(image_id=5, cursor="start", k=5),
-    "words": Request(text="red pot", k=12, exclude=[4, 5]),
-    "words and look": Request(text="blue", image_id=5, k=6, unlike=[8]),
-    "quoted": Request(text="it's \\ ' :pot", k=3),
+    "diverse": Request(image_id=5, mode="diverse", value=0.4, k=6),
+    "distinct": Request(like=[5, 6], mode="distinct", value=0.9, k=6),
+    "grouped": Request(image_id=5, mode="group_by", value="color"),
+    "page": Request(image_id=5, mode="cursor", value="start", k=5),
+    "words": Request(mode="text", value="red pot", k=12, exclude=[4, 5]),
+    "words and look": Request(mode="text", value="blue", image_id=5, k=6, unlike=[8]),
+    "quoted": Request(mode="text", value="it's \\ ' :pot", k=3),
 }
 
 

@@ -145,7 +145,7 @@ def test_switch_and_rollback_change_view_and_functions_together(auto, two):
     add(auto, 3)
     assert (embed(auto, old), embed(auto, new)) == (3, 3)
     assert spaces.rollback(auto) == "old"
-    assert len(functions.search(auto, vector(1, 4), k=100).neighbors) == 33
+    assert len(functions.search(auto, vector(1, 4), k=100).hits) == 33
     assert spaces.rollback(auto) == "new"
     switches = auto.execute("SELECT from_space, to_space, forced FROM lookalike.space_switches ORDER BY id").fetchall()
     assert switches == [("old", "new", False), ("new", "old", True), ("old", "new", True)]
@@ -165,16 +165,22 @@ def test_a_query_of_the_other_space_is_refused_even_of_the_same_dimension(auto):
     asked = request.Request(query=vector(1, 4), in_space=old.id)
     assert len(run_search(auto, asked).hits) == 3
     spaces.activate(auto, "new")
-    for more in ({}, {"diverse": 0.5}, {"cursor": "start"}, {"max_distance": 1.0}, {"text": "x"}):
+    for more in (
+        {},
+        {"mode": "diverse", "value": 0.5},
+        {"mode": "cursor", "value": "start"},
+        {"max_distance": 1.0},
+        {"mode": "text", "value": "x"},
+    ):
         with pytest.raises(SpaceChangedError, match="embedded in space old, but the active one is new"):
             run_search(auto, request.Request(query=vector(1, 4), in_space=old.id, **more))
 
 
 def test_a_cursor_does_not_outlive_its_space(auto, two):
-    first = run_search(auto, request.Request(image_id=1, k=5, cursor="start"))
+    first = run_search(auto, request.Request(image_id=1, k=5, mode="cursor", value="start"))
     spaces.activate(auto, "new")
     with pytest.raises(Exception, match="so must the active embedding space"):
-        run_search(auto, request.Request(image_id=1, k=5, cursor=first.next))
+        run_search(auto, request.Request(image_id=1, k=5, mode="cursor", value=first.next))
 
 
 def test_a_transaction_that_searches_holds_its_space(database_url, auto, two):
@@ -183,7 +189,7 @@ def test_a_transaction_that_searches_holds_its_space(database_url, auto, two):
         with pytest.raises(ConflictError, match=r"have held what this change needs for 0\.1 s.*pid"):
             spaces.activate(auto, "new", patience=0.1)
         assert spaces.pin_active(reader).name == "old"
-        assert len(functions.search(reader, vector(1, 4), k=5).neighbors) == 5
+        assert len(functions.search(reader, vector(1, 4), k=5).hits) == 5
         reader.rollback()
     spaces.activate(auto, "new", patience=5)
 
@@ -195,7 +201,15 @@ def by_image(conn: db.Connection) -> int:
 def by_vector(conn: db.Connection) -> int:
     space = spaces.active(conn)
     query = vector(random.randint(1, 99), space.dimensions)
-    more = random.choice([{}, {"diverse": 0.5}, {"distinct": 0.0}, {"max_distance": 2.0}, {"cursor": "start"}])
+    more = random.choice(
+        [
+            {},
+            {"mode": "diverse", "value": 0.5},
+            {"mode": "distinct", "value": 0.0},
+            {"max_distance": 2.0},
+            {"mode": "cursor", "value": "start"},
+        ]
+    )
     try:
         return len(run_search(conn, request.Request(query=query, k=5, in_space=space.id, **more)).hits)
     except SpaceChangedError:

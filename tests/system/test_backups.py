@@ -32,7 +32,7 @@ def answers(conn: db.Connection, **options: Any) -> list[Any]:
     """What searches of several kinds give, to the last digit."""
     ids = [row[0] for row in conn.execute("SELECT id FROM lookalike.gallery ORDER BY id LIMIT 40")]
     found = [functions.similar(conn, one, k=10, filter=filter_, **options) for one in ids for filter_ in _FILTERS]
-    return [[(one.image.uri, one.distance) for one in answer.neighbors] for answer in found]
+    return [[(one.image.uri, one.distance) for one in answer.hits] for answer in found]
 
 
 def tool(server: embedded.EmbeddedServer, name: str, *arguments: object) -> None:

@@ -27,7 +27,7 @@ def test_a_visit_finds_the_nearest_and_its_statement_finds_the_same(
     server: EmbeddedServer, live: Running, stops: list[tour.Visit]
 ) -> None:
     for seen in stops:
-        distances = [neighbor.distance for neighbor in seen.answer.neighbors]
+        distances = [neighbor.distance for neighbor in seen.answer.hits]
         assert len(distances) == tour.RESULTS
         assert distances == sorted(distances)
         pasted = subprocess.run(
@@ -36,7 +36,7 @@ def test_a_visit_finds_the_nearest_and_its_statement_finds_the_same(
             capture_output=True,
             text=True,
         ).stdout.splitlines()
-        assert [line.split("|")[0] for line in pasted] == [n.image.caption for n in seen.answer.neighbors]
+        assert [line.split("|")[0] for line in pasted] == [n.image.caption for n in seen.answer.hits]
 
 
 def test_every_stop_of_the_tour_is_a_file_of_the_gallery() -> None:

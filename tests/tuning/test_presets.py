@@ -53,7 +53,7 @@ def test_applied_it_holds_and_another_may_follow(preset: presets.Preset, conn: d
     lines = presets.apply(conn, preset, space, tmp_path)
     assert [line for line in lines if not line.holds] == []
     assert str(current_spec(spaces.active(conn))) == preset.choice
-    assert functions.search(conn, VECTORS[6], k=3).neighbors[0].image.id == 7
+    assert functions.search(conn, VECTORS[6], k=3).hits[0].image.id == 7
     if preset.environment:
         assert "LOOKALIKE_PORT=8123" in (tmp_path / ENVIRONMENT_FILE).read_text(encoding="utf-8")
     again = presets.apply(conn, preset, spaces.active(conn), tmp_path)

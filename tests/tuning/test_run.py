@@ -269,7 +269,7 @@ def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytes
 
 
 def distances(conn: db.Connection, image_id: int, **options: Any) -> dict[int, float]:
-    return {one.image.id: one.distance for one in functions.similar(conn, image_id, **options).neighbors}
+    return {one.image.id: one.distance for one in functions.similar(conn, image_id, **options).hits}
 
 
 class searching:  # noqa: N801 — a context manager

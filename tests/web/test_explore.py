@@ -12,7 +12,7 @@ from pgvector import HalfVector
 
 from app import db
 from app.search import cursor
-from app.search.functions import Position
+from app.search.cursor import Position
 from tests.support.api import IMAGES, QUERY, ids, nearest, refused, vectors
 from tests.support.images import encoded, picture
 
@@ -151,7 +151,7 @@ def test_a_cursor_serves_its_own_search(reader: FlaskClient) -> None:
     ):
         refused(search(reader, **{**mine, **change}), 422, "invalid_input", "the cursor belongs to another search")
     for text in ("", "x", "nonsense!", "é", "AAAA", mine["cursor"] + "AAAA", mine["cursor"][:-4]):
-        refused(search(reader, **{**mine, "cursor": text}), 422, "invalid_input", "is no cursor")
+        refused(search(reader, **{**mine, "cursor": text}), 422, "invalid_input", "is not valid")
 
 
 def test_cursors_keep_positions_exactly() -> None:

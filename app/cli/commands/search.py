@@ -1,6 +1,8 @@
 """`lookalike search`."""
 
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ import typer
 from app.cli import output, search_output, session
 from app.cli.help import examples
 from app.errors import InvalidInputError
+from app.search.modes import MODES
 
 if TYPE_CHECKING:
     from app.db import Connection
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
     from app.types import Embedding
 
 EPILOG = examples(
-    "lookalike search cat.jpg                     a file: a worker embeds it, one must be alive",
-    "lookalike search 42 -k 5                     an image that is stored; ./42 is a file of that name",
+    "lookalike search cat.jpg                     a file; a live worker embeds it",
+    "lookalike search 42 -k 5                     a stored image; ./42 is a file of that name",
     'lookalike search 42 --where \'{"category": "animals", "price": {"$lt": 100}}\'',
     "lookalike search 42 --max-distance 0.7 --json",
     "lookalike search --text 'red teapot'         by caption and attributes",
@@ -28,86 +31,83 @@ EPILOG = examples(
     "lookalike search 42 --group-by product       the best of each product",
     "lookalike search 42 --after start            the first page, then --after CURSOR",
     "lookalike search 42 --sql | lookalike psql   the same search as SQL",
-    after="""
-Distance is L2 between unit vectors, 0 to 2; cosine similarity is 1 - distance²/2. Of --text, --diverse, --distinct,
---group-by and --after one can be given; -k, --where and --exclude go with all. With --max-distance stderr, or
-"complete" in JSON, says whether these are all within it; --recall below 1 does without that proof and is faster.
---diverse 1 is the plain order, 0 the most diverse. Pages are exact: none repeats or leaves out an image.
+    after=f"""
+Distance is L2 between unit vectors, 0 to 2; cosine similarity is 1 - distance²/2. A search takes at most one of
+{", ".join(mode.flag for mode in MODES.values())}; -k, --where and --exclude go with all. With --max-distance, stderr
+(or "complete" in JSON) says whether these are all within it; --recall below 1 skips that proof and is faster. Pages
+are exact: none repeats or leaves out an image.
 
-Exit codes: 0 also where nothing was found; 1 no such image, no live worker, a bad filter; 2 options that contradict
-each other.
+Exit codes: 0 even if nothing was found; 1 no such image, no live worker, a bad filter; 2 options that contradict each
+other.
 """,
 )
 
-# How contradictions name what app.search.request calls otherwise.
-_NAMES = {"query": "IMAGE|ID", "image_id": "IMAGE|ID", "cursor": "--after"}
-# What only a plain search has.
-_PLAIN = {
-    "--explain": ("text", "diverse", "distinct", "group_by", "cursor"),
-}
+# Names of options in error messages, if they differ from those of app.search.request.
+_NAMES = {"query": "IMAGE|ID", "image_id": "IMAGE|ID", **{name: mode.flag for name, mode in MODES.items()}}
 
 
+def _with_modes(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, which takes them as `**modes`, one option a mode."""
+    own = inspect.signature(command)
+    fixed = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    modes = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                mode.kind | None,
+                typer.Option(
+                    mode.flag,
+                    metavar=mode.metavar,
+                    help=mode.help,
+                    min=mode.bounds.get("ge"),
+                    max=mode.bounds.get("le"),
+                ),
+            ],
+        )
+        for name, mode in MODES.items()
+    ]
+    command.__signature__ = own.replace(parameters=[*fixed, *modes])  # type: ignore[attr-defined]
+    command.__annotations__ |= {one.name: one.annotation for one in modes}
+    return command
+
+
+@_with_modes
 def search(
     ctx: typer.Context,
     subject: Annotated[
         str | None, typer.Argument(metavar="IMAGE|ID", help="An image file, or the id of a stored image.")
     ] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Only images whose attributes and columns fit this filter.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="How many.")] = 10,
-    max_distance: Annotated[float | None, typer.Option(min=0, help="Leave out what is farther away.")] = None,
-    exclude: Annotated[list[int] | None, typer.Option(metavar="ID", help="Leave out this image; repeatable.")] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="Search captions and attributes; with an image, by both.")
-    ] = None,
+    where: Annotated[str | None, typer.Option(metavar="JSON", help="Filter on attributes and columns.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="Number of results.")] = 10,
+    max_distance: Annotated[float | None, typer.Option(min=0, help="Greatest distance.")] = None,
+    exclude: Annotated[list[int] | None, typer.Option(metavar="ID", help="Image to leave out (repeatable).")] = None,
     like: Annotated[
-        list[str] | None, typer.Option(metavar="IMAGE|ID", help="A positive example more; repeatable.")
+        list[str] | None, typer.Option(metavar="IMAGE|ID", help="Additional positive example (repeatable).")
     ] = None,
-    unlike: Annotated[
-        list[str] | None, typer.Option(metavar="IMAGE|ID", help="A negative example; repeatable.")
-    ] = None,
-    diverse: Annotated[
-        float | None, typer.Option(metavar="LAMBDA", min=0, max=1, help="Near, yet unlike each other.")
-    ] = None,
-    distinct: Annotated[
-        float | None,
-        typer.Option(metavar="THRESHOLD", min=0, max=2, help="No two within this distance; near-duplicates: 0.35."),
-    ] = None,
-    group_by: Annotated[
-        str | None, typer.Option(metavar="ATTRIBUTE", help="The best result of each value of an attribute.")
-    ] = None,
-    after: Annotated[
-        str | None, typer.Option(metavar="CURSOR", help="Page by page: start, then what the last page said.")
-    ] = None,
+    unlike: Annotated[list[str] | None, typer.Option(metavar="IMAGE|ID", help="Negative example (repeatable).")] = None,
     recall: Annotated[
-        float | None, typer.Option("--recall", help="Share of the true neighbours to find; default 0.99.")
+        float | None, typer.Option("--recall", help="Share of the true neighbours to find. Default: 0.99.")
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="See all that is committed by now, also where a standby answers.")
-    ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Say how it was searched.")] = False,
-    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL, to paste into psql; do not run it.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, as the API answers.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Read what is committed by now, even from a standby.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the plan of the search.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for psql instead of running it.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON in the form of the API.")] = False,
+    **modes: str | float | None,
 ) -> None:
-    """Find the images that look most like a file, stored images or examples, or whose words fit; nearest first."""
+    """Find the images nearest to a file, a stored image or examples, or those whose words match."""
     from app.db import replicas
     from app.monitoring import recall as live_recall
     from app.search import filters, request
     from app.search.run import run_image_search, run_search
     from app.search.to_sql import statement
 
-    options = {
-        "text": _utf8("--text", text),
-        "max_distance": max_distance,
-        "recall": recall,
-        "diverse": diverse,
-        "distinct": distinct,
-        "group_by": _utf8("--group-by", group_by),
-        "cursor": after,
-    }
-    examples_ = {"image_id": subject, "like": like or None, "unlike": unlike or None}
-    given = {name for name, value in (options | examples_).items() if value is not None}
+    modes = {name: _utf8(MODES[name].flag, value) for name, value in modes.items()}
+    mode, value = request.chosen_mode(modes)
+    options = {**modes, "image_id": subject, "like": like or None, "unlike": unlike or None}
+    options |= {"max_distance": max_distance, "recall": recall}
+    given = {name for name, one in options.items() if one is not None}
     for beyond in (one for one in exclude or () if not -(2**63) <= one < 2**63):
         ctx.fail(f"--exclude {beyond}: no image has such an id")
     _refuse_contradiction(ctx, given, {"--explain": explain, "--sql": sql, "--json": json})
@@ -129,9 +129,12 @@ def search(
             k=k,
             filter=filter_,
             exclude=exclude or (),
+            mode=mode,
+            value=value,
+            max_distance=max_distance,
+            recall=recall,
             explain=explain,
             in_space=space.id if space else None,
-            **options,  # type: ignore[arg-type]
         )
 
     pictures = [one for one in (*searched, *liked, *unliked) if isinstance(one, bytes)]
@@ -167,25 +170,24 @@ def _refuse_contradiction(ctx: typer.Context, given: set[str], flags: dict[str, 
     from app.search import request
 
     problem = request.conflicting_options(given, _option)
-    clashes = [
-        (flag, _option(name)) for flag, names in _PLAIN.items() if flags[flag] for name in names if name in given
-    ]
-    clashes += [("--sql", other) for other in ("--explain", "--json") if flags["--sql"] and flags[other]]
-    if not problem and clashes:
-        problem = "{} and {} cannot be combined".format(*clashes[0])
+    if not problem and flags["--explain"] and (mode := next((name for name in MODES if name in given), None)):
+        problem = f"--explain and {_option(mode)} cannot be combined"
+    for other in ("--explain", "--json"):
+        if not problem and flags["--sql"] and flags[other]:
+            problem = f"--sql and {other} cannot be combined"
     if problem:
         ctx.fail(problem)
 
 
-def _utf8(option: str, value: str | None) -> str | None:
+def _utf8(option: str, value: str | float | None) -> str | float | None:
     # An argument that is not UTF-8 comes as halves of surrogate pairs.
-    if value is not None and not value.isascii() and value.encode(errors="replace").decode() != value:
+    if isinstance(value, str) and not value.isascii() and value.encode(errors="replace").decode() != value:
         raise InvalidInputError(f"{option} is not UTF-8: {value}")
     return value
 
 
 def _example(name: str) -> int | bytes:
-    """The id of a stored image, or the bytes of a file."""
+    """Return the id of a stored image, or the bytes of a file."""
     return int(name) if re.fullmatch(r"[0-9]{1,18}", name) else _read(name)
 
 
@@ -200,7 +202,7 @@ def _read(name: str) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
-        raise InvalidInputError(f"{name} is no image file ({reason}), and no id of an image") from error
+        raise InvalidInputError(f"{name} is not an image file ({reason}) and not the id of an image") from error
 
 
 def _ids(given: list[int | bytes]) -> list[int]:

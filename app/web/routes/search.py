@@ -11,7 +11,8 @@ from pydantic_core import to_json
 from app.db import Connection
 from app.media.header import read_header
 from app.search import filters
-from app.search.request import Request
+from app.search.modes import MODES, Mode
+from app.search.request import Request, chosen_mode
 from app.search.results import Hit, SearchResult
 from app.search.run import run_image_search, run_search
 from app.search.to_sql import statement
@@ -35,7 +36,15 @@ from app.web.services import services
 api = APIBlueprint("search", __name__, url_prefix="/v1", abp_tags=[Tag(name="search")])
 
 _JSON_TEXT = {"type": "string", "contentMediaType": "application/json"}
-_TEXTS = ("text", "group_by", "cursor", "vector_dtype", "strategy")
+_TEXTS = ("vector_dtype", "strategy", *(name for name, mode in MODES.items() if mode.kind is str))
+
+
+def _upload_property(mode: Mode) -> dict[str, object]:
+    names = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
+    bounds = {names[name]: value for name, value in mode.bounds.items()}
+    return {"type": "string" if mode.kind is str else "number", "description": mode.description, **bounds}
+
+
 _UPLOAD = openapi.upload_of(
     properties={
         "k": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 10},
@@ -47,11 +56,7 @@ _UPLOAD = openapi.upload_of(
         "like": {**_JSON_TEXT, "description": "More positive examples: a JSON list of ids and vectors."},
         "unlike": {**_JSON_TEXT, "description": "Negative examples: a JSON list of ids and vectors."},
         "vector_dtype": {"type": "string", "enum": ["float32", "float16"], "description": "The floats inside base64."},
-        "text": {"type": "string", "description": "Words in caption and attributes; fused with the image."},
-        "diverse": {"type": "number", "minimum": 0, "maximum": 1},
-        "distinct": {"type": "number", "minimum": 0, "maximum": 2},
-        "group_by": {"type": "string", "description": "An attribute: the best result of each of its values."},
-        "cursor": {"type": "string", "description": "start, then the next_cursor of the page before."},
+        **{name: _upload_property(mode) for name, mode in MODES.items()},
     }
 )
 
@@ -155,6 +160,7 @@ def _request(
     image_id: int | None = None,
     in_space: int | None = None,
 ) -> Request:
+    mode, value = chosen_mode({name: getattr(given, name) for name in MODES})
     return Request(
         in_space=in_space,
         query=vector,
@@ -163,17 +169,14 @@ def _request(
         unlike=[one for one in given.unlike if isinstance(one, int)],
         like_embeddings=_embeddings("like", given.like, given.vector_dtype),
         unlike_embeddings=_embeddings("unlike", given.unlike, given.vector_dtype),
-        text=given.text,
+        mode=mode,
+        value=value,
         k=given.k,
         filter=given.filter,
         max_distance=given.max_distance,
         exclude=given.exclude,
         recall=given.recall,
         strategy=given.strategy,
-        diverse=given.diverse,
-        distinct=given.distinct,
-        group_by=given.group_by,
-        cursor=given.cursor,
         explain=query.explain,
     )
 
@@ -200,7 +203,7 @@ def _respond(
     body: dict[str, object] = {"space": found.space, "results": [_result(hit, asked_for) for hit in found.hits]}
     if found.complete is not None:
         body["complete"] = found.complete
-    if asked_for.cursor is not None:
+    if asked_for.mode == "cursor":
         body["next_cursor"] = found.next
     search_ms = (answered - asked) * 1000
     if asked_for.explain:
@@ -221,13 +224,9 @@ def _respond(
 
 
 def _result(hit: Hit, asked_for: Request) -> dict[str, object]:
-    result: dict[str, object] = {
+    return {
         "distance": hit.distance,
         "similarity": None if hit.distance is None else 1 - hit.distance**2 / 2,
         "image": hit.image,
+        **{name: getattr(hit, name) for name in asked_for.shows},
     }
-    if asked_for.text is not None:
-        result |= {"score": hit.score, "text_score": hit.text_score}
-    if asked_for.group_by is not None:
-        result["group"] = hit.group
-    return result
