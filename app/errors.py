@@ -1,8 +1,8 @@
-"""The one error tree. A message names the bad value and the way out."""
+"""The error tree. Each message names the bad value and the way out."""
 
 
 class LookalikeError(Exception):
-    """Base of every error that a user can cause or mend; its message is fit to be shown as it is."""
+    """Base of all errors that a user can cause or fix. Users can read its message as it stands."""
 
 
 class ConfigurationError(LookalikeError):
@@ -10,27 +10,27 @@ class ConfigurationError(LookalikeError):
 
 
 class DatabaseUnavailableError(LookalikeError):
-    """The database cannot be reached, or went away in the middle of something that may be tried again."""
+    """The database is unreachable, or the connection broke; the same call may succeed later."""
 
 
 class DatabaseRefusedError(DatabaseUnavailableError):
-    """The server is there and lets nobody in by this name and password, or has no such database."""
+    """The server rejected the user, password or database name."""
 
 
 class SchemaError(LookalikeError):
-    """The database has no Lookalike schema, another revision of it, or too old an extension or server."""
+    """The Lookalike schema is missing or at another revision, or the server or pgvector is too old."""
 
 
 class InvalidInputError(LookalikeError):
-    """A value from outside (a filter, a vector, a path, an option) is malformed."""
+    """A filter, vector, path, option or other input is malformed."""
 
 
 class NotFoundError(LookalikeError):
-    """The image, embedding or embedding space asked for does not exist."""
+    """The requested image, embedding or embedding space does not exist."""
 
 
 class ConflictError(LookalikeError):
-    """The change collides with what is stored: a duplicate uri, a name already taken."""
+    """The change conflicts with stored data, such as a duplicate uri or a name in use."""
 
 
 class BuildRunningError(ConflictError):
@@ -38,35 +38,35 @@ class BuildRunningError(ConflictError):
 
 
 class AuthenticationError(LookalikeError):
-    """No API key was sent, or one that is unknown, expired or revoked."""
+    """The API key is missing, unknown, expired or revoked."""
 
 
 class ForbiddenError(LookalikeError):
-    """The caller is known, or known to need no key, and may not do this."""
+    """The caller is authenticated, or needs no key, but lacks the permission."""
 
 
 class SpaceChangedError(ConflictError):
-    """The embedding space that a query was embedded in is not the active one any more: embed it again."""
+    """The active space changed after the query was embedded: embed the query again."""
 
 
 class NoWorkerError(LookalikeError):
-    """No live worker serves the embedding space, so a query image cannot be embedded now."""
+    """No live worker serves the embedding space, so nothing can embed a query image now."""
 
 
 class QueryTimeoutError(LookalikeError):
-    """Live workers did not embed a query image in the time allowed."""
+    """Live workers did not embed a query image before the timeout."""
 
 
 class OverloadedError(LookalikeError):
-    """As much is being done as may be at once."""
+    """A concurrency limit is reached."""
 
 
 class StorageError(LookalikeError):
-    """The place where uploaded files are stored cannot be written just now."""
+    """The storage for uploaded files cannot be used now."""
 
 
 class ImageError(LookalikeError):
-    """An image cannot be embedded. `step` says where it failed: fetch, decode, transform, encode or write."""
+    """An image cannot be embedded. `step` is the stage that failed: fetch, decode, transform, encode or write."""
 
     def __init__(self, step: str, reason: str) -> None:
         super().__init__(reason)
@@ -75,4 +75,4 @@ class ImageError(LookalikeError):
 
 
 class TransientImageError(ImageError):
-    """The same image may well succeed later: a time-out, a refused connection, a server's 5xx."""
+    """A retry of the image may succeed, as after a timeout, a refused connection or a server's 5xx."""

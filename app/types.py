@@ -1,11 +1,11 @@
-"""Types that every package shares: JSON objects and embeddings."""
+"""Types shared by all packages: JSON objects and embeddings."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Anything that JSON can hold at the top of an object.
+# A JSON object.
 Json = dict[str, Any]
 
 # One embedding: float32, shape (dimensions,), unit length.

@@ -1,4 +1,4 @@
-"""PostgreSQL: connections, the SQL of `sql/`, the schema, standbys, retries and the embedded server."""
+"""PostgreSQL: connections, SQL files, the schema, standbys, retries and the embedded server."""
 
 from app.db.connection import (
     MIN_SERVER,

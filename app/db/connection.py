@@ -1,4 +1,4 @@
-"""Connections, and the translation of database errors; connecting runs no DDL."""
+"""Open connections and translate database errors. Connecting runs no DDL."""
 
 import re
 from collections.abc import Iterator
@@ -36,8 +36,9 @@ Row = TypeVar("Row")
 MIN_SERVER = 160000
 MIN_PGVECTOR = (0, 8, 4)
 
-# What the server says to one whom it does not let in, in English; in another language it counts as passing trouble.
-_REFUSALS = (
+# Parts of the server's messages when it rejects a login. They are English: in another language a rejection counts as
+# transient.
+_LOGIN_REJECTIONS = (
     "authentication failed",
     "no password supplied",
     "no pg_hba.conf entry",
@@ -47,19 +48,19 @@ _REFUSALS = (
 )
 
 _CONSTRAINTS: dict[str, tuple[type[LookalikeError], str]] = {
-    "images_uri_key": (ConflictError, "an image with this uri is already there"),
+    "images_uri_key": (ConflictError, "an image with this uri already exists"),
     "images_uri_check": (InvalidInputError, "an image needs a uri that is not empty"),
-    "images_sha256_check": (InvalidInputError, "a sha256 has 32 bytes"),
-    "images_attributes_check": (InvalidInputError, "attributes are a JSON object"),
+    "images_sha256_check": (InvalidInputError, "a sha256 must have 32 bytes"),
+    "images_attributes_check": (InvalidInputError, "attributes must be a JSON object"),
     "api_keys_name_key": (ConflictError, "a key of this name is in use; revoke it first, or choose another name"),
-    "embedding_spaces_name_key": (ConflictError, "an embedding space of this name is already there"),
+    "embedding_spaces_name_key": (ConflictError, "an embedding space of this name already exists"),
     "embedding_spaces_one_active": (ConflictError, "another session is switching the active embedding space"),
 }
 
 
 @contextmanager
 def database(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the database to use; without `database_url`, of the embedded server, running meanwhile."""
+    """Yield the URL of the database. If `database_url` is unset, run the embedded server within the block."""
     if settings.database_url:
         yield settings.database_url
     else:
@@ -68,15 +69,22 @@ def database(settings: Settings) -> Iterator[str]:
 
 
 def connect(url: str, *, autocommit: bool = False, application: str = "lookalike") -> Connection:
-    """Open a connection that speaks pgvector's types; DatabaseUnavailableError or SchemaError where it cannot be."""
+    """Open a connection that supports pgvector's types.
+
+    Raises:
+        DatabaseUnavailableError: the server is unreachable.
+        DatabaseRefusedError: the server rejected the user, password or database.
+        SchemaError: the database has no pgvector.
+    """
     with translated():
         try:
             connection = psycopg.connect(
                 url, autocommit=True, application_name=application, fallback_application_name=application
             )
         except psycopg.OperationalError as error:
-            # While connecting there is no SQLSTATE to go by.
-            if any(words in str(error) for words in _REFUSALS) or getattr(error.pgconn, "needs_password", False):
+            # A failed connection attempt has no SQLSTATE.
+            rejected = any(words in str(error) for words in _LOGIN_REJECTIONS)
+            if rejected or getattr(error.pgconn, "needs_password", False):
                 raise DatabaseRefusedError(
                     f"{str(error).strip()}; check user, password and database in LOOKALIKE_DATABASE_URL"
                 ) from error
@@ -91,7 +99,7 @@ def connect(url: str, *, autocommit: bool = False, application: str = "lookalike
 
 
 def open_pool(url: str, *, size: int, application: str) -> "ConnectionPool[Connection]":
-    """Open a pool of up to `size` autocommit connections that reconnects by itself; it does not wait for the first."""
+    """Open a pool of up to `size` autocommit connections, which reconnects by itself. Return before any connects."""
     return ConnectionPool(
         url,
         min_size=0,
@@ -101,23 +109,23 @@ def open_pool(url: str, *, size: int, application: str) -> "ConnectionPool[Conne
         configure=_prepare,
         kwargs={"autocommit": True, "application_name": application},
         timeout=5,
-        # The pool would wait ever longer between its tries; given up early, the next request makes a new one.
+        # The pool would pause longer after each attempt. Because it gives up early, the next request connects at once.
         reconnect_timeout=1,
         name=application,
     )
 
 
 def _check(connection: Connection) -> None:
-    """Raise OperationalError for a connection that the server has closed, without a round trip to ask.
+    """Raise OperationalError if the server has closed the connection, without a round trip.
 
-    Read twice: a server that shuts down sends its reason first, and only then the end.
+    Read twice, because a server that shuts down sends its reason before it closes the connection.
     """
     for _ in range(2):
         connection.pgconn.consume_input()
 
 
 def _prepare(connection: Connection) -> None:
-    """Teach the connection pgvector's types, also where they live in a schema that is not on its search path."""
+    """Register pgvector's types, and add their schema to the search path if it is missing there."""
     try:
         connection.execute(
             "SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''),"
@@ -126,7 +134,7 @@ def _prepare(connection: Connection) -> None:
             " WHERE e.extname = 'vector' AND NOT n.nspname = ANY (current_schemas(true))"
         )
         register_vector(connection)
-        # Twice as fast as the standard library's; jsonb holds nothing that the two read differently.
+        # Twice as fast as the standard library's parser, with equal results for every jsonb value.
         set_json_loads(from_json, connection)
     except psycopg.ProgrammingError as error:
         raise SchemaError('the database has no pgvector types; run "lookalike migrate" first') from error
@@ -141,16 +149,16 @@ def _call(function: LiteralString, count: int) -> pgsql.Composed:
 def call(
     target: Connection | psycopg.Cursor[Row], function: LiteralString, /, *arguments: object
 ) -> psycopg.Cursor[Any]:
-    """Call a function of schema lookalike by position; return the cursor on its rows.
+    """Call a function of schema lookalike with positional arguments; return the cursor on its rows.
 
-    `target` is a connection, or a cursor whose row factory is wanted. The caller owns the transaction.
+    `target` is a connection, or a cursor with a row factory of its own. The caller owns the transaction.
     """
     return target.execute(_call(function, len(arguments)), arguments)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the database's errors into ours: what they say is kept, the way out is added."""
+    """Raise database errors within the block as a LookalikeError with the same message and a way out."""
     try:
         yield
     except psycopg.Error as error:
@@ -158,10 +166,10 @@ def translated() -> Iterator[None]:
 
 
 def translate(error: psycopg.Error) -> LookalikeError:
-    """Return our error for one of the database's: by constraint, then by SQLSTATE."""
+    """Return the LookalikeError for a database error, chosen by constraint, then by SQLSTATE."""
     diagnostics = error.diag
-    said = (diagnostics.message_primary, diagnostics.message_hint)
-    message = ". ".join(part.rstrip(".") for part in said if part) or str(error).strip()
+    texts = (diagnostics.message_primary, diagnostics.message_hint)
+    message = ". ".join(part.rstrip(".") for part in texts if part) or str(error).strip()
     known = _CONSTRAINTS.get(diagnostics.constraint_name or "")
     if known:
         detail = f" ({diagnostics.message_detail})" if diagnostics.message_detail else ""
@@ -177,7 +185,7 @@ def translate(error: psycopg.Error) -> LookalikeError:
     return LookalikeError(f"the database refused: {message}")
 
 
-# Raised by our own functions.
+# SQLSTATEs that the functions of schema lookalike raise.
 _OWN_STATES: dict[str, type[LookalikeError]] = {
     "LK001": NoWorkerError,
     "LK002": QueryTimeoutError,
@@ -198,7 +206,11 @@ _BY_STATE: list[tuple[tuple[type[psycopg.Error], ...], type[LookalikeError]]] = 
 
 
 def check_server(connection: Connection) -> None:
-    """Refuse a server or a pgvector too old to be safe, in one message that says what to do."""
+    """Check that server and pgvector are recent enough to be safe.
+
+    Raises:
+        SchemaError: one is too old or missing; the message says what to install.
+    """
     if connection.info.server_version < MIN_SERVER:
         raise SchemaError(
             f"PostgreSQL {connection.info.server_version // 10000} is too old; Lookalike needs 16 or newer"

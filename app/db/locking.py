@@ -1,4 +1,4 @@
-"""Statements that need a lock which keeps others out, and transactions to be waited for."""
+"""Retry statements that need an exclusive lock, and wait for older transactions."""
 
 import time
 from typing import LiteralString
@@ -11,21 +11,18 @@ from app.db import Connection, sql, translated
 from app.db.connection import call
 from app.errors import ConflictError
 
-# A lock that must keep out searches or writers is waited for no longer than this at a time, since they queue behind it.
+# Short, because searches and writes queue behind a lock that blocks them.
 _LOCK_TIMEOUT = "150ms"
-
-
-_LOCK_PAUSE = 0.35
+_LOCK_PAUSE_SECONDS = 0.35
 
 
 def retry_on_lock(conn: Connection, function: LiteralString, *arguments: object, patience: float) -> object:
-    """Call a SQL function that needs a lock which keeps others out; return its result.
+    """Call a SQL function that needs a lock which blocks others, and retry until it gets it; return its result.
 
-    The call never waits for long: searches and writes would queue behind it. It is tried again until it gets the
-    lock. The connection is in autocommit.
+    Each attempt waits briefly, because searches and writes queue behind it. The connection is in autocommit.
 
     Raises:
-        ConflictError: others have held the lock for `patience` seconds; the message names them.
+        ConflictError: other sessions held the lock for `patience` seconds; the message names them.
     """
     end = time.monotonic() + patience
     while True:
@@ -38,12 +35,12 @@ def retry_on_lock(conn: Connection, function: LiteralString, *arguments: object,
                 raise
             if time.monotonic() > end:
                 raise ConflictError(
-                    f"others have held what this change needs for {patience:g} s; try again when they are done: "
-                    f"{_holders(conn)}"
+                    f"other sessions held a lock that this change needs for {patience:g} s; "
+                    f"try again when they are done: {_holders(conn)}"
                 ) from error
         else:
             return row[0] if row else None
-        time.sleep(_LOCK_PAUSE)
+        time.sleep(_LOCK_PAUSE_SECONDS)
 
 
 def _holders(conn: Connection) -> str:
@@ -56,7 +53,7 @@ def _holders(conn: Connection) -> str:
 
 
 def wait_for_older_writers(conn: Connection) -> None:
-    """Wait for the transactions that wrote before now, and do not know of a space made since."""
+    """Wait until all transactions that run now have ended; they cannot see a space created meanwhile."""
     row = conn.execute(sql.query("snapshot")).fetchone()
     while row and (left := conn.execute(sql.query("writers_before"), {"snapshot": row[0]}).fetchone()) and left[0]:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Schema revisions: migrate; do database and code agree?"""
+"""Migrate the schema, and check that database and code fit."""
 
 import re
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ _MIGRATIONS = Path(__file__).parents[2] / "migrations"
 _REVISION = re.compile(r'^revision: str = "(\w+)"$', re.MULTILINE)
 _DOWN_REVISION = re.compile(r'^down_revision: str(?: \| None)? = (?:"(\w+)"|None)$', re.MULTILINE)
 
-_AHEAD = "the database is at a revision newer than this code, and serves it; that code's own migrate takes it elsewhere"
+_AHEAD = "the database is at a revision newer than this code, and serves it; migrate it with the newer code"
 
 
 def config(url: str, *, lose_data: bool = False, **attributes: object) -> "Config":
-    """Return Alembic's configuration for this database; `lose_data` is its `-x lose=data`.
+    """Return Alembic's configuration for this database; `lose_data` stands for its `-x lose=data`.
 
-    `attributes` are those that migrations/env.py reads: patience, cursor.
+    migrations/env.py reads the `attributes` patience and cursor.
     """
     from argparse import Namespace
 
@@ -40,8 +40,8 @@ def config(url: str, *, lose_data: bool = False, **attributes: object) -> "Confi
 
 @cache
 def revisions() -> tuple[str, ...]:
-    """Return all revisions of this code, the oldest first."""
-    # Not by Alembic: with SQLAlchemy it takes longer to import than most commands take to run.
+    """Return all revisions of this code, oldest first."""
+    # Not through Alembic, because importing it takes longer than most commands take to run.
     above: dict[str | None, str] = {}
     for file in (_MIGRATIONS / "versions").glob("*.py"):
         text = file.read_text(encoding="utf-8")
@@ -57,15 +57,18 @@ def revisions() -> tuple[str, ...]:
 
 
 def head() -> str:
-    """Return the revision that this code wants."""
+    """Return the newest revision of this code."""
     return revisions()[-1]
 
 
 def upgrade(url: str, revision: str = "head", *, patience: float | None = None) -> None:
-    """Bring the database up to `revision`, one transaction a revision. Needs the right to create a schema.
+    """Upgrade the database to `revision`, in one transaction per revision. The role needs CREATE on the database.
 
-    Searches and writes may go on: none waits for a second. ConflictError where `patience` seconds (None: 60) were not
-    enough for that, or another migration ran for as long.
+    Searches and writes continue; none waits longer than a second.
+
+    Raises:
+        ConflictError: a revision found no moment, or another migration ran, for `patience` seconds (None: 60).
+        SchemaError: the database is ahead of this code.
     """
     from alembic import command
 
@@ -78,9 +81,10 @@ def upgrade(url: str, revision: str = "head", *, patience: float | None = None) 
 
 
 def downgrade(url: str, revision: str = "-1", *, lose_data: bool = False, patience: float | None = None) -> None:
-    """Take the database down by one revision, or to `revision`, as `upgrade` does.
+    """Downgrade the database by one revision, or to `revision`. Locks and errors are those of `upgrade`.
 
-    A revision that would lose rows says how many and of what, and raises SchemaError unless `lose_data`.
+    Raises:
+        SchemaError: a revision would lose rows and `lose_data` is False; the message counts them by table.
     """
     from alembic import command
 
@@ -92,9 +96,12 @@ def downgrade(url: str, revision: str = "-1", *, lose_data: bool = False, patien
 
 
 def _absolute(url: str, revision: str) -> str | None:
-    """Return the revision that is meant, -1 and +2 resolved, so that a try which got only half the way can go on to it.
+    """Return the target revision with -1 or +2 resolved, so that a retry after a partial migration keeps its target.
 
-    None where the database is ahead of this code and serves it: nothing is to be done. Where it does not, SchemaError.
+    Return None if the database is ahead of this code and serves it: there is nothing to do.
+
+    Raises:
+        SchemaError: the database is ahead of this code and does not serve it.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         found = current(connection)
@@ -125,7 +132,7 @@ def _translated() -> Iterator[None]:
 
 
 def current(connection: db.Connection) -> str | None:
-    """Return the database's revision; None where the schema is not there."""
+    """Return the database's revision, or None if the schema is missing."""
     row = connection.execute("SELECT to_regclass('lookalike.alembic_version') IS NOT NULL").fetchone()
     if row is None or not row[0]:
         return None
@@ -134,14 +141,18 @@ def current(connection: db.Connection) -> str | None:
 
 
 def check(connection: db.Connection) -> str:
-    """Return the database's revision; SchemaError, in one line, unless it is one that serves this code."""
+    """Return the database's revision if it serves this code.
+
+    Raises:
+        SchemaError: it does not; the message is one line.
+    """
     found, wanted = current(connection), head()
     if found == wanted:
         return wanted
     if found is None:
         raise SchemaError('the database has no Lookalike schema yet; run "lookalike migrate"')
     if found in revisions():
-        raise SchemaError(f'the database is at revision {found}, this code wants {wanted}; run "lookalike migrate"')
+        raise SchemaError(f'the database is at revision {found}, this code needs {wanted}; run "lookalike migrate"')
     row = connection.execute(sql.query("schema_serves"), {"head": wanted}).fetchone()
     if row is None or not row[0]:
         raise SchemaError(f"the database is at revision {found}, newer than this code ({wanted}); upgrade Lookalike")

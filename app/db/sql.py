@@ -1,4 +1,4 @@
-"""Read `sql/`, the source of the schema's SQL and of the statements that this code runs."""
+"""Load SQL from `sql/`: the schema's objects, and the statements that this code runs."""
 
 import re
 from functools import cache
@@ -9,7 +9,7 @@ from app.errors import SchemaError
 
 ROOT = Path(__file__).parents[2] / "sql"
 
-# psql quotes a variable that is written :'name'; psycopg wants %(name)s.
+# The files write parameters as psql does, :'name'; psycopg needs %(name)s.
 _VARIABLE = re.compile(r"(?<!:):'([a-z_]+)'")
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -18,7 +18,7 @@ def source(kind: str, name: str) -> Path:
     """Return the file of an object or a statement: `sql/KIND/**/NAME.sql`.
 
     Raises:
-        SchemaError: there is no such file, or more than one.
+        SchemaError: there is not exactly one such file.
     """
     found = list((ROOT / kind).rglob(f"{name}.sql"))
     if len(found) != 1:
@@ -28,13 +28,13 @@ def source(kind: str, name: str) -> Path:
 
 @cache
 def query(name: str) -> LiteralString:
-    """Return the statement under `-- name: NAME` in `sql/queries/`, its parameters as psycopg takes them by name."""
+    """Return the statement under `-- name: NAME` in `sql/queries/`, with psycopg's named parameters."""
     return _for_psycopg(_queries()[name])
 
 
 @cache
 def analyst_query(name: str) -> LiteralString:
-    """Return `sql/analyst/NAME.sql`, its psql variables as parameters that psycopg takes by name."""
+    """Return `sql/analyst/NAME.sql`, with psycopg's named parameters in place of psql's variables."""
     return _for_psycopg(source("analyst", name).read_text(encoding="utf-8"))
 
 
@@ -51,6 +51,6 @@ def _queries() -> dict[str, str]:
 
 
 def _for_psycopg(text: str) -> LiteralString:
-    if _VARIABLE.search(text):  # psycopg reads percent signs only if parameters are passed
+    if _VARIABLE.search(text):  # psycopg interprets percent signs only if it gets parameters
         text = text.replace("%", "%%")
     return cast("LiteralString", _VARIABLE.sub(r"%(\1)s", text))  # type: ignore[redundant-cast]

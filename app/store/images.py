@@ -214,7 +214,7 @@ def _merged_attributes(target: object, patch: object) -> object:
     if patch is None:
         return {}
     if not isinstance(patch, dict):
-        raise InvalidInputError(f"attributes are a JSON object, got {patch!r}")
+        raise InvalidInputError(f"attributes must be a JSON object, got {patch!r}")
     return _merged(target, patch)
 
 

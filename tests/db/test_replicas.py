@@ -204,11 +204,11 @@ def test_a_lagging_standby_is_left_out_said_so_and_comes_back(
         time.sleep(1.2)  # it is looked at again meanwhile, and not said again
         assert f'lookalike_standby_fit{{host="{pair.host}"}} 0.0' in client.get("/metrics").text
     until(lambda: served() == STANDBY)
-    until(lambda: any("has searches again" in one.message for one in caplog.records))
-    said = [one.message for one in caplog.records if one.name == "app.db.replicas"]
-    assert [pair.host in one for one in said] == [True, True]
-    assert "is left out" in said[0]
-    assert "has searches again" in said[1]
+    until(lambda: any("serves searches again" in one.message for one in caplog.records))
+    logged = [one.message for one in caplog.records if one.name == "app.db.replicas"]
+    assert [pair.host in one for one in logged] == [True, True]
+    assert "is skipped" in logged[0]
+    assert "serves searches again" in logged[1]
 
 
 def test_searches_go_on_while_the_standby_ends_and_comes_back(
@@ -376,7 +376,7 @@ def test_commands(pair: Pair, primary: db.Connection, monkeypatch: pytest.Monkey
     doctor = lookalike("doctor", env=env).stdout
     assert f"ok     standby:     {pair.host} answers searches" in doctor
     assert "/nowhere:5432 is left out" in doctor
-    assert "is no standby: promoted, or the primary itself" in doctor
+    assert "is not a standby: it was promoted, or is the primary itself" in doctor
     shut = lookalike("search", "1", env={"LOOKALIKE_READ_DATABASE_URL": "postgresql:///lookalike?host=/nowhere"})
     assert shut.exit_code == 0
     assert len(shut.stdout.splitlines()) > 5
@@ -398,7 +398,8 @@ def test_hosts_are_read_as_libpq_reads_them(url: str | None, wanted: list[str]) 
 
 
 @pytest.mark.parametrize(
-    ("url", "said"), [("nonsense", "no connection string"), ("host=a,b,c port=1,2", "3 hosts and 2")]
+    ("url", "said"),
+    [("nonsense", "is not a connection string"), ("host=a,b,c port=1,2", "3 hosts and 2 values for port")],
 )
 def test_a_list_of_hosts_that_is_none_is_refused(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=f"LOOKALIKE_READ_DATABASE_URL.*{said}"):
@@ -411,7 +412,7 @@ def test_a_list_of_hosts_that_is_none_is_refused(url: str, said: str) -> None:
         (True, 1, 0.0, False, None),
         (True, 2, 0.0, False, "another cluster"),
         (True, 1, 11.0, False, "11.0 s behind"),
-        (False, 1, 0.0, False, "no standby"),
+        (False, 1, 0.0, False, "not a standby"),
         (False, 1, 0.0, True, None),
     ],
 )

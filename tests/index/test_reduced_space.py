@@ -103,7 +103,7 @@ def test_mistakes(auto: db.Connection, database_url: str, monkeypatch: pytest.Mo
     whole = spaces.active(auto)
     with pytest.raises(InvalidInputError, match="48 dimensions are no fewer than the 48 of whole"):
         reduced_space.derive(auto, whole, name="small", dimensions=48)
-    with pytest.raises(ConflictError, match="already there"):
+    with pytest.raises(ConflictError, match="already exists"):
         reduced_space.derive(auto, whole, name="whole", dimensions=8)
     assert auto.execute("SELECT count(*) FROM lookalike.transforms").fetchone() == (0,)
     lookalike = runner(monkeypatch, database_url)

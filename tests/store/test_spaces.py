@@ -186,7 +186,7 @@ def test_a_cursor_does_not_outlive_its_space(auto, two):
 def test_a_transaction_that_searches_holds_its_space(database_url, auto, two):
     with db.connect(database_url) as reader:
         assert spaces.pin_active(reader).name == "old"
-        with pytest.raises(ConflictError, match=r"have held what this change needs for 0\.1 s.*pid"):
+        with pytest.raises(ConflictError, match=r"held a lock that this change needs for 0\.1 s.*pid"):
             spaces.activate(auto, "new", patience=0.1)
         assert spaces.pin_active(reader).name == "old"
         assert len(functions.search(reader, vector(1, 4), k=5).hits) == 5
