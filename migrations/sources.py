@@ -5,7 +5,8 @@
 database and an upgraded one are the same. `sql.lock` names the revision that loads each current file, with its hashes.
 
 The comment lines that open a file are its header. From 0009 on the header is the object's COMMENT, so that psql's \\df+
-shows it. Before 0009 nothing stored it, which is why it has a hash of its own.
+shows it. Before 0009 nothing stored it, which is why it has a hash of its own. Further comments below an empty line are
+notes for whoever edits the file; nothing stores or hashes them.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ FROZEN = Path(__file__).parent / "frozen"
 LOCK = Path(__file__).parent / "sql.lock"
 _TRIGGER_TABLE = re.compile(r"^[^-].*\bON lookalike\.(\w+)", re.MULTILINE)
 _HEADER = re.compile(r"(?:--.*\n)*")
+_ABOVE_BODY = re.compile(r"(?:(?:--.*)?\n)*")
 # The first revision that has the table of what each serves.
 FIRST_RECORDED = "0005"
 # The first revision that stores the headers of files, as comments on their objects.
@@ -59,7 +61,9 @@ def uncomment(*paths: str) -> None:
 
 def header(text: str) -> str:
     """Return the comment that opens a file, without its dashes; `text` is the whole file."""
-    return "".join(f"{line[2:].removeprefix(' ')}\n" for line in _header_lines(text).splitlines()).strip()
+    opening = _HEADER.match(text)
+    lines = opening[0].splitlines() if opening else []
+    return "\n".join(line.removeprefix("--").removeprefix(" ") for line in lines)
 
 
 def loaded_by(revision: str) -> list[str]:
@@ -209,7 +213,7 @@ def use_schema_path() -> None:
 def current() -> dict[str, dict[str, str]]:
     """Return the hashes of every file that revisions load, by kind and name: `functions/search.sql`.
 
-    `sha256` is that of the text below the header, `comment` that of the header.
+    `sha256` is that of the text below the comments that open the file, `comment` that of the header.
     """
     return {
         f"{folder}/{file.name}": _hashes(file.read_text(encoding="utf-8"))
@@ -219,17 +223,11 @@ def current() -> dict[str, dict[str, str]]:
 
 
 def _hashes(text: str) -> dict[str, str]:
-    head = _header_lines(text)
-    return {"sha256": _sha256(text.removeprefix(head)), "comment": _sha256(head)}
+    return {"sha256": _sha256(_ABOVE_BODY.sub("", text, count=1)), "comment": _sha256(header(text))}
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _header_lines(text: str) -> str:
-    opening = _HEADER.match(text)
-    return opening[0] if opening else ""
 
 
 def locked() -> dict[str, dict[str, str]]:

@@ -1,6 +1,9 @@
--- What are the images without a label? The label of their k nearest labelled neighbours, each vote weighted by its
--- cosine similarity; `confidence` is the winner's share of all votes. Costs one search an unlabelled image.
--- Variables: label, an attribute (default category); k (default 5).
+-- Which label fits the images that have none?
+-- It is the label of their k nearest labelled neighbours. Each vote weighs its cosine similarity; `confidence` is
+-- the winner's share of all votes. It costs one search per unlabelled image.
+-- Variables:
+--   label  an attribute (default category)
+--   k      number of neighbours (default 5)
 -- In psql: \set label subcategory \i classify_unlabelled.sql
 \if :{?label} \else \set label category \endif
 \if :{?k} \else \set k 5 \endif

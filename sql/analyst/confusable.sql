@@ -1,6 +1,9 @@
--- Which categories look alike? For each pair, the share of the k nearest neighbours of the one's images that bear the other's
--- label, the most confused first. Costs one search a labelled image.
--- Variables: label, an attribute (default category); k (default 10).
+-- Which categories look alike?
+-- For each pair of labels: the share of the k nearest neighbours of the first label's images that have the second
+-- one, the most confused first. It costs one search per labelled image.
+-- Variables:
+--   label  an attribute (default category)
+--   k      number of neighbours (default 10)
 -- In psql: \set label subcategory \i confusable.sql
 \if :{?label} \else \set label category \endif
 \if :{?k} \else \set k 10 \endif

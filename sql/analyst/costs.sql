@@ -1,6 +1,9 @@
--- What does an image cost? Seconds of a worker for one image by stage, with the price of a million at :hour an hour, and of
--- keeping a million for a month at :gb_month a gigabyte, by space and device.
--- Variables: hour (default 1), gb_month (default 0.10).
+-- What does an image cost, by space and device?
+-- Seconds of a worker for one image by stage, the price of embedding a million images, and the price of storing a
+-- million for a month.
+-- Variables:
+--   hour      price of a worker's hour (default 1)
+--   gb_month  price of a gigabyte for a month (default 0.10)
 \if :{?hour} \else \set hour 1.0 \endif
 \if :{?gb_month} \else \set gb_month 0.10 \endif
 SELECT s.name AS space, c.device, c.images, c.queries, round(c.per_second::numeric, 1) AS per_second,

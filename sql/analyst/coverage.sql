@@ -1,5 +1,5 @@
--- How much of the images is searchable in each space? Missing are those that are neither embedded, queued nor failed.
--- Counts stop at 100,000, as in lookalike.space_status.
+-- How many of the images are searchable in each space?
+-- `missing` are neither embedded, queued nor failed. Counts stop at 100,000, as in lookalike.space_status.
 SELECT s.name AS space, s.active, n.images, s.embedded, s.queued, s.failed,
        greatest(n.images - s.embedded - s.queued - s.failed, 0) AS missing,
        round(100.0 * s.embedded / nullif(n.images, 0), 1) AS percent, s.index_name, s.index_valid

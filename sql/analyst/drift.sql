@@ -1,7 +1,10 @@
--- Do new images look different from those before? The distance between the mean embeddings of the last `days` days and of
--- as many days before, by a label and over all: 0 is none, and `spread` (the old images' mean distance from their own mean)
--- is the measure to hold it against. Reads the embeddings of both periods.
--- Variables: days (default 30); label, an attribute (default category).
+-- Do new images look different from earlier ones?
+-- `drift` is the distance between the mean embeddings of the last `days` days and of as many days before, by label
+-- and over all; 0 is none. Compare it with `spread`, the mean distance of the earlier images from their own mean.
+-- It reads the embeddings of both periods.
+-- Variables:
+--   days   length of a period (default 30)
+--   label  an attribute (default category)
 -- In psql: \set days 7 \i drift.sql
 \if :{?days} \else \set days 30 \endif
 \if :{?label} \else \set label category \endif

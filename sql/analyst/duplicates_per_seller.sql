@@ -1,6 +1,9 @@
--- Which sellers' images are near-duplicates: of their own, and of others'? One row a seller, the worst first.
--- Costs one index search an image (lookalike.near_duplicates).
--- Variables: seller, the attribute that names him (default seller); threshold, a distance (default 0.35).
+-- Which sellers have near-duplicates, of their own images and of others'?
+-- One row per seller, the one with the most first. It costs one index search per image
+-- (lookalike.near_duplicates).
+-- Variables:
+--   seller     the attribute with the seller's name (default seller)
+--   threshold  a distance (default 0.35)
 -- In psql: \set seller shop \i duplicates_per_seller.sql
 \if :{?seller} \else \set seller seller \endif
 \if :{?threshold} \else \set threshold 0.35 \endif

@@ -1,5 +1,6 @@
--- Why could images not be embedded? By space, step and reason; numbers and quoted names in a reason count as one.
--- Queued again by SELECT lookalike.retry_failures(...) when the cause is gone.
+-- Why could images not be embedded, by space, step and reason?
+-- Numbers and quoted names in a reason are replaced by …. When the cause is gone, SELECT
+-- lookalike.retry_failures(...) queues the images again.
 SELECT s.name AS space, f.step, regexp_replace(f.reason, '[0-9]+|''[^'']*''|"[^"]*"', '…', 'g') AS reason,
        count(*) AS images, max(f.failed_at) AS latest, (array_agg(f.uri ORDER BY f.failed_at DESC))[1] AS example
 FROM lookalike.failures f JOIN lookalike.embedding_spaces s ON s.id = f.space_id

@@ -1,6 +1,10 @@
--- Which images may bear a wrong label? Those whose k nearest neighbours agree on another one: the share that does, the
--- surest first. Costs one search a labelled image.
--- Variables: label, an attribute (default category); k (default 7); share, the least one (default 0.7).
+-- Which images may have a wrong label?
+-- Those whose k nearest neighbours agree on another label, ordered by the share that does. It costs one search per
+-- labelled image.
+-- Variables:
+--   label  an attribute (default category)
+--   k      number of neighbours (default 7)
+--   share  smallest share (default 0.7)
 -- In psql: \set label subcategory \i label_suspects.sql
 \if :{?label} \else \set label category \endif
 \if :{?k} \else \set k 7 \endif

@@ -1,5 +1,9 @@
--- What looks like this image and costs less? The filter is part of the search, so k rows come where k are there.
--- Variables: image, an id (default: the smallest); below, a price (default 100); k (default 10).
+-- Which images look like this one and cost less?
+-- The filter is part of the search, so the answer has k rows if k rows match.
+-- Variables:
+--   image  an id (default: the smallest)
+--   below  a price (default 100)
+--   k      number of images (default 10)
 -- In psql: \set image 42 \set below 50 \i near_and_cheap.sql
 \if :{?image} \else
 SELECT min(id) AS image FROM lookalike.gallery \gset

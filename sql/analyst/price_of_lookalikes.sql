@@ -1,5 +1,8 @@
--- What do images that look like this one cost? Quartiles of the price of the k nearest that have one, and this image's own.
--- Variables: image, an id (default: the smallest); k (default 50).
+-- What do images that look like this one cost?
+-- Quartiles of the price of the k nearest images that have one, and the price of this image.
+-- Variables:
+--   image  an id (default: the smallest)
+--   k      number of images (default 50)
 -- In psql: \set image 42 \i price_of_lookalikes.sql
 \if :{?image} \else
 SELECT min(id) AS image FROM lookalike.gallery \gset

@@ -1,5 +1,5 @@
--- How long have images waited to be embedded? By space and age; `waiting` are due, `claimed` are in a worker's hands,
--- `later` were put off after a failure.
+-- How long have images waited to be embedded, by space and age?
+-- `waiting` are due, `claimed` are being processed by a worker, `later` were put off after a failure.
 SELECT s.name AS space,
        CASE WHEN a.age < interval '1 minute' THEN '1: under a minute' WHEN a.age < interval '10 minutes' THEN '2: under 10 minutes'
             WHEN a.age < interval '1 hour' THEN '3: under an hour' WHEN a.age < interval '1 day' THEN '4: under a day'

@@ -1,5 +1,6 @@
--- Where does the space on disk go? Tables and indexes of schema lookalike, the largest first, with rows as last counted by
--- ANALYZE, rows dead since the last vacuum, and how often an index was used.
+-- Which tables and indexes take the space on disk?
+-- Those of schema lookalike, the largest first. `rows` is as ANALYZE last counted, `dead` are rows dead since the
+-- last vacuum, and `scans` is how often an index was used.
 SELECT c.relname AS relation, CASE c.relkind WHEN 'i' THEN 'index on ' || t.relname ELSE 'table' END AS kind, m.amname AS method,
        pg_size_pretty(pg_relation_size(c.oid)) AS size, pg_relation_size(c.oid) AS bytes,
        nullif(c.reltuples, -1)::bigint AS rows, s.n_dead_tup AS dead, coalesce(u.idx_scan, s.seq_scan) AS scans

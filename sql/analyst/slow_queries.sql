@@ -1,6 +1,8 @@
--- Which statements over lookalike cost the most time? From pg_stat_statements, where that extension is installed here and you
--- may read it (pg_read_all_stats); else what runs now in this database, the longest first, with a note that says so.
--- Variables: k (default 10).
+-- Which statements over lookalike cost the most time?
+-- From pg_stat_statements, if that extension is installed here and you may read it (pg_read_all_stats). Otherwise
+-- a note says so, and the statements that run now in this database are listed, the longest first.
+-- Variables:
+--   k  number of statements (default 10)
 \if :{?k} \else \set k 10 \endif
 SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')
        AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' AS counted \gset

@@ -1,6 +1,8 @@
--- The most typical images of each category, and the oddest: nearest to and farthest from the category's mean embedding.
--- Reads every embedding once.
--- Variables: label, an attribute (default category); k, how many of each (default 3).
+-- Which images of each category are the most typical, and which the oddest?
+-- They are the nearest to and the farthest from the mean embedding of the category. It reads every embedding once.
+-- Variables:
+--   label  an attribute (default category)
+--   k      how many of each (default 3)
 -- In psql: \set label subcategory \set k 1 \i typical_and_odd.sql
 \if :{?label} \else \set label category \endif
 \if :{?k} \else \set k 3 \endif

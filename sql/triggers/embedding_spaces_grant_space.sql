@@ -1,3 +1,5 @@
--- A new embedding space: the group roles get their rights on its table, which is made after its row.
+-- Internal: run lookalike.grant_space at the end of a transaction that creates an embedding space.
+--
+-- The table of the space is created after its row.
 CREATE CONSTRAINT TRIGGER embedding_spaces_grant_space AFTER INSERT ON lookalike.embedding_spaces
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lookalike.grant_space();

@@ -1,6 +1,25 @@
--- The ANN indexes of all spaces' tables, valid or left over by a build that failed (REINDEX CONCURRENTLY's _ccnew and _ccold
--- too), on their embeddings or on candidates; `building` is whether a session is at work on that table now, `serving` whether
--- that table is the one that the space's searches go through.
+-- ANN indexes of all spaces, on embeddings or on candidates.
+--
+-- It includes invalid ones that a failed build left, also those of REINDEX CONCURRENTLY (_ccnew and _ccold).
+--
+-- Columns:
+--   space_id      the embedding space
+--   space         its name
+--   space_active  whether the space is active
+--   name          name of the index
+--   valid         whether searches may use it
+--   kind          hnsw or ivfflat
+--   bytes         size of the index
+--   options       storage parameters
+--   scans         how often it was used
+--   building      whether a session is building an index on that table now
+--   index_oid     oid of the index
+--   table_oid     oid of its table
+--   table_name    name of its table
+--   serving       whether the searches of the space use that table
+--
+-- Example:
+--     SELECT space, name, kind, valid, building, pg_size_pretty(bytes) FROM lookalike.ann_indexes;
 CREATE OR REPLACE VIEW lookalike.ann_indexes AS
 SELECT s.id AS space_id, s.name AS space, s.active AS space_active, c.relname::text AS name, i.indisvalid AS valid,
        a.amname::text AS kind, pg_relation_size(c.oid) AS bytes, c.reloptions AS options, u.idx_scan AS scans,

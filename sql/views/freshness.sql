@@ -1,7 +1,27 @@
--- How fresh is the search? A row a space and period (the last minute, five minutes, hour): images made searchable, how
--- many a second, of these `reused` (the bytes had been embedded under another image), `failed`; seconds from the insert
--- of an image (or its change) to its committed embedding at p50, p95 and p99; the same for query images, from question
--- to answer. Times are NULL where there was nothing.
+-- How fresh the search is, one row per space and period: the last minute, five minutes, hour.
+--
+-- Times are in seconds, and NULL if nothing happened.
+--
+-- Columns:
+--   space_id            the embedding space
+--   space               its name
+--   active              whether the space is active
+--   period              the last minute, five minutes or hour
+--   images              images made searchable
+--   images_per_second   images per second
+--   reused              images whose bytes had been embedded for another image
+--   failed              images that failed
+--   searchable_p50      median time from the insert or change of an image to its committed embedding
+--   searchable_p95      the same, 95th percentile
+--   searchable_p99      the same, 99th percentile
+--   queries             query images answered
+--   queries_per_second  query images per second
+--   query_p50           median time from a query image to its answer
+--   query_p95           the same, 95th percentile
+--   query_p99           the same, 99th percentile
+--
+-- Example:
+--     SELECT space, period, images, searchable_p50, searchable_p95 FROM lookalike.freshness WHERE active;
 CREATE OR REPLACE VIEW lookalike.freshness AS
 SELECT s.id AS space_id, s.name AS space, s.active, p.period,
        coalesce(max(l.count) FILTER (WHERE l.measure = 'searchable'), 0) AS images,

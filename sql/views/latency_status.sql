@@ -1,9 +1,30 @@
--- How long things took of late: a row a space, measure and period (the last minute, five minutes, hour), times in seconds.
---   searchable  from the insert of an image, or its change, to its committed embedding; `reused` and `failed` likewise:
---               embeddings that other images with the same bytes had already, and images that were parked
---   query       from asking for a query image's embedding to the answer
---   claim, fetch, lookup, decode, encode, write   a worker's stages: of an image fetch and decode, else of a batch
--- Quantiles are interpolated in buckets that grow by 19 %. Workers add their counts every two seconds.
+-- Recent durations, one row per space, measure and period: the last minute, five minutes, hour.
+--
+-- Measures:
+--   searchable                    from the insert or change of an image to its committed embedding
+--   reused                        the same for images whose bytes had been embedded for another image
+--   failed                        the same for images that were parked as failures
+--   query                         from a query image to its answer
+--   fetch, decode                 stages of a worker, for one image
+--   claim, lookup, encode, write  stages of a worker, for a batch
+--
+-- Workers add their counts every two seconds. Times are in seconds. Quantiles are interpolated in buckets that
+-- grow by 19 %.
+--
+-- Columns:
+--   space_id    the embedding space
+--   space       its name
+--   measure     what was measured; see above
+--   period      the last minute, five minutes or hour
+--   count       number of events
+--   per_second  events per second
+--   mean        mean time
+--   p50         median time
+--   p95         95th percentile
+--   p99         99th percentile
+--
+-- Example:
+--     SELECT space, measure, count, p50, p95 FROM lookalike.latency_status WHERE period = '5 minutes';
 CREATE OR REPLACE VIEW lookalike.latency_status AS
 SELECT s.id AS space_id, s.name AS space, c.measure, p.period,
        sum(p.count)::bigint AS count,

@@ -1,11 +1,24 @@
--- What share of the true neighbours do live searches find? A row a space, period (the last hour, day, week), plan and
--- selectivity class; NULL in `plan` or `selectivity` means all of them.
---   searches         how many were checked against an exact search
---   recall           their mean recall, with its 95 % confidence interval from `low` to `high`; ties count as found
---   goal             the recall that these searches asked for, on the average; index_options {"recall_goal": x} overrides
---   below            whether the whole interval lies below the goal, by 30 searches or more
---   unchecked        searches that could not be checked: see lookalike.recall_checks.reason
---   seconds          what the checks took
+-- Measured recall of live searches, one row per space, period, plan and class of filter.
+--
+-- Columns:
+--   space_id     the embedding space
+--   space        its name
+--   active       whether the space is active
+--   period       the last hour, day or 7 days
+--   plan         plan of the searches; NULL: all plans
+--   selectivity  class of the filter by the share of images that pass; NULL: all classes
+--   searches     searches that were checked against an exact search
+--   recall       their mean recall; ties count as found
+--   low          lower end of its 95 % confidence interval
+--   high         upper end of its 95 % confidence interval
+--   goal         mean recall that the searches asked for, or index_options {"recall_goal": x}
+--   below        whether the whole interval lies below the goal, in 30 searches or more
+--   unchecked    searches that could not be checked; see lookalike.recall_checks.reason
+--   seconds      time that the checks took
+--
+-- Example:
+--     SELECT space, period, searches, recall, low, high, goal FROM lookalike.recall_status
+--     WHERE plan IS NULL AND selectivity IS NULL;
 CREATE OR REPLACE VIEW lookalike.recall_status AS
 SELECT g.space_id, g.space, g.active, g.period, g.plan, g.selectivity, g.searches, g.recall,
        greatest(g.recall - g.margin, 0) AS low, least(g.recall + g.margin, 1) AS high, g.goal,

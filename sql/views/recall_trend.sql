@@ -1,5 +1,21 @@
--- The recall of live searches hour by hour and day by day (`step`), for as long as checks are kept: a row a space, step and
--- moment at which it begins, with the 95 % confidence interval of the mean; see lookalike.recall_status.
+-- Measured recall of live searches by hour and by day, for as long as checks are kept.
+--
+-- See lookalike.recall_status.
+--
+-- Columns:
+--   space_id  the embedding space
+--   space     its name
+--   active    whether the space is active
+--   step      hour or day
+--   began_at  when the hour or day began
+--   searches  searches that were checked
+--   recall    their mean recall
+--   low       lower end of its 95 % confidence interval
+--   high      upper end of its 95 % confidence interval
+--   goal      mean recall that the searches asked for, or index_options {"recall_goal": x}
+--
+-- Example:
+--     SELECT began_at, searches, recall, low, high FROM lookalike.recall_trend WHERE active AND step = 'hour';
 CREATE OR REPLACE VIEW lookalike.recall_trend AS
 SELECT g.space_id, g.space, g.active, g.step, g.began_at, g.searches, g.recall, greatest(g.recall - g.margin, 0) AS low,
        least(g.recall + g.margin, 1) AS high, g.goal

@@ -1,5 +1,14 @@
--- The roles that this schema grants rights to, whether each is in the cluster, and whether it has its rights here.
--- `remedy` is the statement that mends it: the first by a role that may create roles, the second by the schema's owner.
+-- Group roles that this schema grants rights to, one row per role.
+--
+-- Columns:
+--   role     name of the role
+--   present  whether the cluster has the role
+--   granted  whether the role has its rights in this database
+--   remedy   statements that create the role (by a role that may) and grant its rights (by the owner of the
+--            schema)
+--
+-- Example:
+--     SELECT role, present, granted, remedy FROM lookalike.roles_check;
 CREATE OR REPLACE VIEW lookalike.roles_check AS
 SELECT w.role, r.oid IS NOT NULL AS present,
        coalesce(has_schema_privilege(r.oid, 'lookalike', 'USAGE'), false) AS granted,

@@ -1,7 +1,18 @@
--- The settings that make a plain SELECT ... ORDER BY embedding <-> q LIMIT n complete and rightly ordered, as this session
--- has them: iterative_scan, without which pgvector stops after ef_search rows, filtered or not; ef_search, the rows of
--- a first scan; max_scan_tuples and scan_mem_multiplier (times work_mem), which end a scan early. `remedy` is the statement
--- that stores the value for new sessions; lookalike.tune_database() runs them. lookalike.search needs none of it.
+-- Settings that make plain SELECT ... ORDER BY embedding <-> q LIMIT n complete, as this session has them.
+--
+-- Without hnsw.iterative_scan, pgvector stops after ef_search rows, filtered or not. hnsw.ef_search is the number
+-- of rows of a first scan. hnsw.max_scan_tuples and hnsw.scan_mem_multiplier (times work_mem) end a scan early.
+-- lookalike.search needs none of them.
+--
+-- Columns:
+--   setting  name of the setting
+--   value    its value in this session
+--   wanted   the value that it needs at least
+--   ok       whether the value is good enough
+--   remedy   statement that stores it for new sessions; lookalike.tune_database() runs these
+--
+-- Example:
+--     SELECT setting, value, wanted, ok FROM lookalike.settings_check;
 CREATE OR REPLACE VIEW lookalike.settings_check AS
 SELECT w.setting, current_setting(w.setting, true) AS value, w.wanted,
        CASE WHEN w.setting = 'hnsw.iterative_scan' THEN current_setting(w.setting, true) IS NOT DISTINCT FROM w.wanted

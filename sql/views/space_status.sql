@@ -1,6 +1,25 @@
--- One row a space: how much is embedded, queued and failed, how old the oldest job is, who works on it, its index.
--- Counts stop at 100,000 (`queued` = 100000 means that many or more), so that the view stays cheap; `queued_about` goes on
--- beyond, with the planner's estimate. `bytes` are those of embeddings and candidates, with their indexes.
+-- State of each embedding space: embeddings, queue, failures, workers and index.
+--
+-- Counts stop at 100,000, so that the view stays cheap.
+--
+-- Columns:
+--   id                  the embedding space
+--   name                its name
+--   model               timm model
+--   dimensions          of its embeddings
+--   active              whether searches use it
+--   embedded            number of embeddings, at most 100,000
+--   queued              number of jobs, at most 100,000
+--   failed              number of failures, at most 100,000
+--   oldest_job_seconds  age of the oldest due job
+--   live_workers        workers that serve it
+--   index_name          name of its ANN index
+--   index_valid         whether searches may use the index
+--   bytes               size of embeddings and candidates, with their indexes
+--   queued_about        number of jobs, estimated beyond 100,000
+--
+-- Example:
+--     SELECT name, active, embedded, queued, failed, live_workers FROM lookalike.space_status;
 CREATE OR REPLACE VIEW lookalike.space_status AS
 SELECT s.id, s.name, s.model, s.dimensions, s.active,
        lookalike.count_up_to(s.table_name, 100000) AS embedded,

@@ -1,6 +1,19 @@
--- Where the bytes go, part by part: the table of images and each of its indexes, each space's embeddings, what candidates of
--- them an index choice keeps, and each of their indexes (`space` names it, `active` is the one searched), the queue, and what else this schema holds. `bytes_per_image`
--- is of the images that there are: counted to 100,000, estimated beyond. Rows of a table count with TOAST and the maps.
+-- Size of each part of schema lookalike.
+--
+-- Parts are the table of images and each of its indexes; each space's embeddings, candidates and their indexes;
+-- the queue; and the rest.
+--
+-- Columns:
+--   space_id         the embedding space; NULL for parts of no space
+--   space            its name
+--   active           whether the space is active
+--   part             table or index
+--   kind             rows (with TOAST and maps), or index and its method
+--   bytes            size
+--   bytes_per_image  size per image; images are counted to 100,000 and estimated beyond
+--
+-- Example:
+--     SELECT space, part, kind, pg_size_pretty(bytes) FROM lookalike.storage_parts ORDER BY bytes DESC;
 CREATE OR REPLACE VIEW lookalike.storage_parts AS
 SELECT p.space_id, p.space, p.active, p.part, p.kind, p.bytes, p.bytes / nullif(n.images, 0)::float8 AS bytes_per_image
 FROM (SELECT lookalike.count_about('images', 100000) AS images OFFSET 0) n

@@ -1,5 +1,10 @@
--- Creates those group roles of lookalike.roles_check that the cluster lacks; roles are shared by all its databases, so
--- one that is there is taken as it is. Where the caller may not create roles, a WARNING has the statements to run.
+-- Create the group roles of lookalike.roles_check that the cluster lacks.
+--
+-- Roles are shared by all databases of a cluster, so a role that exists is used as it is. If the caller may not
+-- create roles, a WARNING gives the statements to run.
+--
+-- Example:
+--     SELECT lookalike.create_roles();
 CREATE OR REPLACE FUNCTION lookalike.create_roles() RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

@@ -1,12 +1,22 @@
--- Grants the group roles of lookalike.roles_check what each needs and no more, in this database; those that the cluster
--- lacks are passed over. It may be run again at any time by the owner of the schema, and runs by itself when an embedding
--- space is made. No function runs with its owner's rights: what a role may do is what it may do to the tables.
+-- Grant each group role of lookalike.roles_check the rights that it needs in this database, and no more.
+--
+-- Roles that the cluster lacks are skipped. The owner of the schema may run this again at any time. It also runs
+-- when an embedding space is created.
+--
+-- Roles:
 --   lookalike_reader  reads everything but keys, stored answers, query images and kept searches; searches
---   lookalike_writer  and writes images; their triggers queue jobs and remove what is out of date, by its rights
---   lookalike_worker  reads the same, takes jobs, writes embeddings and what the bytes of an image say of it; checks the
+--   lookalike_writer  also writes images; the triggers queue jobs and remove stale embeddings with its rights
+--   lookalike_worker  reads the same, takes jobs, writes embeddings and the properties of image files; checks the
 --                     recall of kept searches and sets index options by it
---   lookalike_api     the writer's rights, query images, idempotent answers; reads keys and notes their use
--- Writer and API keep searches to be checked, and read none.
+--   lookalike_api     has the rights of the writer, and uses query images and idempotent answers; reads keys and
+--                     records their use
+--
+-- Writer and API may keep searches to be checked, but read none.
+--
+-- Example:
+--     SELECT lookalike.grant_privileges();
+
+-- No function runs with the rights of its owner: a role may do what it may do to the tables.
 CREATE OR REPLACE FUNCTION lookalike.grant_privileges() RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

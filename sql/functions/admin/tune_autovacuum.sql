@@ -1,6 +1,13 @@
--- Gives lookalike.images and the table of each embedding space the autovacuum settings that suit them, where they have
--- none of their own; docs/operations.md (Vacuum) says why. For the owner of the tables; create_space runs it, so a space
--- made later has them too. SHARE UPDATE EXCLUSIVE locks: searches and writes go on.
+-- Give lookalike.images and the tables of embeddings autovacuum settings that suit them.
+--
+-- A table that has such settings of its own keeps them. Only the owner of the tables may run this.
+-- lookalike.create_space runs it for each new space. It takes SHARE UPDATE EXCLUSIVE locks, so searches and writes
+-- go on.
+--
+-- Example:
+--     SELECT lookalike.tune_autovacuum();
+
+-- The documentation of vacuum gives the reasons for the settings.
 CREATE OR REPLACE FUNCTION lookalike.tune_autovacuum() RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

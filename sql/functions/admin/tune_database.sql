@@ -1,7 +1,11 @@
--- Makes plain SQL safe in this database: stores the settings of lookalike.settings_check for it, except those that the
--- database has a value of its own for. New sessions have them from then on. Where the role may not (the database's owner
--- and a superuser may) a WARNING says what they must run. Returns what it set. Run it again after pg_restore,
--- since pg_dump leaves a database's settings out.
+-- Store the settings of lookalike.settings_check for this database, and return the names of those that it set.
+--
+-- They make plain SELECT ... ORDER BY embedding <-> q LIMIT n complete. New sessions use them; settings that the
+-- database already has stay. If the caller is neither the owner of the database nor a superuser, a WARNING gives
+-- the statements to run. Run it again after pg_restore, because pg_dump leaves the settings of a database out.
+--
+-- Example:
+--     SELECT lookalike.tune_database();
 CREATE OR REPLACE FUNCTION lookalike.tune_database() RETURNS SETOF text
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

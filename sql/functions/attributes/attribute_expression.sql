@@ -1,6 +1,11 @@
--- The SQL expression of an attribute: as jsonb where `kind` is NULL, else as numeric, text, boolean, timestamp or text[],
--- which is what the attribute index of that type is built on. `qualifier` is the table's alias with its dot, or ''.
--- Filters and indexes both come from here, since the planner wants them equal to the letter.
+-- Internal: return the SQL expression of an attribute.
+--
+-- Arguments:
+--   path       keys from the top of `attributes` down
+--   kind       numeric, text, boolean, timestamp or text[], the types of attribute indexes; NULL for jsonb
+--   qualifier  alias of the table with its dot, or ''
+--
+-- Filters and indexes share it because the planner uses an index only if both expressions are equal.
 CREATE OR REPLACE FUNCTION lookalike.attribute_expression(path text[], kind text, qualifier text DEFAULT 'i.')
 RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE

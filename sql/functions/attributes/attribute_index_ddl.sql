@@ -1,5 +1,15 @@
--- The statement that builds the index of an attribute (a name as in filters: price, size.w) as numeric, text, boolean,
--- timestamp or text[]; to be run outside a transaction. Raises invalid_parameter_value for another type or a bad name.
+-- Return the statement that builds the index of an attribute.
+--
+-- Run the statement outside a transaction, because it builds CONCURRENTLY; in psql, \gexec does.
+--
+-- Arguments:
+--   name  the attribute as filters name it: price, size.w
+--   kind  numeric, text, boolean, timestamp or text[]
+--
+-- Raises 22023 if the type or the name is not valid.
+--
+-- Example:
+--     SELECT lookalike.attribute_index_ddl('price', 'numeric');
 CREATE OR REPLACE FUNCTION lookalike.attribute_index_ddl(name text, kind text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
 AS $$

@@ -1,5 +1,6 @@
--- The name of an attribute's index, the same for the same path and type, at most 60 bytes: a readable part, and a hash
--- since paths may be long or odd.
+-- Internal: return the name of the index of an attribute, the same for the same path and type.
+--
+-- It has at most 60 bytes: a readable part, and a hash because paths may be long or contain any character.
 CREATE OR REPLACE FUNCTION lookalike.attribute_index_name(path text[], kind text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$

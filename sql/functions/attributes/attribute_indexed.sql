@@ -1,4 +1,4 @@
--- Whether a valid attribute index of this path and type is there.
+-- Internal: return whether a valid attribute index of this path and type exists.
 CREATE OR REPLACE FUNCTION lookalike.attribute_indexed(path text[], kind text) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$

@@ -1,5 +1,18 @@
--- The attribute indexes of images, by name and type; `valid` is false while one is built or after a build that failed.
--- Path and type are read from the definition itself, so there is no second record of them to go wrong.
+-- Return the attribute indexes of images, one row per index.
+--
+-- Columns:
+--   name        the attribute as filters name it
+--   kind        numeric, text, boolean, timestamp or text[]
+--   path        keys from the top of `attributes` down
+--   index_name  name of the index
+--   valid       false while the index is being built, and after a failed build
+--   size_bytes  size of the index
+--   scans       how often it was used
+--
+-- Example:
+--     SELECT name, kind, valid, scans FROM lookalike.attribute_indexes();
+
+-- Path and type are read from the definition of the index, so there is no second record of them to disagree.
 CREATE OR REPLACE FUNCTION lookalike.attribute_indexes()
 RETURNS TABLE (name text, kind text, path text[], index_name text, valid boolean, size_bytes bigint, scans bigint)
 LANGUAGE sql STABLE SET search_path FROM CURRENT

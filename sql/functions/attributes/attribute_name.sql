@@ -1,5 +1,6 @@
--- The name of a path, the inverse of lookalike.attribute_path: {size,w} is size.w; a key that is a column's name gets
--- `attributes.` before it.
+-- Internal: return the name of a path, the inverse of lookalike.attribute_path: {size,w} is size.w.
+--
+-- A key that is also the name of a column gets the prefix `attributes.`.
 CREATE OR REPLACE FUNCTION lookalike.attribute_name(path text[]) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$

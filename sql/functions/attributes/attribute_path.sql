@@ -1,6 +1,9 @@
--- The path that a name means: `size.w` is {size,w}; a dot in a key is written \. and a backslash \\. A leading
--- `attributes.` is dropped. Backslashes below are in E'' strings, which mean the same whatever
--- standard_conforming_strings is. Raises invalid_parameter_value for an empty step or another use of the backslash.
+-- Internal: return the path of an attribute's name: size.w is {size,w}.
+--
+-- In a key, a dot is written \. and a backslash \\. A leading `attributes.` is dropped. Raises 22023 for an empty
+-- step or another use of the backslash.
+
+-- Backslashes below are in E'' strings, which mean the same with any standard_conforming_strings.
 CREATE OR REPLACE FUNCTION lookalike.attribute_path(name text) RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,7 +1,14 @@
--- The time in `value`, which is `attributes -> 'NAME'`: ISO text, a date or a date and time (2024-05-01, 2024-05-01T12:30Z,
--- 2024-05-01 12:30:00.5+02:00), in UTC where it names no zone; NULL for anything else, so it never raises.
--- Immutable although casts to timestamptz are only stable: the characters allowed leave nothing to DateStyle or TimeZone.
--- No pinned search_path: that would cost more than the function.
+-- Return a jsonb string in ISO format as timestamptz, or NULL if the value is anything else.
+--
+-- It never raises an error. Filters and attribute indexes use it on `attributes -> 'NAME'`. It reads dates and
+-- times such as 2024-05-01, 2024-05-01T12:30Z and 2024-05-01 12:30:00.5+02:00, in UTC if they name no zone.
+--
+-- Example:
+--     SELECT id, uri FROM lookalike.images WHERE lookalike.attribute_timestamp(attributes -> 'taken') >= '2024-05-01Z';
+
+-- Immutable although casts to timestamptz are only stable: the characters allowed leave nothing to DateStyle or
+-- TimeZone. It pins no search_path, because that would cost more than the function. Attribute indexes are built on
+-- it.
 CREATE OR REPLACE FUNCTION lookalike.attribute_timestamp(value jsonb) RETURNS timestamptz
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 AS $$

@@ -1,6 +1,17 @@
--- Has every statement that writes embeddings of this space, or changes images (filters go by them), counted from now on
--- (or no more), so that lookalike.data_version says by which state of the data a search was answered. Waits for those who
--- write now: set lock_timeout where a long transaction may be in its way.
+-- Start or stop counting the statements that change the data of a space.
+--
+-- Such a statement writes embeddings of the space, or changes images, because filters read them. The count is
+-- lookalike.data_version, which names the state of the data that answered a search. Waits for transactions that
+-- are writing; set lock_timeout if one of them may be long.
+--
+-- Arguments:
+--   space_name  the embedding space
+--   audited     true to start, false to stop
+--
+-- Raises P0002 if there is no such space.
+--
+-- Example:
+--     SELECT lookalike.audit_space('tf_efficientnet_lite0');
 CREATE OR REPLACE FUNCTION lookalike.audit_space(space_name text, audited boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

@@ -1,4 +1,7 @@
--- Whether changes of this space's embeddings are counted: see lookalike.audit_space.
+-- Return whether changes of this space are counted; see lookalike.audit_space.
+--
+-- Example:
+--     SELECT name, lookalike.audited(id) FROM lookalike.embedding_spaces;
 CREATE OR REPLACE FUNCTION lookalike.audited(space_id smallint) RETURNS boolean
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$

@@ -1,7 +1,20 @@
--- The exact k nearest images, each row with what answered: the embedding space, its fingerprint (of model, preprocessing
--- and weights) and the version of its data. The same query by the same fingerprint and data version gives the same answer:
--- nothing is approximated, ties are in the order of ids, and all is read in one snapshot. Arguments as of
--- lookalike.search. Refused (LK004) while the active space is not audited: lookalike.audit_space.
+-- Return the exact k nearest images, each row with the space, its fingerprint and the version of its data.
+--
+-- The same query with the same fingerprint and data version gives the same answer: nothing is approximated, ties
+-- are ordered by id, and all is read in one snapshot. The arguments are those of lookalike.search.
+--
+-- Columns:
+--   id            the image
+--   distance      L2 distance to the query
+--   space         the embedding space that answered
+--   fingerprint   of its model, preprocessing and weights
+--   data_version  of its data; see lookalike.data_version
+--
+-- Raises LK004 if the active space is not audited; see lookalike.audit_space.
+--
+-- Example:
+--     SELECT lookalike.audit_space('tf_efficientnet_lite0');
+--     SELECT * FROM lookalike.audited_search(lookalike.embedding_of(42), 5);
 CREATE OR REPLACE FUNCTION lookalike.audited_search(
     query halfvec, k int DEFAULT 10, filter jsonb DEFAULT NULL, max_distance float8 DEFAULT NULL,
     exclude bigint[] DEFAULT NULL

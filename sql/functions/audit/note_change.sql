@@ -1,5 +1,7 @@
--- Trigger function, after a statement that wrote embeddings of an audited space or changed images: one more change of the
--- space's data, in the writer's transaction. Its argument is the space, which may be gone by now. See lookalike.audit_space.
+-- Internal: trigger function that records one change of the data of an audited space.
+--
+-- It runs after a statement that wrote embeddings of the space or changed images, in the writer's transaction. Its
+-- argument is the space, which may have been dropped. See lookalike.audit_space.
 CREATE OR REPLACE FUNCTION lookalike.note_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

@@ -1,5 +1,7 @@
--- Counts the rows of a relation of this schema exactly below `most`; beyond, the planner's estimate is the answer, from
--- the table's size and statistics, so that the cost does not grow with the count. `condition` is SQL of the caller's own.
+-- Internal: return the number of rows of a relation, exact below `most` and estimated beyond.
+--
+-- The estimate is the planner's, from the size and statistics of the table, so the cost does not grow with the
+-- count. `condition` is SQL that the caller wrote, never a user's.
 CREATE OR REPLACE FUNCTION lookalike.count_about(relation text, most bigint, condition text DEFAULT 'TRUE')
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT  -- EXPLAIN is refused in a stable function

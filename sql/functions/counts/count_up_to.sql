@@ -1,5 +1,14 @@
--- Counts the rows of a relation of this schema, stopping at `most`: a count that stays cheap however long the queue.
--- `condition` is SQL of the caller's own, never a user's.
+-- Return the number of rows of a relation of schema lookalike, or `most` if there are more.
+--
+-- The cost is bounded, however large the table is.
+--
+-- Arguments:
+--   relation   name of the table or view, without the schema
+--   most       where counting stops
+--   condition  SQL for WHERE; never put a user's input there
+--
+-- Example:
+--     SELECT lookalike.count_up_to('images', 100000);
 CREATE OR REPLACE FUNCTION lookalike.count_up_to(relation text, most bigint, condition text DEFAULT 'TRUE')
 RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT

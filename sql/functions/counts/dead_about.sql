@@ -1,6 +1,8 @@
--- Estimates how many rows of a relation of this schema are dead, beside `live` live ones. n_dead_tup alone can count
--- rows twice: ANALYZE sets it, and changes that sessions had not reported yet are added afterwards. So it is bounded by
--- what cannot double: the counters of changes, which ANALYZE never sets, and the room in the table's pages.
+-- Internal: estimate how many rows of a relation are dead, beside `live` live ones.
+--
+-- n_dead_tup alone can count rows twice: ANALYZE sets it, and changes that sessions had not reported yet are added
+-- afterwards. So two facts that cannot double bound it: the counters of changes, which ANALYZE never sets, and the
+-- space in the pages of the table.
 CREATE OR REPLACE FUNCTION lookalike.dead_about(relation text, live bigint)
 RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT

@@ -1,5 +1,7 @@
--- Pairs of images within `threshold` of each other among the 200 nearest candidates of each; both of them among `members`
--- where it is not NULL. Private to lookalike.near_pairs, which chooses the settings of the index scan.
+-- Internal: return pairs of images within `threshold` of each other, among the 200 nearest candidates of each.
+--
+-- If `members` is not NULL, both images must be among them. lookalike.near_pairs calls it and chooses the settings
+-- of the index scan.
 CREATE OR REPLACE FUNCTION lookalike.near_candidates(threshold float8, members bigint[])
 RETURNS TABLE (image bigint, neighbor bigint, distance float8)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_sort = off

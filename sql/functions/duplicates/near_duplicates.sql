@@ -1,9 +1,23 @@
--- Groups of near-duplicates among the images that pass a filter: two images are in one group where a chain of images
--- leads from one to the other, each step at most `threshold` long (L2; cosine = 1 - threshold²/2), or where their bytes
--- are the same (sha256), embedded or not. One row an image that has a duplicate: the group's smallest id, the image's id,
--- and the distance to the nearest other one of the group.
--- With an HNSW index it costs one index search an image (1.7 ms at 20,000), and finds what such a search finds; without one, the
--- distance of each pair. An image's list ends after 1,000 neighbours: larger groups hold together by the others' lists.
+-- Return groups of near-duplicates among the images that pass a filter, one row per image that has a duplicate.
+--
+-- Two images are in one group if a chain of images connects them and each step is at most `threshold` long. Images
+-- with the same bytes (sha256) are also in one group, embedded or not.
+--
+-- Arguments:
+--   threshold  L2 distance between unit vectors; cosine similarity = 1 - threshold²/2
+--   filter     conditions in the JSON filter grammar; NULL for none
+--
+-- Columns:
+--   group_id  smallest image id of the group
+--   image_id  the image
+--   distance  to the nearest other image of the group
+--
+-- With an HNSW index this costs one index search per image (1.7 ms at 20,000 images) and finds what such a search
+-- finds. Without an index it computes the distance of each pair. The list of an image ends after 1,000 neighbours;
+-- larger groups are connected by the lists of the other images.
+--
+-- Example:
+--     SELECT group_id, array_agg(image_id) FROM lookalike.near_duplicates(0.35) GROUP BY group_id;
 CREATE OR REPLACE FUNCTION lookalike.near_duplicates(threshold float8 DEFAULT 0.35, filter jsonb DEFAULT NULL)
 RETURNS TABLE (group_id bigint, image_id bigint, distance float8)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET hnsw.iterative_scan = strict_order

@@ -1,7 +1,8 @@
--- Pairs of images within `threshold` of each other in the active space, as parallel arrays; both of them among `members`
--- where it is not NULL. By the index, each image's neighbours in turn, where there is one; else every pair. By an index of
--- candidates, of each image the 200 nearest of them.
--- Private to lookalike.near_duplicates.
+-- Internal: return the pairs of images within `threshold` of each other in the active space, as parallel arrays.
+--
+-- If `members` is not NULL, both images must be among them. With an index it searches the neighbours of each
+-- image; without one it compares every pair. With an index of candidates it looks at the 200 nearest of each
+-- image. lookalike.near_duplicates calls it.
 CREATE OR REPLACE FUNCTION lookalike.near_pairs(
     threshold float8, members bigint[], OUT lefts bigint[], OUT rights bigint[], OUT lengths float8[]
 )

@@ -1,4 +1,6 @@
--- The SQL condition of $contains on an attribute: an array that has the value, or every value of the list, as element.
+-- Internal: return the SQL condition of $contains on an attribute.
+--
+-- It holds for an array that has the value, or every value of a list, as elements.
 CREATE OR REPLACE FUNCTION lookalike.filter_attribute_contains(path text[], operand jsonb) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$

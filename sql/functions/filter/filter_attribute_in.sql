@@ -1,4 +1,6 @@
--- The SQL condition of $in on an attribute: equal to one of the values; null also matches a missing key.
+-- Internal: return the SQL condition of $in on an attribute: equal to one of the values.
+--
+-- A null in the list also matches a missing key.
 CREATE OR REPLACE FUNCTION lookalike.filter_attribute_in(path text[], operand jsonb) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$

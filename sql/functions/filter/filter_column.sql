@@ -1,5 +1,6 @@
--- The SQL condition of one positive operator on a column of images; the operand's shape has been checked. The condition
--- is TRUE where the operator holds; where it does not, FALSE or NULL.
+-- Internal: return the SQL condition of one positive operator on a column of images.
+--
+-- The operand has been checked. The condition is TRUE if the operator holds, else FALSE or NULL.
 CREATE OR REPLACE FUNCTION lookalike.filter_column(name text, operator text, operand jsonb, place text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,5 +1,6 @@
--- What filters take a column of images for: number, text, time or hex; NULL where the name is no column of theirs.
--- The fixed list from which a filter's identifiers come.
+-- Internal: return how filters treat a column of images: number, text, time or hex; NULL for other names.
+--
+-- This fixed list is where the identifiers of a filter come from.
 CREATE OR REPLACE FUNCTION lookalike.filter_column_kind(name text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE

@@ -1,5 +1,7 @@
--- The SQL condition of one key of a filter that is no $and, $or or $not: a column of images or an attribute, with a plain
--- value (equality) or an object of operators, all of which must hold. `place` is where the key stands in the filter.
+-- Internal: return the SQL condition of one key of a filter other than $and, $or and $not.
+--
+-- The key is a column of images or an attribute. `test` is a plain value (equality) or an object of operators, all
+-- of which must hold. `place` is the position of the key in the filter, for error messages.
 CREATE OR REPLACE FUNCTION lookalike.filter_field(name text, test jsonb, place text, depth int) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$

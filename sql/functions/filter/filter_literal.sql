@@ -1,5 +1,6 @@
--- The SQL literal of one value for a column of images of this kind (see filter_column_kind); raises
--- invalid_parameter_value where the value is none of that kind. A number is a bigint where it is one, for the indexes.
+-- Internal: return the SQL literal of a value for a column of images of this kind; see filter_column_kind.
+--
+-- A number that fits is a bigint, so that indexes can be used. Raises 22023 if the value is not of that kind.
 CREATE OR REPLACE FUNCTION lookalike.filter_literal(kind text, operator text, operand jsonb, place text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,5 +1,6 @@
--- The SQL literal of a time given as ISO text, the same under every TimeZone and DateStyle; raises
--- invalid_parameter_value for anything else. `operator` and `place` are for that message.
+-- Internal: return the SQL literal of a time in ISO format, the same under every TimeZone and DateStyle.
+--
+-- `operator` and `place` are for the error message. Raises 22023 if the operand is anything else.
 CREATE OR REPLACE FUNCTION lookalike.filter_moment(operator text, operand jsonb, place text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,4 +1,6 @@
--- The document that has `value` at `path` and nothing else: {size,w} and 3 give {"size": {"w": 3}}.
+-- Internal: return the document that has `value` at `path` and nothing else.
+--
+-- {size,w} and 3 give {"size": {"w": 3}}.
 CREATE OR REPLACE FUNCTION lookalike.filter_nested(path text[], value jsonb) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$

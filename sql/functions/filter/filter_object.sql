@@ -1,5 +1,6 @@
--- The SQL condition of a filter object, at the top or below $and, $or, $not: all of its keys must hold. `place` is where
--- the object stands in the filter, '' at the top.
+-- Internal: return the SQL condition of a filter object, all keys of which must hold.
+--
+-- `place` is the position of the object in the filter, '' at the top.
 CREATE OR REPLACE FUNCTION lookalike.filter_object(filter jsonb, place text, depth int) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$

@@ -1,5 +1,6 @@
--- Refuses, with invalid_parameter_value, an operator that is unknown or whose operand has the wrong shape; `place` is
--- where it stands in the filter. What is left to the caller: the types that a column wants.
+-- Internal: raise 22023 if an operator is unknown or its operand has the wrong shape.
+--
+-- `place` is the position in the filter. The caller checks the types that a column needs.
 CREATE OR REPLACE FUNCTION lookalike.filter_operand(operator text, operand jsonb, place text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,11 +1,12 @@
--- Trigger function, after a statement that updated images. Where the content changed (another uri, or another sha256
--- than the one known) the old embeddings go and jobs come, in the writer's transaction. Where only metadata changed
--- nothing happens. A lease that a worker holds on such an image is broken, so that what it embedded from the old bytes
--- is not written.
+-- Internal: trigger function that queues images whose content changed, after a statement that updated images.
 --
--- A sha256 told for the first time is no such change: nothing was embedded yet. But the bytes in a worker's hands, and
--- those that could not be embedded, may be others than those told of now: so leases are broken then too, and failures are
--- tried again. Not where lookalike.finish_jobs tells it, of the bytes that it has just embedded.
+-- If the content changed (another uri, or another sha256 than the known one), it deletes the embeddings and queues
+-- jobs in the writer's transaction. It breaks the lease of a worker on such an image, so that an embedding of the
+-- old bytes is not written. If only metadata changed, it does nothing.
+--
+-- A first sha256 is not a change, because nothing was embedded before. But a worker may hold other bytes, or other
+-- bytes may have failed: so it breaks leases and retries failures. It does not if lookalike.finish_jobs records
+-- the sha256 of the bytes that it has just embedded.
 CREATE OR REPLACE FUNCTION lookalike.enqueue_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

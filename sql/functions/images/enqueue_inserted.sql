@@ -1,5 +1,6 @@
--- Trigger function, after a statement that inserted images: a job for each new image in each embedding space, in the
--- writer's transaction, and one notification a statement.
+-- Internal: trigger function that queues a job for each new image in each embedding space.
+--
+-- It runs after a statement that inserted images, in the writer's transaction, and sends one notification.
 CREATE OR REPLACE FUNCTION lookalike.enqueue_inserted() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

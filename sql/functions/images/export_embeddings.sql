@@ -1,6 +1,8 @@
--- The next `most` images by id after `after_id`, each with its embedding in this space, NULL where it has none yet. Called
--- again with the last id until nothing comes, in one REPEATABLE READ transaction, it gives all images of one moment, a page
--- at a time.
+-- Internal: return the next `most` images after `after_id` by id, each with its embedding in a space.
+--
+-- The embedding is NULL if there is none yet. To read all images of one moment, call it in one REPEATABLE READ
+-- transaction with the last id until it returns no rows. `lookalike export` does. Raises P0002 if there is no such
+-- space.
 CREATE OR REPLACE FUNCTION lookalike.export_embeddings(
     of_space smallint, after_id bigint DEFAULT 0, most int DEFAULT 1000
 ) RETURNS TABLE (

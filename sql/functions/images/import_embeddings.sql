@@ -1,11 +1,22 @@
--- Writes images together with their embeddings in one space, made elsewhere by the same model: no jobs of that space are left
--- for them. The arrays run in parallel, no uri twice; NULL where something is not known, also among the embeddings. The
--- caller vouches for dimension, length and model. Returns how many images were `inserted`; how many embeddings were
--- `embedded`; how many images were there with all of it (`unchanged`); and `other_content`, the uris whose image has another
--- sha256 here: of these nothing is written.
---   ids        the ids that new images get; NULL: the next ones. An id that another uri has raises unique_violation
---   overwrite  captions, attributes and embeddings that are there already are replaced; else they stay
--- Images are locked before jobs, as every writer does it. The other spaces' jobs are the triggers' affair, as ever.
+-- Internal: write images together with their embeddings in one space, which the same model made elsewhere.
+--
+-- The images get no jobs of that space. The arrays run in parallel and no uri occurs twice; NULL stands for an
+-- unknown value or embedding. The caller is responsible for dimension, length and model. `lookalike import` calls
+-- it.
+--
+-- Arguments:
+--   ids        ids of new images; NULL for the next ones
+--   overwrite  whether to replace captions, attributes and embeddings that exist
+--
+-- Columns:
+--   inserted       number of new images
+--   embedded       number of embeddings written
+--   unchanged      number of images that had everything already
+--   other_content  uris of images with another sha256 here, of which nothing was written
+--
+-- Raises P0002 if there is no such space, and 23505 if another uri has one of the ids.
+
+-- Images are locked before jobs, as every writer does. Triggers queue the jobs of the other spaces, as always.
 CREATE OR REPLACE FUNCTION lookalike.import_embeddings(
     in_space smallint, uris text[], embeddings halfvec[], sha256s bytea[], media_types text[], widths int[],
     heights int[], captions text[], attributes jsonb[], created_ats timestamptz[], updated_ats timestamptz[],

@@ -1,5 +1,14 @@
--- The ids of the images that pass a filter (lookalike.filter_condition), ascending, from the first above `after_id`: one
--- page, and where the next begins.
+-- Return the ids of images that pass a filter, in ascending order, a page at a time.
+--
+-- Arguments:
+--   filter    conditions in the JSON filter grammar; NULL for none
+--   after_id  the last id of the page before; NULL for the first page
+--   max_rows  size of the page, 1 to 10,000
+--
+-- Raises 22023 if the filter or max_rows is not valid.
+--
+-- Example:
+--     SELECT * FROM lookalike.list_images('{"category": "animals"}', max_rows => 20);
 CREATE OR REPLACE FUNCTION lookalike.list_images(filter jsonb DEFAULT NULL, after_id bigint DEFAULT NULL, max_rows int DEFAULT 100)
 RETURNS SETOF bigint
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off

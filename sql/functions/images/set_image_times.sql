@@ -1,5 +1,7 @@
--- Trigger function, before an update of a row of images: keeps updated_at, and forgets what described the old bytes
--- (sha256, media_type, width, height) when uri names another image and the writer said nothing new about it.
+-- Internal: trigger function that keeps updated_at, before a row of images is updated.
+--
+-- If uri changes, it clears the sha256, media_type, width and height that described the old bytes, unless the
+-- writer set them.
 CREATE OR REPLACE FUNCTION lookalike.set_image_times() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

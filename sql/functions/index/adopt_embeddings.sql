@@ -1,6 +1,7 @@
--- Writes the reduced form of embeddings that another space holds, for images that have not changed since they were read
--- there, and removes their jobs. An image whose row another transaction holds, or that waits to be embedded anew, is passed
--- over. The arrays run in parallel. Returns how many were written.
+-- Internal: write the reduced form of another space's embeddings, and remove the jobs of these images.
+--
+-- The arrays run in parallel. It skips images that changed since they were read there, that wait to be embedded,
+-- or whose row another transaction locks. It returns the number written.
 CREATE OR REPLACE FUNCTION lookalike.adopt_embeddings(
     in_space smallint, from_space smallint, image_ids bigint[], embeddings halfvec[]
 ) RETURNS bigint

@@ -1,5 +1,7 @@
--- An embedding in the form that this space holds: one of the model's own dimension is reduced by the space's transform to
--- unit length, where it has one (lookalike.derive_space); any other comes back as it is. NULL stays NULL.
+-- Internal: return an embedding in the form that this space stores.
+--
+-- If the space has a transform (lookalike.derive_space) and the embedding has the dimension of the model, it is
+-- reduced to unit length. Others, and NULL, are returned as they are.
 CREATE OR REPLACE FUNCTION lookalike.as_stored(space lookalike.embedding_spaces, embedding halfvec) RETURNS halfvec
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

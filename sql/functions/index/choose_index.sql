@@ -1,7 +1,9 @@
--- Stores what the index of a space is (`options`: the JSON form of an index choice; `transform` in it is the id of the
--- transform whose candidates are indexed) and, where the space is active, has searches use it from the commit on: a
--- search sees one choice or the other. Waits for searches that run: set lock_timeout where a long one may be in its way.
--- What it names must be there: `lookalike index choose` builds it first. New sessions get the probes of an IVFFlat index.
+-- Internal: store the index choice of a space, and switch its searches to it if the space is active.
+--
+-- The switch takes effect at the commit. `options` is the JSON form of the choice; its `transform` is the id of
+-- the transform whose candidates are indexed. A search uses the old choice or the new one. The switch waits for
+-- running searches: set lock_timeout if one of them may be long. New sessions get the probes of an IVFFlat index.
+-- Raises LK004 if the table or index does not exist: `lookalike index choose` builds it first.
 CREATE OR REPLACE FUNCTION lookalike.choose_index(space_name text, options jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

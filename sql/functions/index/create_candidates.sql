@@ -1,7 +1,8 @@
--- Makes the table of a transform's candidates, lookalike.candidates_<transform>, empty, and the triggers that keep it up
--- to date with the embeddings of the space, whoever writes them, from the commit on. It waits for those who write
--- embeddings now, and they for it: so every later writer has the triggers, and all earlier rows can be seen by whoever
--- fills the table afterwards.
+-- Internal: create the table of a transform's candidates, and the triggers that keep it up to date.
+--
+-- The table, lookalike.candidates_<transform>, is empty; the triggers act from the commit on, for every writer of
+-- embeddings. It waits for transactions that write embeddings and they wait for it. So every later writer has the
+-- triggers, and whoever fills the table afterwards sees all earlier rows.
 CREATE OR REPLACE FUNCTION lookalike.create_candidates(transform smallint) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

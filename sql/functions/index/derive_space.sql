@@ -1,6 +1,9 @@
--- Creates a space of the reduced form of another one's embeddings: `transform`, stored for the space `source_name` so far,
--- becomes the new one's, and is applied to what its workers encode and to queries from then on. The two live on their own:
--- the source may be dropped. Images are not copied or queued here; see lookalike.adopt_embeddings and enqueue_missing.
+-- Internal: create a space that holds another space's embeddings in a reduced form, and return its id.
+--
+-- `transform`, which was fitted for the space `source_name`, moves to the new space. From then on it reduces what
+-- the workers encode, and queries. The two spaces are independent: the source may be dropped. It neither copies
+-- nor queues images: see lookalike.adopt_embeddings and lookalike.enqueue_missing. `lookalike space derive` calls
+-- it.
 CREATE OR REPLACE FUNCTION lookalike.derive_space(
     space_name text, source_name text, transform smallint, index_options jsonb DEFAULT NULL
 ) RETURNS smallint

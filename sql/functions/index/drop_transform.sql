@@ -1,5 +1,7 @@
--- Drops a transform with its candidates, their index and triggers. LK004 for one that searches of its space stand on. Waits
--- for writers of embeddings, and they for it.
+-- Internal: drop a transform with its candidates, their index and triggers.
+--
+-- It waits for transactions that write embeddings, and they wait for it. Raises LK004 if searches of its space use
+-- it.
 CREATE OR REPLACE FUNCTION lookalike.drop_transform(transform smallint) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

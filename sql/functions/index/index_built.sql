@@ -1,5 +1,7 @@
--- When an ANN index was built, and of how many rows: what its build noted in its comment, {"built": {"at": ..., "rows": ...}}.
--- NULL for an index that something else built.
+-- Internal: return when an ANN index was built and from how many rows.
+--
+-- The build records this in the comment of the index: {"built": {"at": ..., "rows": ...}}. NULL if something else
+-- built it.
 CREATE OR REPLACE FUNCTION lookalike.index_built(index_oid oid, OUT at timestamptz, OUT rows bigint)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

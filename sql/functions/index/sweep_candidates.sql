@@ -1,6 +1,8 @@
--- Removes candidates whose embedding is gone: who filled the table may have read an embedding that was deleted before its
--- candidate was there. Returns how many. In READ COMMITTED: each is locked first and looked at again after, so that one
--- whose embedding is being written anew stays, or is written again by the writer's trigger.
+-- Internal: remove candidates whose embedding no longer exists, and return how many.
+--
+-- A session that fills the table may have read an embedding that was deleted before its candidate was written. Run
+-- it in READ COMMITTED: it locks each candidate and checks it again, so that one whose embedding is being
+-- rewritten stays, or the writer's trigger writes it again.
 CREATE OR REPLACE FUNCTION lookalike.sweep_candidates(transform smallint) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

@@ -1,5 +1,7 @@
--- Trigger function, after a statement that wrote embeddings: writes or removes the candidates of those rows, in the
--- writer's transaction. Its argument is the transform. 0.4 ms a row for 512 bits of 1280 dimensions.
+-- Internal: trigger function that writes or removes the candidates of rows whose embedding was written.
+--
+-- It runs after the statement, in the writer's transaction; its argument is the transform. It takes 0.4 ms per row
+-- for 512 bits of 1280 dimensions.
 CREATE OR REPLACE FUNCTION lookalike.write_candidates() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

@@ -1,10 +1,12 @@
--- Claims up to `most` due jobs of one space under the lease `claim`, oldest first; two workers never get the same job.
--- A job not finished when its lease ends becomes due again by itself. Every claim counts as an attempt.
+-- Internal: claim up to `most` due jobs of a space under the lease `claim`, the oldest first.
 --
--- A due job that still bears a lease is a suspect: a worker claimed it and was not heard of again, and it may be this
--- very image that takes workers down. Suspects are never mixed with others, and are claimed in small numbers: at most 8
--- after the first lost lease, one alone after the second. So an image that kills drags few others along, and is soon the
--- only one with many attempts; the caller parks it then.
+-- Two workers never get the same job. A job that is not finished when its lease ends is due again. Every claim
+-- counts as an attempt.
+--
+-- A due job that still has a lease is suspect: the worker that claimed it has gone silent, and this image may be
+-- what kills workers. Suspects are never mixed with other jobs, and come in small batches: at most 8 after the
+-- first lost lease, one alone after the second. So an image that kills affects few others, and is soon the only
+-- one with many attempts; the caller then parks it.
 CREATE OR REPLACE FUNCTION lookalike.claim_jobs(from_space smallint, claim uuid, most int, lease_seconds float8)
 RETURNS TABLE (image_id bigint, uri text, attempts int, enqueued_at timestamptz, suspect boolean)
 LANGUAGE sql SET search_path FROM CURRENT

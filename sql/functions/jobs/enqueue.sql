@@ -1,5 +1,14 @@
--- Puts these images in the queue of every space (or of one), due at once and with no lease, and forgets their failures.
--- Returns the number of jobs. Ids without an image are passed over.
+-- Queue these images to be embedded again, and return the number of jobs.
+--
+-- The jobs are due at once and without a lease; failures of the images are cleared. Ids without an image are
+-- skipped.
+--
+-- Arguments:
+--   image_ids  the images
+--   for_space  one embedding space; NULL for all
+--
+-- Example:
+--     SELECT lookalike.enqueue('{42,43}');
 CREATE OR REPLACE FUNCTION lookalike.enqueue(image_ids bigint[], for_space smallint DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

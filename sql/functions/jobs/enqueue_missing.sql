@@ -1,7 +1,11 @@
--- Queues up to `most` images that have, in this space, neither an embedding nor a job nor a failure; returns how many.
--- Triggers leave none such behind but where they did not run: a space younger than a writer's snapshot, a restore or
--- replication with triggers off. An image that another transaction is changing or deleting just now is left
--- to the next call, so that neither waits for the other.
+-- Queue up to `most` images that have neither an embedding nor a job nor a failure in this space; return how many.
+--
+-- Triggers leave such images only if they did not run: the space is younger than a writer's snapshot, or a restore
+-- or replication had triggers off. An image that another transaction is changing or deleting is left to the next
+-- call, so that neither waits for the other.
+--
+-- Example:
+--     SELECT lookalike.enqueue_missing(id) FROM lookalike.embedding_spaces WHERE active;
 CREATE OR REPLACE FUNCTION lookalike.enqueue_missing(for_space smallint, most int DEFAULT 100000) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

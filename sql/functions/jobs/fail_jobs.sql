@@ -1,11 +1,12 @@
--- Parks these images as failures of the space, with the step and the reason, and removes their jobs, where the lease
--- `claim` still holds them; an image that another transaction holds just now is passed over, and its job stays. The arrays
--- run in parallel. Returns the ids parked.
+-- Internal: park these images as failures of a space and remove their jobs, if the lease `claim` still holds them.
 --
--- An embedding of other bytes goes too: the trigger of a REPEATABLE READ writer does not see, and leaves, one that was
--- written since its snapshot.
+-- The arrays run in parallel. An image that another transaction locks is skipped, and its job stays. It returns
+-- the ids that were parked.
 --
--- Images are locked before jobs, and with SKIP LOCKED, for the reasons given at lookalike.finish_jobs.
+-- It also deletes an embedding of other bytes: the trigger of a REPEATABLE READ writer does not see an embedding
+-- that was written since its snapshot, and leaves it.
+
+-- Images are locked before jobs, and with SKIP LOCKED; lookalike.finish_jobs gives the reasons.
 CREATE OR REPLACE FUNCTION lookalike.fail_jobs(
     in_space smallint, claim uuid, image_ids bigint[], steps text[], reasons text[]
 ) RETURNS SETOF bigint

@@ -1,10 +1,11 @@
--- Writes embeddings and removes their jobs, in one transaction, for those images that the lease `claim` still holds:
--- an image deleted or changed since the claim is passed over, and so is one whose row another transaction holds just
--- now (its job stays and comes again). What the bytes told (sha256, media type, size) goes to images where it was not
--- known; where the bytes are other than those recorded, the other spaces embed the image again. The arrays run in
--- parallel. Returns the ids written.
+-- Internal: write embeddings and remove their jobs, for those images that the lease `claim` still holds.
 --
--- Images are locked before jobs, as every writer does it (a statement on images, then its triggers), and with SKIP
+-- The arrays run in parallel. It skips an image that was deleted or changed since the claim. It also skips one
+-- whose row another transaction locks; its job stays and comes again. sha256, media type and size go to images if
+-- they were unknown there. If the bytes differ from the recorded ones, the other spaces embed the image again. It
+-- returns the ids that were written.
+
+-- Images are locked before jobs, as every writer does (a statement on images, then its triggers), and with SKIP
 -- LOCKED: so neither a deadlock nor a long transaction on one image holds up the batch.
 CREATE OR REPLACE FUNCTION lookalike.finish_jobs(
     in_space smallint, claim uuid, image_ids bigint[], embeddings halfvec[],

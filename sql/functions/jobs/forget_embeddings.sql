@@ -1,4 +1,4 @@
--- Deletes the embeddings of these images in every space.
+-- Internal: delete the embeddings of these images in every space.
 CREATE OR REPLACE FUNCTION lookalike.forget_embeddings(image_ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

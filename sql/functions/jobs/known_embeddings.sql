@@ -1,11 +1,13 @@
--- The embeddings that a space has already of files with these contents: a row for each of `sha256s` that is known. Two files
--- with the same bytes have the same embedding, whatever their uris.
+-- Internal: return the embeddings that a space already has of files with these contents, one row per known sha256.
 --
--- An image's sha256 and its embedding belong together only while no job and no failure of the image is there: whoever
--- changes what images say of its bytes queues it in the same transaction, and finish_jobs takes the job away in the one
--- that writes both. (The trigger deletes the old embedding too, but a REPEATABLE READ transaction may not see it.) Of many
--- images with the same bytes the first twenty are looked at, so that this takes no longer where none of them is embedded;
--- nor is a table read through where the planner takes a content to be common.
+-- Files with the same bytes have the same embedding, whatever their uris are. It looks at the first twenty images
+-- with the same bytes, so that the cost stays bounded if none of them is embedded.
+
+-- The sha256 of an image and its embedding match only while the image has neither a job nor a failure. Whoever
+-- changes what images say about the bytes queues the image in the same transaction, and finish_jobs removes the
+-- job in the one that writes both. (The trigger deletes the old embedding too, but a REPEATABLE READ transaction
+-- may not see it.) Sequential scans are off, because the planner would read the whole table for a content that it
+-- takes to be common.
 CREATE OR REPLACE FUNCTION lookalike.known_embeddings(in_space smallint, sha256s bytea[])
 RETURNS TABLE (sha256 bytea, embedding halfvec)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_seqscan = off

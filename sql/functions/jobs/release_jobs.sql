@@ -1,6 +1,8 @@
--- Gives up the lease `claim` on these jobs: they are due again after `delay_seconds`. With `unattempted` the claim does
--- not count as an attempt (a worker that shuts down hands back what it had not begun). A job whose row another
--- transaction holds just now is passed over: that transaction requeues it, or else its lease ends. Returns the number.
+-- Internal: give up the lease `claim` on these jobs, and return their number.
+--
+-- They are due again after `delay_seconds`. With `unattempted`, the claim does not count as an attempt: a worker
+-- that shuts down returns jobs that it had not begun. A job whose row another transaction locks is skipped: that
+-- transaction queues it again, or its lease ends.
 CREATE OR REPLACE FUNCTION lookalike.release_jobs(
     in_space smallint, claim uuid, image_ids bigint[], delay_seconds float8 DEFAULT 0, unattempted boolean DEFAULT false
 ) RETURNS bigint

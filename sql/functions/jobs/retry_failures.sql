@@ -1,4 +1,11 @@
--- Puts failures back into the queue: all of them, those of one space, or those of these images. Returns how many.
+-- Queue failed images again, and return how many.
+--
+-- Arguments:
+--   image_ids  these images; NULL for all
+--   of_space   one embedding space; NULL for all
+--
+-- Example:
+--     SELECT lookalike.retry_failures();
 CREATE OR REPLACE FUNCTION lookalike.retry_failures(image_ids bigint[] DEFAULT NULL, of_space smallint DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT

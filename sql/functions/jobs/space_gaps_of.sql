@@ -1,5 +1,6 @@
--- The images that have, in this space, neither an embedding nor a job nor a failure: there should be none. See the view
--- lookalike.space_gaps.
+-- Internal: return the images that have neither an embedding nor a job nor a failure in a space.
+--
+-- See the view lookalike.space_gaps.
 CREATE OR REPLACE FUNCTION lookalike.space_gaps_of(of_space smallint) RETURNS SETOF bigint
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

@@ -1,6 +1,7 @@
--- Writes the answers to query images, an embedding or the reason why there is none, and notifies who waits for each.
--- The bytes are dropped; the answer stays for a while, so that the same picture need not be embedded again. A question
--- whose row another transaction holds just now is passed over: its claim ends, and it is answered then.
+-- Internal: write the answers to query images, an embedding or the reason why there is none, and notify who waits.
+--
+-- The bytes are dropped. The answer stays for a while, so that the same picture need not be embedded again. A
+-- query image whose row another transaction locks is skipped: its claim ends, and it is answered then.
 CREATE OR REPLACE FUNCTION lookalike.answer_queries(
     in_space smallint, sha256s bytea[], embeddings halfvec[], reasons text[]
 ) RETURNS void

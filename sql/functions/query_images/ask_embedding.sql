@@ -1,8 +1,17 @@
--- Asks the workers for the embedding of a query image in one space; identical bytes asked twice, by whomever, are embedded
--- once. Returns the embedding where it is known already, from another question or from an image with the same bytes, else
--- NULL: then, once this transaction has committed, a worker answers on channel
--- lookalike_answer_<first 40 hex digits of the sha256>, and lookalike.answer_of reads the answer.
--- Who asks for what is asked already locks nothing, so that an open transaction holds up no answer to others.
+-- Queue a query image for the workers, and return its embedding if it is known already, else NULL.
+--
+-- Identical bytes are embedded once, whoever asks. An embedding is known from an earlier query or from an image
+-- with the same bytes. If it returns NULL, commit: a worker then answers on channel lookalike_answer_<first 40 hex
+-- digits of the sha256>, and lookalike.answer_of returns the answer. lookalike.embed_image does all of this.
+--
+-- Arguments:
+--   for_space  the embedding space
+--   image      bytes of an image file
+--
+-- Example:
+--     SELECT lookalike.ask_embedding(s.id, '...'::bytea) FROM lookalike.active_space() s;
+
+-- A second query for the same bytes locks nothing, so that an open transaction delays no answer to others.
 CREATE OR REPLACE FUNCTION lookalike.ask_embedding(for_space smallint, image bytea) RETURNS halfvec
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

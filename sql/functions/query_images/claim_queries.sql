@@ -1,5 +1,7 @@
--- Claims up to `most` unanswered query images of one space; they come before any job. A claim not answered within
--- `lease_seconds` is free again. `waited`: seconds since the question.
+-- Internal: claim up to `most` unanswered query images of a space, which come before any job.
+--
+-- A claim without an answer after `lease_seconds` is free again. `waited` is the number of seconds since the
+-- query.
 CREATE OR REPLACE FUNCTION lookalike.claim_queries(from_space smallint, most int, lease_seconds float8)
 RETURNS TABLE (sha256 bytea, image bytea, waited float8)
 LANGUAGE sql SET search_path FROM CURRENT

@@ -1,14 +1,21 @@
--- CALL lookalike.embed_image(bytes): asks the workers for the embedding of a picture in the active space, commits the
--- question, and waits for the answer. Not inside a transaction block, since it commits; no SET of its own, since a
--- procedure with one may not commit.
---   image      the bytes of an image file
+-- Embed a picture in the active space: queue it for the workers, commit, and wait for the answer.
+--
+-- It cannot run inside a transaction block, because it commits.
+--
+-- Arguments:
+--   image      bytes of an image file
 --   embedding  the answer; leave it out
 --   timeout    seconds to wait
--- Raises LK001 at once where no worker is alive, LK002 when the time is up, and invalid_parameter_value with the
--- worker's reason where the bytes are no picture. In psql:
+--
+-- Raises LK001 at once if no worker is alive, LK002 if the time is up, and 22023 with the worker's reason if the
+-- bytes are not a picture.
+--
+-- Example:
 --     \set picture `base64 < photo.jpg`
 --     CALL lookalike.embed_image(decode(:'picture', 'base64')) \gset
 --     SELECT * FROM lookalike.search(:'embedding', 10);
+
+-- It has no SET of its own, because a procedure with one may not commit.
 CREATE OR REPLACE PROCEDURE lookalike.embed_image(
     image bytea, INOUT embedding halfvec DEFAULT NULL, timeout float8 DEFAULT 10
 )

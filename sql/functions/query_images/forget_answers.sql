@@ -1,4 +1,4 @@
--- Removes query images older than `age_seconds`, answered or not. Returns how many.
+-- Internal: remove query images older than `age_seconds`, answered or not, and return how many.
 CREATE OR REPLACE FUNCTION lookalike.forget_answers(age_seconds float8) RETURNS bigint
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$

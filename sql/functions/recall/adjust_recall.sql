@@ -1,8 +1,10 @@
--- Makes searches in a space deeper where live recall is below its goal: index_options {"search_depth": x} times as deep
--- as they would go, by half as much again a step, up to `most` (index_options {"search_depth_most": y} allows less, or
--- more). It looks at the checks since the last change of the depth and the last build of the index, and wants `fewest` of
--- them. Returns the line that it wrote into lookalike.recall_adjustments; NULL where nothing is to be done, or nothing more
--- may be. It never makes searches shallower: set_search_depth does.
+-- Internal: make the searches of a space deeper if their live recall is below its goal.
+--
+-- They become half as much deeper again per step, up to `most` times the depth set up; index_options
+-- {"search_depth_most": x} sets another limit. Only checks since the last change of the depth and the last build
+-- of the index count, and at least `fewest` of them are needed. It returns the row that it wrote into
+-- lookalike.recall_adjustments, or NULL if it changed nothing. It never makes searches shallower:
+-- lookalike.set_search_depth does. Workers call it.
 CREATE OR REPLACE FUNCTION lookalike.adjust_recall(for_space smallint, most float8, fewest int DEFAULT 100)
 RETURNS lookalike.recall_adjustments
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT

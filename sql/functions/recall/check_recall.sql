@@ -1,11 +1,19 @@
--- The recall of one search: it is run as lookalike.search runs it now, then exactly, both on one snapshot, so that rows
--- that came or went meanwhile do not count. Arguments as of lookalike.search.
---   plan        exact; index; index, then exact. All but `index` are exact by themselves: no second search is made
---   ef_search   of the index search
---   passing     share of the images that pass the filter; NULL without one
---   expected    the exact answer's rows: k, or fewer where fewer match
---   hits        of the rows answered, those no farther than the last of the exact answer (to 1e-3, so that ties count)
---   search_ms, exact_ms   what the two took
+-- Return the recall of one search: it runs as lookalike.search runs it now, and then exactly.
+--
+-- Both run on one snapshot, so rows that come or go meanwhile do not count. The arguments are those of
+-- lookalike.search.
+--
+-- Columns:
+--   plan       exact; index; or index, then exact. All but `index` are exact, so no second search runs
+--   ef_search  of the index search
+--   passing    share of the images that pass the filter; NULL without a filter
+--   expected   number of rows of the exact answer: k, or fewer if fewer match
+--   hits       rows answered that are no farther than the last exact one, to 1e-3 so that ties count
+--   search_ms  milliseconds of the search
+--   exact_ms   milliseconds of the exact search
+--
+-- Example:
+--     SELECT hits::float8 / expected AS recall FROM lookalike.check_recall(lookalike.embedding_of(42), 10);
 CREATE OR REPLACE FUNCTION lookalike.check_recall(
     query halfvec, k int DEFAULT 10, filter jsonb DEFAULT NULL, max_distance float8 DEFAULT NULL,
     exclude bigint[] DEFAULT NULL, recall float8 DEFAULT 0.99, strategy text DEFAULT 'auto',

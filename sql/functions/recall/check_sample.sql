@@ -1,6 +1,7 @@
--- Checks one kept search (lookalike.check_recall), writes down what came of it in lookalike.recall_checks and forgets the
--- search, its query vector with it. Returns the recall; NULL where there was nothing to find, where the search is kept no
--- more or another session has it in hand, and where it could not be checked: then the reason is written down.
+-- Internal: check one kept search, record the result in lookalike.recall_checks, and forget the search.
+--
+-- It returns the recall. It returns NULL if nothing was to be found, if the search is no longer kept or another
+-- session has it, and if it could not be checked: then it records the reason.
 CREATE OR REPLACE FUNCTION lookalike.check_sample(sample_id bigint) RETURNS float8
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 AS $$

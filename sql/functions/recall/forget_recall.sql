@@ -1,5 +1,7 @@
--- Removes searches kept longer ago than `sample_seconds` and not checked since, those of spaces that are not active any
--- more, and checks older than `check_seconds`. Returns how many rows went.
+-- Internal: remove kept searches and recall checks that are too old, and return how many.
+--
+-- These are searches older than `sample_seconds` that nobody checked, searches of spaces that are not active any
+-- more, and checks older than `check_seconds`.
 CREATE OR REPLACE FUNCTION lookalike.forget_recall(sample_seconds float8, check_seconds float8 DEFAULT 7776000)
 RETURNS bigint
 LANGUAGE sql SET search_path FROM CURRENT

@@ -1,4 +1,4 @@
--- Forgets a kept search that could not be checked, and writes down why and the seconds that it cost.
+-- Internal: forget a kept search that could not be checked, and record the reason and the seconds it took.
 CREATE OR REPLACE FUNCTION lookalike.give_up_sample(sample_id bigint, reason text, seconds float8) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$

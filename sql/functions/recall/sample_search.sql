@@ -1,11 +1,22 @@
--- Keeps a search, so that its recall can be checked when there is time; see lookalike.check_sample. Returns whether it
--- was kept. `share` of the calls are, by chance; none on a standby or in a transaction that reads only, and none while
--- 1,000 wait. lookalike.search itself keeps nothing, since it is STABLE: call this after it, with the same arguments.
---   query, k, filter, max_distance, exclude, recall, strategy   those of lookalike.search
---   image_id      in place of a query: a stored image, as lookalike.similar takes it
---   proven        whether the answer given is known to be exact, whatever lookalike.search would have said
---   source        who searched: sql, api, cli
---   space         the space that answered; where another one is active by now, nothing is kept
+-- Keep a search so that its recall can be checked later, and return whether it was kept.
+--
+-- lookalike.search is STABLE and keeps nothing, so call this after it with the same arguments. Workers check kept
+-- searches when they have time; lookalike.recall_status shows the results. Nothing is kept on a standby, in a
+-- read-only transaction, or if 1,000 searches wait already.
+--
+-- Arguments:
+--   query     as for lookalike.search; so are k, filter, max_distance, exclude, recall and strategy
+--   share     probability that the search is kept
+--   image_id  in place of a query: a stored image, as for lookalike.similar
+--   proven    whether the answer is known to be exact
+--   source    who searched: sql, api or cli
+--   space     the space that answered; if another one is active now, nothing is kept
+--
+-- Raises 22023 if share is not between 0 and 1.
+--
+-- Example:
+--     SELECT * FROM lookalike.search(lookalike.embedding_of(42), 10);
+--     SELECT lookalike.sample_search(lookalike.embedding_of(42), 10, share => 0.01);
 CREATE OR REPLACE FUNCTION lookalike.sample_search(
     query halfvec, k int DEFAULT 10, filter jsonb DEFAULT NULL, max_distance float8 DEFAULT NULL,
     exclude bigint[] DEFAULT NULL, recall float8 DEFAULT 0.99, strategy text DEFAULT 'auto', share float8 DEFAULT 1,

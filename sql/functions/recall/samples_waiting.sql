@@ -1,4 +1,4 @@
--- How many kept searches wait to be checked; NULL on a standby, which has none of its own.
+-- Internal: return how many kept searches wait to be checked; NULL on a standby, which has none of its own.
 CREATE OR REPLACE FUNCTION lookalike.samples_waiting() RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

@@ -1,5 +1,16 @@
--- Sets how many times deeper than set up the searches in a space are made (index_options {"search_depth": x}, 1: as set
--- up), and writes it down with the reason in lookalike.recall_adjustments, whose line it returns.
+-- Set how many times deeper than set up the searches of a space go, and return the record of the change.
+--
+-- The record is a row of lookalike.recall_adjustments.
+--
+-- Arguments:
+--   for_space  the embedding space
+--   depth      1 to 100; 1 is as set up
+--   why        reason to record
+--
+-- Raises 22023 if depth is out of range, and P0002 if there is no such space.
+--
+-- Example:
+--     SELECT lookalike.set_search_depth(id, 1.5, 'recall below the goal') FROM lookalike.embedding_spaces WHERE active;
 CREATE OR REPLACE FUNCTION lookalike.set_search_depth(for_space smallint, depth float8, why text DEFAULT 'asked for')
 RETURNS lookalike.recall_adjustments
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT

@@ -1,4 +1,4 @@
--- Raises invalid_parameter_value, naming the argument and its value, unless low <= value <= high.
+-- Internal: raise 22023, with the argument and its value, unless low <= value <= high.
 CREATE OR REPLACE FUNCTION lookalike.check_range(argument text, value float8, low float8, high float8) RETURNS void
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$

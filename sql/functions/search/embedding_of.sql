@@ -1,5 +1,13 @@
--- The stored embedding of an image in the active space. STABLE, so that ORDER BY embedding <-> embedding_of(42) is
--- evaluated once and served by the HNSW index. Raises no_data_found (P0002) for an image unknown or not yet embedded.
+-- Return the stored embedding of an image in the active space.
+--
+-- ORDER BY embedding <-> lookalike.embedding_of(42) uses the HNSW index, because the function is STABLE and runs
+-- once.
+--
+-- Raises P0002 if the image does not exist or is not embedded yet.
+--
+-- Example:
+--     SELECT id, uri, embedding <-> lookalike.embedding_of(42) AS distance
+--     FROM lookalike.gallery ORDER BY distance LIMIT 10;
 CREATE OR REPLACE FUNCTION lookalike.embedding_of(image_id bigint) RETURNS halfvec
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path FROM CURRENT
 AS $$

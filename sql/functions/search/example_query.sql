@@ -1,7 +1,20 @@
--- The query embedding that positive and negative examples stand for: mean(like) - unlike_weight * mean(unlike), scaled to
--- unit length. This is Rocchio's relevance feedback without a first query (Rocchio 1971; Manning, Raghavan, Schütze 2008,
--- section 9.1.1, whose 0.15 to 0.75 is the default weight of 0.2). Raises no_data_found for an id that is unknown
--- or not embedded, and invalid_parameter_value without a positive example or where the examples cancel out.
+-- Return the query embedding that positive and negative examples stand for, scaled to unit length.
+--
+-- It is mean(like) - unlike_weight * mean(unlike): Rocchio's relevance feedback without a first query (Rocchio
+-- 1971; Manning, Raghavan, Schütze 2008, section 9.1.1, whose 0.15 to 0.75 is the default weight of 0.2).
+--
+-- Arguments:
+--   like               ids of positive examples
+--   unlike             ids of negative examples
+--   like_embeddings    positive examples as embeddings of the active space
+--   unlike_embeddings  negative examples as embeddings of the active space
+--   unlike_weight      how strongly negative examples count
+--
+-- Raises P0002 for an id that does not exist or is not embedded, and 22023 without a positive example or if the
+-- examples cancel out.
+--
+-- Example:
+--     SELECT * FROM lookalike.within(lookalike.example_query(like => '{42,43}', unlike => '{100}'), 0.9);
 CREATE OR REPLACE FUNCTION lookalike.example_query(
     "like" bigint[] DEFAULT NULL, unlike bigint[] DEFAULT NULL, like_embeddings halfvec[] DEFAULT NULL,
     unlike_embeddings halfvec[] DEFAULT NULL, unlike_weight float8 DEFAULT 0.2

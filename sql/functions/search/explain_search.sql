@@ -1,5 +1,10 @@
--- How lookalike.search answers these arguments: it searches, and returns the plan instead of the rows. The plan names
--- the strategy, the reason, the estimates, what was scanned, whether a completing pass ran, and milliseconds.
+-- Return how lookalike.search answers these arguments: it searches, and returns the plan in place of the rows.
+--
+-- The plan has the strategy and its reason, the estimates, what was scanned, whether a completing pass ran, and
+-- milliseconds. The arguments are those of lookalike.search.
+--
+-- Example:
+--     SELECT jsonb_pretty(lookalike.explain_search(lookalike.embedding_of(42), 10, '{"category": "animals"}'));
 CREATE OR REPLACE FUNCTION lookalike.explain_search(
     query halfvec, k int DEFAULT 10, filter jsonb DEFAULT NULL, max_distance float8 DEFAULT NULL,
     exclude bigint[] DEFAULT NULL, recall float8 DEFAULT 0.99, ef_search int DEFAULT NULL, strategy text DEFAULT 'auto'

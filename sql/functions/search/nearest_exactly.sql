@@ -1,7 +1,9 @@
--- The rows nearest to a query by an exact scan: those that pass the filter, lie within max_distance and come after the
--- position (after_distance, after_id), at most `most` of them; NULL leaves a condition out. Nearest first, ties by id.
--- `+ 0` keeps the HNSW index out, OFFSET 0 has each distance computed once. Private to within, search_page and
--- search_grouped.
+-- Internal: return the rows nearest to a query by an exact scan, nearest first, ties by id.
+--
+-- The rows pass the filter, lie within max_distance and come after the position (after_distance, after_id); NULL
+-- leaves a condition out. At most `most` rows. lookalike.within, search_page and search_grouped call it.
+
+-- `+ 0` keeps the HNSW index out; OFFSET 0 makes it compute each distance once.
 CREATE OR REPLACE FUNCTION lookalike.nearest_exactly(
     query halfvec, filter jsonb, max_distance float8, after_distance float8, after_id bigint, exclude bigint[], most bigint
 ) RETURNS TABLE (id bigint, distance float8)

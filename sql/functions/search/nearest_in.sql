@@ -1,5 +1,18 @@
--- The k images nearest to a query embedding in any space, active or not, by its index where it has one (ef_search from k,
--- as lookalike.search has it): for comparing spaces. Images in `exclude` are left out.
+-- Return the k images nearest to a query embedding in any space, active or not.
+--
+-- It uses the index of the space if there is one, with ef_search as lookalike.search has it for k. It serves to
+-- compare spaces.
+--
+-- Arguments:
+--   space_name  the embedding space
+--   query       an embedding of that space
+--   k           how many
+--   exclude     ids to leave out
+--
+-- Raises P0002 if there is no such space, and 22023 if the query has another dimension.
+--
+-- Example:
+--     SELECT * FROM lookalike.nearest_in('tf_efficientnet_lite0', lookalike.embedding_of(42), 10);
 CREATE OR REPLACE FUNCTION lookalike.nearest_in(
     space_name text, query halfvec, k int DEFAULT 10, exclude bigint[] DEFAULT '{}'
 ) RETURNS TABLE (id bigint, distance float8)

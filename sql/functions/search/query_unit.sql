@@ -1,6 +1,7 @@
--- A query embedding scaled to unit length, as the stored ones are, and reduced as they are where it has the dimension of the
--- model and the space another (lookalike.as_stored). Raises invalid_parameter_value for one of another
--- dimension than the active space's, or of no direction, as lookalike.search does.
+-- Internal: return a query embedding scaled to unit length, as the stored ones are.
+--
+-- If the active space reduces embeddings, a query of the model's dimension is reduced too (lookalike.as_stored).
+-- Raises 22023 if the query has another dimension than the space or is a zero vector, and 22004 if it is NULL.
 CREATE OR REPLACE FUNCTION lookalike.query_unit(query halfvec) RETURNS halfvec
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

@@ -1,9 +1,14 @@
--- The k nearest rows by the candidates of the active space (lookalike.active_candidates): those nearest by sign bits or
--- by the reduced form, ranked again by the embeddings; bits and reduced form one after the other where there are both.
---   depth   how many are ranked by the embeddings
+-- Internal: return the k nearest rows by the candidates of the active space; lookalike.search_run calls it.
+--
+-- It finds the nearest candidates by sign bits or by the reduced form, and ranks them again by their embeddings.
+-- If there are both forms, bits come first.
+--
+-- Arguments:
+--   depth   how many candidates are ranked by the embeddings
 --   lists   of an IVFFlat index, with its probes; NULL for HNSW
---   middle  how many by bits are ranked by the reduced form, where there are both
--- Private to lookalike.search_run. An array of ids against the primary key, as in search_exact.
+--   middle  if there are both forms: how many found by bits are ranked by the reduced form
+
+-- An array of ids against the primary key, as in search_exact.
 CREATE OR REPLACE FUNCTION lookalike.search_candidates(
     query halfvec, k int, exclude bigint[], fitted lookalike.transforms, depth int, middle int, ef int, probes int,
     OUT ids bigint[], OUT distances float8[]

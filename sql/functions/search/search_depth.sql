@@ -1,6 +1,8 @@
--- How many candidates are ranked again for k neighbours at a recall: by so many sign bits, or by a reduced form of so many
--- dimensions. `fixed` is the number that the index choice names, which is meant for k up to 10: the further neighbours
--- lie deeper, by a power of k. By measurement (docs/decisions.md). Private to lookalike.search_run.
+-- Internal: return how many candidates to rank again for k neighbours at a recall; lookalike.search_run calls it.
+--
+-- The candidates are found by that many sign bits, or by a reduced form of that many dimensions. `fixed` is the
+-- number that the index choice names, meant for k up to 10: further neighbours lie deeper, by a power of k. The
+-- formula comes from measurements, which the project's decisions describe.
 CREATE OR REPLACE FUNCTION lookalike.search_depth(
     k int, recall float8, bits int, dimensions int, fixed int DEFAULT NULL
 ) RETURNS int

@@ -1,7 +1,16 @@
--- The k nearest images of which none is a near-duplicate of a better one: going outwards, a row within `threshold`
--- (L2) of a row already kept is dropped. Always min(k, distinct rows) of them, as far as the 10,000 nearest rows reach.
--- The other arguments and the answer are those of lookalike.search. Costs a search for 3k rows, or for more where
--- many are dropped, and one distance for each row and row kept.
+-- Return the k nearest images of which none is a near-duplicate of a nearer one.
+--
+-- Going outwards from the query, it drops a row within `threshold` (L2) of a row that it kept. The answer has
+-- min(k, distinct rows) rows, as far as the 10,000 nearest rows reach. It costs a search for 3k rows, or more if
+-- many are dropped, and one distance for each row and kept row.
+--
+-- Arguments:
+--   threshold  distance below which two images count as duplicates
+--
+-- The other arguments are those of lookalike.search.
+--
+-- Example:
+--     SELECT * FROM lookalike.search_distinct(lookalike.embedding_of(42), 10, threshold => 0.35);
 CREATE OR REPLACE FUNCTION lookalike.search_distinct(
     query halfvec, k int DEFAULT 10, filter jsonb DEFAULT NULL, threshold float8 DEFAULT 0.35,
     max_distance float8 DEFAULT NULL, exclude bigint[] DEFAULT NULL, recall float8 DEFAULT 0.99

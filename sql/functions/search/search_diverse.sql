@@ -1,9 +1,23 @@
--- k images that are near the query and unlike each other, by maximal marginal relevance (Carbonell & Goldstein 1998): of
--- the `candidates` nearest rows each turn takes the one of the greatest
+-- Return k images that are near the query and unlike each other, by maximal marginal relevance.
+--
+-- Of the `candidates` nearest rows, each turn takes the row with the greatest
 --     lambda * similarity(row, query) - (1 - lambda) * greatest similarity(row, a row already taken)
--- where similarity is the cosine. lambda 1 is the order of lookalike.search, 0 looks at diversity alone. `rank` is the
--- order in which rows were taken; ties go to the nearer row. NULL candidates: ten times k, at least 50. The other
--- arguments are those of lookalike.search. Costs a search for the candidates and k * candidates distances.
+-- Similarity is the cosine (Carbonell & Goldstein 1998). Ties go to the nearer row. It costs a search for the
+-- candidates and k * candidates distances.
+--
+-- Arguments:
+--   lambda      1 gives the order of lookalike.search; 0 considers diversity alone
+--   candidates  how many rows to choose from; NULL: ten times k, at least 50
+--
+-- The other arguments are those of lookalike.search.
+--
+-- Columns:
+--   rank      order in which the rows were taken
+--   id        the image
+--   distance  L2 distance to the query
+--
+-- Example:
+--     SELECT rank, id, distance FROM lookalike.search_diverse(lookalike.embedding_of(42), 8, lambda => 0.4);
 CREATE OR REPLACE FUNCTION lookalike.search_diverse(
     query halfvec, k int DEFAULT 10, lambda float8 DEFAULT 0.5, candidates int DEFAULT NULL, filter jsonb DEFAULT NULL,
     max_distance float8 DEFAULT NULL, exclude bigint[] DEFAULT NULL, recall float8 DEFAULT 0.99

@@ -1,6 +1,9 @@
--- The exact k nearest rows: of `passing` where it is not NULL, else of all. Private to lookalike.search_run.
--- An array of ids against the primary key, since it beat both joins at every share that passes (200,000 rows): half the
--- time of a nested loop, and no hash table to spill. `+ 0` keeps the HNSW index out.
+-- Internal: return the exact k nearest rows, of `passing` if it is not NULL, else of all.
+--
+-- lookalike.search_run calls it.
+
+-- An array of ids against the primary key, because it beat both joins at every share that passes (200,000 rows):
+-- half the time of a nested loop, and no hash table to spill. `+ 0` keeps the HNSW index out.
 CREATE OR REPLACE FUNCTION lookalike.search_exact(
     query halfvec, k int, passing bigint[], exclude bigint[], OUT ids bigint[], OUT distances float8[]
 )

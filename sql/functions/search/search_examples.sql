@@ -1,8 +1,19 @@
--- The k images nearest to positive and away from negative examples, the examples themselves left out.
---   like, unlike                        ids of stored images
---   like_embeddings, unlike_embeddings  embeddings of the active space, say of uploaded images
---   unlike_weight                       how strongly negative examples push; the formula is that of lookalike.example_query
--- The other arguments and the answer are those of lookalike.search.
+-- Return the k images nearest to positive and away from negative examples, without the examples themselves.
+--
+-- The formula is that of lookalike.example_query.
+--
+-- Arguments:
+--   like               ids of positive examples
+--   unlike             ids of negative examples
+--   like_embeddings    positive examples as embeddings of the active space, say of uploaded images
+--   unlike_embeddings  negative examples as embeddings of the active space
+--   unlike_weight      how strongly negative examples count
+--
+-- The other arguments and the answer are those of lookalike.search. Raises the errors of lookalike.example_query
+-- and lookalike.search.
+--
+-- Example:
+--     SELECT * FROM lookalike.search_examples(like => '{42,43}', unlike => '{100}', k => 5);
 CREATE OR REPLACE FUNCTION lookalike.search_examples(
     "like" bigint[] DEFAULT NULL, unlike bigint[] DEFAULT NULL, like_embeddings halfvec[] DEFAULT NULL,
     unlike_embeddings halfvec[] DEFAULT NULL, k int DEFAULT 10, filter jsonb DEFAULT NULL,

@@ -1,6 +1,8 @@
--- What the planner expects of a filter over lookalike.images: rows that pass, and the cost of finding them. `scanned` is
--- true where it would read the whole table, so that no index helps. VOLATILE only because EXPLAIN is not allowed in a
--- STABLE function. Private to lookalike.search_run.
+-- Internal: return what the planner expects of a filter: rows that pass, and the cost to find them.
+--
+-- `scanned` is true if it would read the whole table, so that no index helps. lookalike.search_run calls it.
+
+-- VOLATILE only because EXPLAIN is not allowed in a STABLE function.
 CREATE OR REPLACE FUNCTION lookalike.search_filter_cost(
     condition text, OUT passing float8, OUT cost float8, OUT scanned boolean
 )

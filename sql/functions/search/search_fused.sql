@@ -1,8 +1,25 @@
--- The k best images by look and by words together, by reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): of the
--- `candidates` best of each list a row scores
+-- Return the k best images by look and by words together, by reciprocal rank fusion; the best first, ties by id.
+--
+-- Of the `candidates` best of each list, a row scores
 --     weights[1] / (60 + rank by distance) + weights[2] / (60 + rank by words)
--- where a list that lacks the row adds nothing. The best first, ties by id. `distance` and `text_score` are NULL where
--- the row is not in that list. Other arguments: those of lookalike.search and lookalike.search_text.
+-- A list without the row adds nothing (Cormack, Clarke & Büttcher 2009).
+--
+-- Arguments:
+--   query       an embedding of the active space
+--   words       what to search for, as for lookalike.search_text
+--   weights     of distance and of words
+--   candidates  rows of each list; NULL: twice k, at least 100
+--
+-- The other arguments are those of lookalike.search.
+--
+-- Columns:
+--   id          the image
+--   score       sum of both parts
+--   distance    NULL if the row is not among the nearest
+--   text_score  NULL if the row is not among the best by words
+--
+-- Example:
+--     SELECT * FROM lookalike.search_fused(lookalike.embedding_of(42), 'animals', 5, weights => '{1, 0.5}');
 CREATE OR REPLACE FUNCTION lookalike.search_fused(
     query halfvec, words text, k int DEFAULT 10, filter jsonb DEFAULT NULL, weights float8[] DEFAULT '{1,1}',
     candidates int DEFAULT NULL, exclude bigint[] DEFAULT NULL, recall float8 DEFAULT 0.99

@@ -1,8 +1,23 @@
--- The best hit of each of the k nearest groups, nearest first: images with the same value of one attribute are a group.
+-- Return the best hit of each of the k nearest groups, nearest first.
+--
+-- Images with equal values of an attribute are a group. The answer has min(k, groups) rows. An image without the
+-- attribute, or with null there, is in no group. Values with the same text (5 and "5") are one group. It reads
+-- more and more of the nearest rows until they hold k groups, and all that pass the filter if 10,000 rows do not.
+--
+-- Arguments:
 --   group_by  the attribute: product, or a nested path such as size.w
--- Always min(k, groups) of them; an image without the attribute, or with null there, is in no group, and values that
--- read the same (5 and "5") are one group. The other arguments are those of lookalike.search. Looks at more and more of
--- the nearest rows until they hold k groups, and at all that pass the filter where 10,000 rows do not.
+--
+-- The other arguments are those of lookalike.search.
+--
+-- Columns:
+--   group_value  value of the attribute
+--   id           the nearest image of the group
+--   distance     L2 distance to the query
+--
+-- Raises 22023 if group_by is NULL or not valid.
+--
+-- Example:
+--     SELECT * FROM lookalike.search_grouped(lookalike.embedding_of(42), 'subcategory', 6);
 CREATE OR REPLACE FUNCTION lookalike.search_grouped(
     query halfvec, group_by text, k int DEFAULT 10, filter jsonb DEFAULT NULL, max_distance float8 DEFAULT NULL,
     exclude bigint[] DEFAULT NULL, recall float8 DEFAULT 0.99

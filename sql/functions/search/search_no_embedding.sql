@@ -1,5 +1,6 @@
--- Raises no_data_found (P0002) for an image without an embedding in the active space, and says which of the two it is:
--- no such image, or one that is stored and waits to be embedded.
+-- Internal: raise P0002 for an image without an embedding in the active space.
+--
+-- The message distinguishes an image that does not exist from one that waits to be embedded.
 CREATE OR REPLACE FUNCTION lookalike.search_no_embedding(image_id bigint) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

@@ -1,9 +1,20 @@
--- A page of a search: the k rows that come next after the position (after_distance, after_id), which is that of the
--- last row of the page before; both NULL for the first page. Nearest first, ties by id. The pages of an unchanged table
--- together hold every matching row once: a row is before a position or after it, whatever the page size. A float8
--- keeps its value through text and JSON (17 digits), so that the position may travel.
--- Each page, also a deep one, costs one exact scan of the embeddings that pass the filter, since an index scan could
--- leave out a row that no later page would make good. Within one transaction a cursor over lookalike.gallery costs less.
+-- Return one page of a search: the k rows after a position, nearest first, ties by id.
+--
+-- The pages of an unchanged table together hold every matching row once, whatever their size. Each page, a deep
+-- one too, costs one exact scan of the embeddings that pass the filter, because an index scan could miss a row
+-- that no later page returns. Within one transaction, a cursor over lookalike.gallery costs less.
+--
+-- Arguments:
+--   after_distance  distance of the last row of the page before; NULL for the first page
+--   after_id        id of that row; NULL for the first page
+--
+-- The other arguments are those of lookalike.search. Raises 22023 if only one half of the position is given.
+--
+-- Example:
+--     SELECT * FROM lookalike.search_page(lookalike.embedding_of(42), 10);
+--     SELECT * FROM lookalike.search_page(lookalike.embedding_of(42), 10, after_distance => 0.9, after_id => 7);
+
+-- A float8 keeps its value through text and JSON (17 digits), so a position may travel.
 CREATE OR REPLACE FUNCTION lookalike.search_page(
     query halfvec, k int DEFAULT 10, filter jsonb DEFAULT NULL, after_distance float8 DEFAULT NULL,
     after_id bigint DEFAULT NULL, max_distance float8 DEFAULT NULL, exclude bigint[] DEFAULT NULL

@@ -1,4 +1,4 @@
--- The ids of the images that pass a filter, at most `cap` of them. Private to lookalike.search_run.
+-- Internal: return the ids of the images that pass a filter, at most `cap`; lookalike.search_run calls it.
 CREATE OR REPLACE FUNCTION lookalike.search_passing(condition text, exclude bigint[], cap bigint) RETURNS bigint[]
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_sort = on SET jit = off
 AS $$

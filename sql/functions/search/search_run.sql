@@ -1,6 +1,9 @@
--- The one implementation of search: checks the arguments, chooses a strategy, runs it and returns parallel arrays of ids
--- and distances, nearest first, with the plan if `explain` asks for it. STABLE, so that every statement inside sees the
--- caller's snapshot: an answer put together from several passes is still an answer about one moment.
+-- Internal: check the arguments of a search, choose a strategy, run it and return parallel arrays, nearest first.
+--
+-- This is the one implementation of search. It adds the plan if `explain` is true.
+
+-- STABLE, so that every statement inside sees the caller's snapshot: an answer put together from several passes is
+-- still an answer about one moment.
 CREATE OR REPLACE FUNCTION lookalike.search_run(
     query halfvec, k int, filter jsonb, max_distance float8, exclude bigint[], recall float8, ef_search int,
     strategy text, explain boolean,

@@ -1,7 +1,13 @@
--- Measures a filter on some 200 rows of sixteen random pages of lookalike.images: the share that passes, and the time
--- a row takes in milliseconds: the median of eight parts, so that a pause of the machine does not count. Expressions over
--- jsonb have no statistics unless their attribute is indexed, and differ in cost by a factor of ten, so that this knows
--- more than the planner. `total` is the number of images. Private to lookalike.search_scan.
+-- Internal: measure a filter on some 200 rows of sixteen random pages of lookalike.images.
+--
+-- Columns:
+--   total   number of images
+--   seen    rows of the sample
+--   passed  rows that pass
+--   row_ms  milliseconds per row: the median of eight parts, so that a pause of the machine does not count
+--
+-- Expressions over jsonb have no statistics unless their attribute is indexed, and differ in cost by a factor of
+-- ten, so the planner cannot estimate them. lookalike.search_scan calls it.
 CREATE OR REPLACE FUNCTION lookalike.search_sample(
     condition text, OUT total float8, OUT seen int, OUT passed int, OUT row_ms float8
 )

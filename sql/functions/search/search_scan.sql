@@ -1,17 +1,25 @@
--- The k nearest rows that pass a filter by one iterative HNSW scan, which is followed for as long as it promises to be
--- cheaper than the exact way. Private to lookalike.search_run.
+-- Internal: return the k nearest rows that pass a filter by one iterative index scan.
+--
+-- lookalike.search_run calls it. It follows the scan for as long as it promises to be cheaper than the exact way.
+--
+-- Arguments:
 --   bounded   whether to give up when the exact way promises to be faster
---   index_ms  milliseconds in which the planner expects to find the rows that pass by an index, unless `no_index`
---   fitted    the transform of the candidates that the index is on, of which `depth` that pass are ranked by their
---             embeddings; depth NULL where the embeddings themselves are indexed
---   probes    of an IVFFlat index at a time
---   ids       NULL where the scan was given up, or ended before k rows passed: the exact way must answer
---   report    what was seen, for the plan
--- The scan returns rows roughly nearest first (relaxed order), so the first k that pass are not yet the nearest k. It
--- goes on: by a fifth of the way it took, by 1/sqrt(k) of it, since the depth of a k-th row is known no better than that,
--- and by a hundred rows, since a short way says little of how well its graph is connected. Where fewer than a third of the k lay in the first half of the way, the filter is anti-correlated with the query's
--- neighbourhood and the scan is walking towards rows that its graph hardly connects: then it goes on to three times the
--- way. docs/decisions.md has the replays of recorded scans that these numbers come from.
+--   index_ms  milliseconds in which the planner expects an index to find the rows that pass, unless `no_index`
+--   fitted    transform of the candidates that are indexed, if any
+--   depth     how many candidates that pass are ranked by their embeddings; NULL if embeddings are indexed
+--   probes    lists of an IVFFlat index to read at a time
+--
+-- Columns:
+--   ids        NULL if the scan was given up or ended before k rows passed: the exact way must answer
+--   distances  of those rows
+--   report     what the scan did, for the plan
+
+-- The scan returns rows roughly nearest first (relaxed order), so the first k that pass are not yet the nearest k.
+-- It goes on by a fifth of the way it took; by 1/sqrt(k) of it, because the depth of a k-th row is known no better
+-- than that; and by a hundred rows, because a short way proves little about how well its graph is connected. If
+-- fewer than a third of the k lay in the first half of the way, the filter is anti-correlated with the query's
+-- neighbourhood and the scan walks towards rows that its graph hardly connects: then it goes on to three times the
+-- way. These numbers come from replays of recorded scans, which the project's decisions describe.
 CREATE OR REPLACE FUNCTION lookalike.search_scan(
     query halfvec, k int, condition text, exclude bigint[], ef int, max_distance float8, index_ms float8, no_index boolean,
     bounded boolean, fitted lookalike.transforms, depth int, probes int, OUT ids bigint[], OUT distances float8[], OUT report jsonb

@@ -1,4 +1,4 @@
--- The class of a filter by the share of the images that pass it; NULL stands for no filter.
+-- Internal: return the class of a filter by the share of the images that pass it; NULL stands for no filter.
 CREATE OR REPLACE FUNCTION lookalike.selectivity_class(passing float8) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN passing IS NULL THEN 'no filter'

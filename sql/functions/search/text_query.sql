@@ -1,5 +1,6 @@
--- The tsquery of what a user typed: words must all be there, "in quotes" side by side, `or` and `-` as on the web; a word
--- that ends in * stands for all that begin with it. Raises invalid_parameter_value where there is no word in it.
+-- Internal: return the tsquery of what a user typed, in the syntax that lookalike.search_text describes.
+--
+-- Raises 22023 if there is no word in it.
 CREATE OR REPLACE FUNCTION lookalike.text_query(words text) RETURNS tsquery
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,8 +1,18 @@
--- Makes this space the active one: the view active_embeddings, on which gallery, embedding_of, search and similar
--- stand, shows its table from the commit on. A statement sees one space or the other, never both. It waits for the
--- searches that run, and those that come wait for it: set lock_timeout (200 ms, say) where a long one may be in its way.
--- Unless `force`, it refuses a space that lacks images which can be found now, or an index that the active one has
--- (LK004). What it did is recorded in lookalike.space_switches.
+-- Make a space the active one, from the commit on.
+--
+-- Then gallery, embedding_of, search and similar use it. A statement sees one space or the other, never both. The
+-- switch waits for running searches, and new ones wait for it: set lock_timeout (200 ms, say) if a search may be
+-- long. lookalike.space_switches records each switch.
+--
+-- Arguments:
+--   space_name  the embedding space
+--   force       whether to switch although images or the index are missing
+--
+-- Raises P0002 if there is no such space. Raises LK004, unless forced, if the space lacks images that can be found
+-- now or an index that the active space has.
+--
+-- Example:
+--     SELECT lookalike.activate_space('tf_efficientnet_lite0');
 CREATE OR REPLACE FUNCTION lookalike.activate_space(space_name text, force boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

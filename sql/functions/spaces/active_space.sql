@@ -1,5 +1,9 @@
--- The active embedding space, which stays the active one until this transaction ends: reading the view locks out a switch.
--- Raises object_not_in_prerequisite_state where there is none.
+-- Return the active embedding space, which stays active until this transaction ends.
+--
+-- Reading it locks out a switch. Raises 55000 if no space is active.
+--
+-- Example:
+--     SELECT id, name, model, dimensions FROM lookalike.active_space();
 CREATE OR REPLACE FUNCTION lookalike.active_space() RETURNS lookalike.embedding_spaces
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

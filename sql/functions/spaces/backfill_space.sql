@@ -1,8 +1,23 @@
--- Queues, of the next `most` images by id after `after_id`, those that have in this space neither an embedding nor a job
--- nor a failure. Returns how many were queued, how many were passed over, since another transaction holds their rows just
--- now, and the last id looked at, NULL at the end: called again with it until then, it goes through all images once, in
--- transactions that stay short. What was passed over may be left unqueued by that transaction, where it is rolled back:
--- look at that part again.
+-- Queue those of the next `most` images that have neither an embedding nor a job nor a failure in a space.
+--
+-- Call it with the last id until that is NULL: it visits all images once, in transactions that stay short. An
+-- image whose row another transaction locks is skipped. If that transaction rolls back, the image stays unqueued,
+-- so visit that part again.
+--
+-- Arguments:
+--   for_space  the embedding space
+--   after_id   the last id of the call before; 0 for the first
+--   most       how many images to visit
+--
+-- Columns:
+--   queued       number of images queued
+--   passed_over  number of images skipped
+--   last_id      last id visited; NULL at the end
+--
+-- Raises P0002 if there is no such space.
+--
+-- Example:
+--     SELECT b.* FROM lookalike.active_space() s, lookalike.backfill_space(s.id) b;
 CREATE OR REPLACE FUNCTION lookalike.backfill_space(
     for_space smallint, after_id bigint DEFAULT 0, most int DEFAULT 20000,
     OUT queued bigint, OUT passed_over bigint, OUT last_id bigint

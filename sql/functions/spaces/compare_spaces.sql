@@ -1,7 +1,27 @@
--- Compares two spaces on images that both hold, `sample` of them, the same ones for the same seed: one row an image, with
--- the share of its k neighbours that the two spaces have in common, the mean distance of those k in each, and, where
--- `label` names an attribute that the image has, the share of the k with the same value in each; then the k themselves in
--- each, nearest first.
+-- Compare two spaces on a sample of the images that both hold, one row per image.
+--
+-- Arguments:
+--   first_space   an embedding space
+--   second_space  the other one
+--   k             how many neighbours to compare, 1 to 1,000
+--   sample        how many images
+--   label         an attribute; neighbours with the same value count as right
+--   seed          the same seed gives the same images
+--
+-- Columns:
+--   image_id          the image
+--   overlap           share of its k neighbours that both spaces have in common
+--   first_distance    mean distance of the neighbours in the first space
+--   second_distance   mean distance of the neighbours in the second space
+--   first_precision   share of the neighbours in the first space with the same label; NULL without a label
+--   second_precision  share of the neighbours in the second space with the same label; NULL without a label
+--   first_ids         neighbours in the first space, nearest first
+--   second_ids        neighbours in the second space, nearest first
+--
+-- Raises P0002 if there is no such space.
+--
+-- Example:
+--     SELECT avg(overlap) FROM lookalike.compare_spaces('tf_efficientnet_lite0', 'tf_efficientnet_lite0', sample => 20);
 CREATE OR REPLACE FUNCTION lookalike.compare_spaces(
     first_space text, second_space text, k int DEFAULT 10, sample int DEFAULT 100, label text DEFAULT NULL,
     seed text DEFAULT ''

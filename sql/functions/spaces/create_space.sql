@@ -1,6 +1,22 @@
--- Creates an embedding space and its table, lookalike.embeddings_<id>. Activates it where no space is active yet. Images
--- already present are not queued here: that is lookalike.enqueue_missing, called once this transaction has committed and
--- the writers that began before it have ended, since their triggers do not see the new space. Returns the space's id.
+-- Create an embedding space with its table lookalike.embeddings_<id>, and return its id.
+--
+-- The space becomes active if no other is. Images that exist already are not queued: call
+-- lookalike.enqueue_missing after this transaction has committed and the writers that began before it have ended,
+-- because their triggers do not see the new space. `lookalike space create` does all of it.
+--
+-- Arguments:
+--   space_name     lower-case letters, digits, _ and -; begins with a letter
+--   model          name of a timm model
+--   dimensions     of its embeddings, 1 to 4000
+--   preprocessing  timm data config
+--   fingerprint    of model, preprocessing and weights together
+--   weights        path of a local weight file; NULL for the model's own
+--   index_options  the index choice; NULL for HNSW with m 16 and ef_construction 64
+--
+-- Raises 22023 for a name or dimension that is not valid, and 23505 if a space has this name or fingerprint.
+--
+-- Example:
+--     SELECT lookalike.create_space('small', 'resnet18', 512, '{"input_size": [3, 224, 224]}', 'resnet18-1');
 CREATE OR REPLACE FUNCTION lookalike.create_space(
     space_name text, model text, dimensions int, preprocessing jsonb, fingerprint text,
     weights text DEFAULT NULL, index_options jsonb DEFAULT NULL

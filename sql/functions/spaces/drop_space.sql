@@ -1,7 +1,13 @@
--- Drops a space: its row, jobs, failures and query images, its table and with it the index, its transforms and candidates. Refuses the active space, and
--- a table that something of the user's own hangs on. Writers to images wait for it, and it for them, since their
--- triggers must not meet half a space: set lock_timeout where a long one may be in its way. Jobs go in the same
--- transaction; where there are millions, delete them before, in parts.
+-- Drop a space with its embeddings, index, jobs, failures, query images, transforms and candidates.
+--
+-- Writers to images wait for it and it waits for them, because their triggers must not meet half a space: set
+-- lock_timeout if one of them may be long. If there are millions of jobs, delete them before, in parts.
+--
+-- Raises P0002 if there is no such space, and LK004 if it is active or an object of your own depends on its table.
+--
+-- Example:
+--     SELECT lookalike.create_space('small', 'resnet18', 512, '{"input_size": [3, 224, 224]}', 'resnet18-1');
+--     SELECT lookalike.drop_space('small');
 CREATE OR REPLACE FUNCTION lookalike.drop_space(space_name text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

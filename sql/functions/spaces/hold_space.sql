@@ -1,7 +1,17 @@
--- The active embedding space, which stays the active one until this transaction ends. With `expected`, the id of the space
--- that query embeddings were made in: raises LK003 where another one is active by now, since numbers alone do not tell
--- whose they are, and two models may have the same dimension. In one statement, or first in a transaction of several:
---     SELECT r.* FROM lookalike.hold_space(3::smallint) s CROSS JOIN LATERAL lookalike.search($1, 10) r;
+-- Return the active embedding space, which stays active until this transaction ends.
+--
+-- Pass the id of the space that a query embedding was made in: the function raises LK003 if another space is
+-- active now. Numbers alone do not show which model made them, and two models may have the same dimension. Call it
+-- in the same statement as the search, or first in a transaction of several.
+--
+-- Arguments:
+--   expected  id of the space of the query embedding; NULL for any
+--
+-- Raises LK003 if another space is active, and 55000 if none is.
+--
+-- Example:
+--     SELECT r.* FROM lookalike.hold_space(1::smallint) s
+--     CROSS JOIN LATERAL lookalike.search(lookalike.embedding_of(42), 10) r;
 CREATE OR REPLACE FUNCTION lookalike.hold_space(expected smallint DEFAULT NULL) RETURNS lookalike.embedding_spaces
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

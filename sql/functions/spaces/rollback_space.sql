@@ -1,5 +1,14 @@
--- Makes the space active again that was it before the last switch, without asking what it lacks: triggers and workers have
--- kept it up to date meanwhile. Returns its name. Twice is forth again.
+-- Make the space active that was active before the last switch, and return its name.
+--
+-- It does not check for missing images, because triggers and workers have kept that space up to date. Calling it
+-- twice returns to the present space.
+--
+-- Raises LK004 if there was no switch, or that space was dropped.
+--
+-- Example:
+--     SELECT lookalike.create_space('small', 'resnet18', 512, '{"input_size": [3, 224, 224]}', 'resnet18-1');
+--     SELECT lookalike.activate_space('small', force => true);
+--     SELECT lookalike.rollback_space();
 CREATE OR REPLACE FUNCTION lookalike.rollback_space() RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

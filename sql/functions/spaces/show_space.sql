@@ -1,5 +1,7 @@
--- Has the views and functions that searches stand on show this space, with the candidates of this transform (NULL: none).
--- Waits for the searches that run; those that come wait for it. Private to activate_space and choose_index.
+-- Internal: make the views and functions of the active space show this space and transform.
+--
+-- `transform` is NULL for no candidates. It waits for running searches, and new ones wait for it.
+-- lookalike.activate_space and choose_index call it.
 CREATE OR REPLACE FUNCTION lookalike.show_space(space lookalike.embedding_spaces, transform smallint) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

@@ -1,6 +1,17 @@
--- What searches would lose if this space were the active one: images that can be found now and have no embedding in it
--- (`missing`), how many of those wait in its queue or have failed in it, and whether it lacks a valid ANN index although
--- the active space has one. Reads both tables' primary keys, once.
+-- Return what searches would lose if this space were the active one.
+--
+-- It reads the primary keys of both tables once.
+--
+-- Columns:
+--   missing        number of images that can be found now and have no embedding in this space
+--   queued         how many of these have a job in it
+--   failed         how many of these have failed in it
+--   index_missing  whether it lacks a valid ANN index although the active space has one
+--
+-- Raises P0002 if there is no such space, and 55000 if none is active.
+--
+-- Example:
+--     SELECT * FROM lookalike.space_missing('tf_efficientnet_lite0');
 CREATE OR REPLACE FUNCTION lookalike.space_missing(
     space_name text, OUT missing bigint, OUT queued bigint, OUT failed bigint, OUT index_missing boolean
 )

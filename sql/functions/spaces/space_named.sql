@@ -1,4 +1,4 @@
--- The embedding space of this name; raises no_data_found (P0002) that lists those there are.
+-- Internal: return the embedding space of this name; raise P0002 with a list of the spaces if there is none.
 CREATE OR REPLACE FUNCTION lookalike.space_named(space_name text) RETURNS lookalike.embedding_spaces
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

@@ -1,5 +1,6 @@
--- Adds what a worker has spent since its last call to the day's row of lookalike.worker_costs; several workers add up. The
--- arrays run in parallel: so many things of one measure in a space, and the seconds that they took.
+-- Internal: add what a worker has spent since its last call to the day's rows of lookalike.worker_costs.
+--
+-- The arrays run in parallel: counts of one measure in a space, and the seconds they took. Several workers add up.
 CREATE OR REPLACE FUNCTION lookalike.add_costs(
     device text, space_ids smallint[], measures text[], counts bigint[], seconds float8[]
 ) RETURNS void

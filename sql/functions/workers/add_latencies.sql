@@ -1,5 +1,7 @@
--- Adds what a worker has counted since its last call to lookalike.latencies; several workers add up. The arrays run in
--- parallel: how many things of one measure and space ended in one bucket, and the seconds that they took in all.
+-- Internal: add what a worker has counted since its last call to lookalike.latencies.
+--
+-- The arrays run in parallel: how many events of one measure and space ended in one bucket, and the seconds they
+-- took together. Several workers add up.
 CREATE OR REPLACE FUNCTION lookalike.add_latencies(
     space_ids smallint[], measures text[], buckets smallint[], counts bigint[], seconds float8[]
 ) RETURNS void

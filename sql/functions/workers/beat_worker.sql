@@ -1,4 +1,6 @@
--- A worker's heartbeat: what it does, and how much it has done so far. False where its row is gone.
+-- Internal: record a worker's heartbeat, its state and its counts so far.
+--
+-- It returns false if the worker's row no longer exists.
 CREATE OR REPLACE FUNCTION lookalike.beat_worker(
     worker_id bigint, worker_state text, embedded bigint, failed bigint, answered bigint, error text
 ) RETURNS boolean

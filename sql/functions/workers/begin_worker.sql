@@ -1,4 +1,6 @@
--- Registers a worker that serves these spaces; returns its id. Rows of workers silent for an hour are swept.
+-- Internal: register a worker that serves these spaces, and return its id.
+--
+-- It also removes the rows of workers that have been silent for an hour.
 CREATE OR REPLACE FUNCTION lookalike.begin_worker(
     worker_name text, worker_version text, worker_device text, serves smallint[]
 ) RETURNS bigint

@@ -1,9 +1,30 @@
--- What workers took, from the day `since` on (UTC; NULL: since ever): a row a space and device.
---   images     made searchable, `reused` of them without encoding; `queries`: query images answered
---   seconds    in which workers had something to do; seconds_each: of those, for an image or a query image
---   per_second how many of both a worker does in a second of work
---   claim_each, fetch_each, lookup_each, decode_each, encode_each, write_each   seconds of each stage for one of both; stages
---              run in several threads at once, so that one may exceed seconds_each
+-- Return the work and time of workers since a day, one row per space and device.
+--
+-- Arguments:
+--   since  first day, in UTC; NULL for all
+--
+-- Columns:
+--   space_id      the embedding space
+--   space         its name
+--   device        device of the workers
+--   images        images made searchable
+--   reused        how many of these needed no encoding
+--   queries       query images answered
+--   seconds       seconds in which workers had something to do
+--   seconds_each  seconds for one image or query image
+--   per_second    images and query images per second of work
+--   claim_each    seconds of this stage for one of both; stages run in several threads, so one may exceed
+--                 seconds_each
+--   fetch_each    likewise
+--   lookup_each   likewise
+--   decode_each   likewise
+--   encode_each   likewise
+--   write_each    likewise
+--   first_day     first day counted
+--   last_day      last day counted
+--
+-- Example:
+--     SELECT space, device, images, per_second, encode_each FROM lookalike.cost_of_workers(current_date - 30);
 CREATE OR REPLACE FUNCTION lookalike.cost_of_workers(since date DEFAULT NULL) RETURNS TABLE (
     space_id smallint, space text, device text, images bigint, reused bigint, queries bigint, seconds float8,
     seconds_each float8, per_second float8, claim_each float8, fetch_each float8, lookup_each float8, decode_each float8,

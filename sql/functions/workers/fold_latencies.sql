@@ -1,6 +1,7 @@
--- Folds slots of lookalike.latencies older than `age_seconds` into one, at -infinity, so that the table stays small and
--- sums over it only grow; those of spaces that are no more go. Returns the number of rows folded; 0 where another session
--- is at it.
+-- Internal: fold old slots of lookalike.latencies into one, and return the number of rows folded.
+--
+-- Old are those of more than `age_seconds`. The one slot is at -infinity. So the table stays small and sums over
+-- it only grow. Rows of dropped spaces are removed. It returns 0 if another session is folding.
 CREATE OR REPLACE FUNCTION lookalike.fold_latencies(age_seconds float8 DEFAULT 4000) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

@@ -1,5 +1,6 @@
--- The time, in seconds, within which the share `quantile` (0 to 1) of counted things was done, interpolated inside its
--- bucket; NULL where nothing was counted. `buckets` ascend; `counts` run in parallel.
+-- Internal: return the seconds within which the share `quantile` (0 to 1) of counted events ended.
+--
+-- It interpolates inside the bucket; NULL if nothing was counted. `buckets` ascend; `counts` run in parallel.
 CREATE OR REPLACE FUNCTION lookalike.latency_quantile(buckets smallint[], counts bigint[], quantile float8)
 RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT

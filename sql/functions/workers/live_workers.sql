@@ -1,4 +1,7 @@
--- The number of workers that serve this space and have given a sign of life in the last ten seconds.
+-- Return the number of workers that serve a space and sent a heartbeat in the last ten seconds.
+--
+-- Example:
+--     SELECT name, lookalike.live_workers(id) FROM lookalike.embedding_spaces;
 CREATE OR REPLACE FUNCTION lookalike.live_workers(of_space smallint) RETURNS bigint
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$
