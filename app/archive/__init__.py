@@ -1,1 +1,1 @@
-"""Embeddings and metadata go out to files and come back, to the bit."""
+"""Export images with their embeddings to Parquet or numpy files, and import them again without loss."""

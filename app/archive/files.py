@@ -1,4 +1,4 @@
-"""Open an archive by its file name: Parquet or numpy."""
+"""Open or create an archive; the ending of its name decides between Parquet and numpy."""
 
 import importlib.util
 import os
@@ -11,7 +11,12 @@ from app.errors import ConfigurationError, ConflictError, InvalidInputError
 
 
 def open_reader(path: Path) -> Reader:
-    """Open a file by its ending; InvalidInputError where it is no such file or lacks what is needed."""
+    """Open a file for reading.
+
+    Raises:
+        InvalidInputError: there is no such file, or it cannot be read as what its ending says.
+        ConfigurationError: the file is Parquet, and pyarrow is not installed.
+    """
     if not path.is_file():
         raise InvalidInputError(f"there is no file {path}")
     if _kind(path) == PARQUET:
@@ -25,13 +30,14 @@ def open_reader(path: Path) -> Reader:
 
 @contextmanager
 def create_archive(path: Path, origin: Origin, *, force: bool = False) -> Iterator[Writer]:
-    """Write a file; it takes its name at the end of the block, and where that fails nothing of it is left.
+    """Write a file; it gets its name at the end of the block. If the block fails, nothing is left.
 
-    ConflictError where it is there already, unless `force`.
+    Raises:
+        ConflictError: the file exists, and `force` is not set.
     """
     kind = _kind(path)
     if path.exists() and not force:
-        raise ConflictError(f"{path} is there already; choose another name, or allow it to be replaced: --force")
+        raise ConflictError(f"{path} exists already; choose another name, or replace it: --force")
     if not path.parent.is_dir():
         raise InvalidInputError(f"there is no folder {path.parent}")
     if kind == PARQUET:
@@ -62,9 +68,7 @@ def _draft(path: Path) -> Path:
 
 def _kind(path: Path) -> str:
     if path.suffix not in (PARQUET, NUMPY):
-        raise InvalidInputError(
-            f"{path} ends in neither {PARQUET} nor {NUMPY}; its ending tells what kind of file it is"
-        )
+        raise InvalidInputError(f"{path} ends in neither {PARQUET} nor {NUMPY}; the ending decides the kind of file")
     if path.suffix == PARQUET and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigurationError(f"Parquet needs pyarrow: pip install 'lookalike[parquet]'; {NUMPY} files need nothing")
+        raise ConfigurationError(f"Parquet needs pyarrow: pip install 'lookalike[parquet]'; {NUMPY} files do not")
     return path.suffix

@@ -1,8 +1,8 @@
-"""Images with their embeddings as columns, and the Parquet and numpy files that hold them.
+"""The file format: images with their embeddings as columns, in Parquet or numpy files.
 
-A Parquet file has a column a field and the space in its metadata, under the key `lookalike`. A `.npy` file holds the
-embeddings, a row an image; beside it lie `.jsonl` (an image a line) and `.json` (the space). Files are read and written
-in parts, so memory stays bounded, and appear under their name only when they are whole.
+A Parquet file has one column a field; its metadata describe the space, under the key `lookalike`. A `.npy` file has the
+embeddings, one row an image; beside it are `.jsonl` (one image a line) and `.json` (the space). Files are read and
+written in batches, so memory stays bounded, and get their name only when they are complete.
 """
 
 import json
@@ -24,7 +24,10 @@ KEY = b"lookalike"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What embeddings are: the space that they come from. Files made elsewhere may say less: `fingerprint` decides."""
+    """The embedding space that a file's embeddings come from; `fingerprint` identifies it.
+
+    Fields are None if the file does not have them, as files of other programs may not.
+    """
 
     fingerprint: str | None = None
     dimensions: int | None = None
@@ -38,9 +41,10 @@ class Origin:
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """Images in parallel lists; what a file does not tell is None. `embeddings` are those of the rows in `embedded`.
+    """Images in parallel lists; None: the file does not have the value. `attributes` are JSON texts.
 
-    `first` is the number of the first row in its file, counted from 1. `attributes` are JSON texts.
+    `embedded` marks the rows that have an embedding, and `embeddings` has only those. `first` is the number of the
+    first row in its file, counted from 1.
     """
 
     first: int
@@ -58,7 +62,7 @@ class Batch:
     updated_ats: list[datetime | None]
 
 
-# Batch's field → the file's name of it; that of the embedding apart.
+# Field of Batch → column of the file; the embedding is apart.
 COLUMNS = {
     "ids": "id",
     "uris": "uri",
@@ -75,41 +79,47 @@ EMBEDDING = "embedding"
 
 
 class Reader(Protocol):
-    """A file that is read from its beginning as often as `batches` is called; `passed_over` are columns not known."""
+    """An open file; every call of `batches` reads it from the beginning. `skipped` are the columns without a field."""
 
     path: Path
     origin: Origin
-    passed_over: list[str]
+    skipped: list[str]
 
     def batches(self, size: int) -> Iterator[Batch]: ...
 
 
 class Writer(Protocol):
-    """A file that is being written."""
+    """A file being written."""
 
     def add(self, batch: Batch) -> None: ...
 
     def close(self) -> None: ...
 
 
-def origin_of(given: str | bytes | None, path: Path) -> Origin:
-    """Read what a file says of its space; keys that are not known are passed over."""
+def parse_origin(given: str | bytes | None, path: Path) -> Origin:
+    """Parse a file's description of its space; unknown keys are skipped.
+
+    Raises:
+        InvalidInputError: it is not a JSON object, or a value has another type.
+    """
     if given is None:
         return Origin()
     try:
         found = json.loads(given)
     except ValueError as error:
-        raise InvalidInputError(f"{path}: what it says of its embedding space is no JSON: {error}") from error
+        raise InvalidInputError(f"{path}: the description of its embedding space is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise InvalidInputError(f"{path}: what it says of its embedding space is no JSON object")
+        raise InvalidInputError(f"{path}: the description of its embedding space is not a JSON object")
     known = {field.name: found[field.name] for field in fields(Origin) if found.get(field.name) is not None}
     for name, value in known.items():
         kind = {"dimensions": int, "images": int, "preprocessing": dict, "index_options": dict}.get(name, str)
         if not isinstance(value, kind):
-            raise InvalidInputError(f'{path}: its embedding space has "{name}": {json.dumps(value)}')
+            raise InvalidInputError(
+                f'{path}: its embedding space has "{name}": {json.dumps(value)}, which is not of type {kind.__name__}'
+            )
     return Origin(**known)
 
 
 def to_json(origin: Origin) -> str:
-    """Return what a file is to say of its space."""
+    """Return the description of a space as JSON."""
     return json.dumps({name: value for name, value in asdict(origin).items() if value is not None})

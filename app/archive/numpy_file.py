@@ -1,4 +1,4 @@
-"""`.npy` files of embeddings with their sidecars."""
+"""`.npy` files of embeddings with their `.jsonl` and `.json` sidecars."""
 
 import json
 import math
@@ -10,12 +10,12 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from app.archive.format import COLUMNS, NUMPY, Batch, Origin, origin_of, to_json
+from app.archive.format import COLUMNS, NUMPY, Batch, Origin, parse_origin, to_json
 from app.errors import InvalidInputError
 
 
 class NumpyWriter:
-    """Writes float16; `origin.images` says how many rows there will be. A row without embedding is 0 in the `.npy`."""
+    """Writes embeddings as float16, and zeros for rows without one. `origin.images` is the number of rows to come."""
 
     def __init__(self, about: Path, images: Path, vectors: Path, *, origin: Origin) -> None:
         about.write_text(to_json(origin) + "\n", encoding="utf-8")
@@ -31,9 +31,9 @@ class NumpyWriter:
         values[batch.embedded] = batch.embeddings
         self._vectors.write(values.tobytes())
         for n in range(len(batch.uris)):
-            line = {name: _plain(getattr(batch, field)[n]) for field, name in COLUMNS.items()}
+            line = {name: _to_json_value(getattr(batch, field)[n]) for field, name in COLUMNS.items()}
             line = {name: value for name, value in line.items() if value is not None}
-            # As the text that it is: parsed and printed again, numbers would lose digits.
+            # As text, because numbers would lose digits if they were parsed and printed again.
             attributes = line.pop("attributes", "{}")
             text = json.dumps(line | {"embedded": bool(batch.embedded[n])}, ensure_ascii=False)
             self._lines.write(f'{text[:-1]}, "attributes": {attributes}}}\n')
@@ -43,28 +43,28 @@ class NumpyWriter:
         self._lines.close()
         self._vectors.close()
         if self._rows != self._shape[0]:
-            raise InvalidInputError(f"{self._rows} images were written, and {self._shape[0]} were announced")
+            raise InvalidInputError(f"{self._rows} images were written, but {self._shape[0]} were announced")
 
 
 class NumpyReader:
-    """Reads a 2-d array of floats, mapped and not loaded, with a `.jsonl` of as many lines; the `.json` may lack."""
+    """Reads a 2-d array of floats, memory-mapped, with a `.jsonl` of as many lines; the `.json` is optional."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.passed_over: list[str] = []
+        self.skipped: list[str] = []
         self._images = path.with_suffix(".jsonl")
         about = path.with_suffix(".json")
         if not self._images.is_file():
-            raise InvalidInputError(f"{path} needs {self._images} beside it: a line of JSON an image, with its uri")
+            raise InvalidInputError(f"{path} needs {self._images} beside it: one line of JSON an image, with its uri")
         try:
             self._vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise InvalidInputError(f"{path} is not a {NUMPY} file of numbers: {error}") from error
         if self._vectors.ndim != 2 or self._vectors.dtype.kind != "f":
             raise InvalidInputError(
-                f"{path} holds {self._vectors.dtype} of shape {self._vectors.shape}, not a row of floats an image"
+                f"{path} holds {self._vectors.dtype} of shape {self._vectors.shape}, not one row of floats an image"
             )
-        self.origin = origin_of(about.read_text(encoding="utf-8") if about.is_file() else None, about)
+        self.origin = parse_origin(about.read_text(encoding="utf-8") if about.is_file() else None, about)
 
     def batches(self, size: int) -> Iterator[Batch]:
         first = 1
@@ -77,16 +77,18 @@ class NumpyReader:
                 yield self._batch([self._line(text, first + n) for n, text in enumerate(part)], first)
                 first += len(part)
         if first - 1 != len(self._vectors):
-            raise InvalidInputError(f"{self._images} has {first - 1} lines, and {self.path} {len(self._vectors)} rows")
+            raise InvalidInputError(
+                f"{self._images} has {first - 1} lines, but {self.path} has {len(self._vectors)} rows"
+            )
 
     def _line(self, text: str, row: int) -> dict[str, Any]:
         try:
             found = json.loads(text, parse_float=_Number, parse_int=_Number)
         except ValueError as error:
-            raise InvalidInputError(f"{self._images}, row {row}: no JSON: {error}") from error
+            raise InvalidInputError(f"{self._images}, row {row}: not JSON: {error}") from error
         if not isinstance(found, dict):
-            raise InvalidInputError(f"{self._images}, row {row}: no JSON object")
-        self.passed_over += [name for name in found if name not in {*COLUMNS.values(), "embedded", *self.passed_over}]
+            raise InvalidInputError(f"{self._images}, row {row}: not a JSON object")
+        self.skipped += [name for name in found if name not in {*COLUMNS.values(), "embedded", *self.skipped}]
         for name, read in _READ.items():
             if found.get(name) is not None:
                 try:
@@ -103,7 +105,7 @@ class NumpyReader:
 
 
 class _Number(float):
-    """A number that remembers how it was written."""
+    """A number that keeps its text, so that no digit gets lost."""
 
     def __new__(cls, text: str) -> "_Number":
         made = super().__new__(cls, text)
@@ -114,7 +116,7 @@ class _Number(float):
 
 
 def _json(value: Any) -> str:  # noqa: ANN401
-    """Print JSON with every number as it was written."""
+    """Return JSON with every number in its original text."""
     if isinstance(value, _Number):
         return value.text
     if isinstance(value, dict):
@@ -128,17 +130,17 @@ def _json(value: Any) -> str:  # noqa: ANN401
 
 def _integer(value: Any) -> int:  # noqa: ANN401
     if not isinstance(value, _Number) or not math.isfinite(value) or float(value) % 1:
-        raise ValueError(f"{_json(value)} is no whole number")
+        raise ValueError(f"{_json(value)} is not an integer")
     return int(value.text) if value.text.lstrip("-").isdigit() else int(value)
 
 
 def _text(value: Any) -> str:  # noqa: ANN401
     if not isinstance(value, str):
-        raise ValueError(f"{_json(value)} is no text")  # noqa: TRY004
+        raise ValueError(f"{_json(value)} is not a string")  # noqa: TRY004
     return value
 
 
-def _moment(value: Any) -> datetime:  # noqa: ANN401
+def _timestamp(value: Any) -> datetime:  # noqa: ANN401
     return datetime.fromisoformat(_text(value))
 
 
@@ -151,12 +153,12 @@ _READ = {
     "height": _integer,
     "caption": _text,
     "attributes": _json,
-    "created_at": _moment,
-    "updated_at": _moment,
+    "created_at": _timestamp,
+    "updated_at": _timestamp,
 }
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _to_json_value(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, bytes):
         return value.hex()
     return value.isoformat() if isinstance(value, datetime) else value

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from app.archive.format import COLUMNS, EMBEDDING, KEY, Batch, Origin, origin_of, to_json
+from app.archive.format import COLUMNS, EMBEDDING, KEY, Batch, Origin, parse_origin, to_json
 from app.errors import InvalidInputError
 
 _TYPES = {
@@ -29,15 +29,15 @@ _ROW_GROUP = 10_000
 
 
 class ParquetWriter:
-    """Writes embeddings as lists of 16-bit floats, bit for bit what the database holds."""
+    """Writes embeddings as lists of float16, the same bits as in the database."""
 
     def __init__(self, path: Path, origin: Origin) -> None:
         self._dimensions = int(origin.dimensions or 0)
         embedding = pa.list_(pa.float16(), self._dimensions)
         self._schema = pa.schema([*_TYPES.items(), (EMBEDDING, embedding)], metadata={KEY: to_json(origin).encode()})
-        # zstd leaves embeddings as large as they are, and makes the texts small.
+        # zstd makes the texts small; embeddings do not compress.
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._waiting: list[Any] = []
+        self._buffer: list[Any] = []
         self._rows = 0
 
     def add(self, batch: Batch) -> None:
@@ -47,23 +47,23 @@ class ParquetWriter:
         values[batch.embedded] = batch.embeddings
         mask = pa.array(~batch.embedded)
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self._dimensions, mask=mask))
-        self._waiting.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        self._buffer.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         self._rows += len(batch.uris)
         if self._rows >= _ROW_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        self._file.write_table(pa.Table.from_batches(self._waiting, self._schema), row_group_size=_ROW_GROUP)
-        self._waiting, self._rows = [], 0
+        self._file.write_table(pa.Table.from_batches(self._buffer, self._schema), row_group_size=_ROW_GROUP)
+        self._buffer, self._rows = [], 0
 
     def close(self) -> None:
-        if self._waiting:
+        if self._buffer:
             self._flush()
         self._file.close()
 
 
 class ParquetReader:
-    """Reads ours and others': `uri` and `embedding` (a list of floats of any width) are needed, the rest may lack."""
+    """Reads files of ours or of other programs. Required are `uri` and `embedding`, a list of floats of any width."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,16 +72,16 @@ class ParquetReader:
         except (pa.ArrowException, OSError) as error:
             raise InvalidInputError(f"{path} is not a Parquet file: {error}") from error
         schema = self._file.schema_arrow
-        self.origin = origin_of((schema.metadata or {}).get(KEY), path)
+        self.origin = parse_origin((schema.metadata or {}).get(KEY), path)
         known = {*_TYPES, EMBEDDING}
-        self.passed_over = [name for name in schema.names if name not in known]
+        self.skipped = [name for name in schema.names if name not in known]
         self._names = [name for name in schema.names if name in known]
         if missing := [name for name in ("uri", EMBEDDING) if name not in schema.names]:
             raise InvalidInputError(f'{path} has no column "{missing[0]}"; it has: {", ".join(schema.names)}')
         kind = schema.field(EMBEDDING).type
         lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
         if not lists or not pa.types.is_floating(kind.value_type):
-            raise InvalidInputError(f'{path}, column "{EMBEDDING}": {kind} is no list of floats')
+            raise InvalidInputError(f'{path}, column "{EMBEDDING}": {kind} is not a list of floats')
 
     def batches(self, size: int) -> Iterator[Batch]:
         first = 1
@@ -104,7 +104,7 @@ class ParquetReader:
                 f'{self.path}, row {row}, column "{EMBEDDING}": {lengths[uneven]} numbers, others have {lengths[0]}'
             )
         flat = column.flatten()
-        numbers = flat.to_numpy(zero_copy_only=False)  # a null among the numbers becomes a NaN, which is refused
+        numbers = flat.to_numpy(zero_copy_only=False)  # null becomes NaN, which transfer.check refuses
         return Batch(
             first=first,
             embedded=embedded,
@@ -125,5 +125,5 @@ class ParquetReader:
         except pa.ArrowException as error:
             rows = f"rows {first} to {first + part.num_rows - 1}"
             raise InvalidInputError(
-                f'{self.path}, {rows}, column "{name}": {column.type} is no {_TYPES[name]}: {error}'
+                f'{self.path}, {rows}, column "{name}": {column.type} cannot be read as {_TYPES[name]}: {error}'
             ) from error

@@ -1,7 +1,7 @@
-"""Embeddings leave and come in, with their images: export to a file, import from one.
+"""Export images with their embeddings to a file, and import them.
 
-A file is looked through before anything of it is written, then written a batch a transaction; cut off, it is simply
-imported again, and what is there already is passed over.
+An import checks the whole file before it writes anything, then writes one batch a transaction. If it is interrupted,
+run it again: rows that are in the database already stay unchanged.
 """
 
 import hashlib
@@ -25,17 +25,16 @@ from app.store import spaces
 from app.store.spaces import Space
 
 BATCH = 1000
-_NORM_TOLERANCE = 1e-3  # jobs.finish's
+_NORM_TOLERANCE = 1e-3  # as in jobs.finish
 _INT4 = 2**31 - 1
 _INT8 = 2**63 - 1
-_TOLD = 10  # uris that are named in a message
 
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What went into a file: all images, and those of them with an embedding."""
+    """The number of images in a file, and of those with an embedding."""
 
     images: int
     embedded: int
@@ -43,8 +42,10 @@ class Exported:
 
 @dataclass(slots=True)
 class Imported:
-    """What became of a file's rows; `other_content` are uris whose image has other bytes here, of which nothing was
-    written."""
+    """The result of an import, in rows.
+
+    `other_content` are the uris whose image has other bytes in the database; nothing of these rows is written.
+    """
 
     rows: int = 0
     inserted: int = 0
@@ -56,9 +57,9 @@ class Imported:
 def export(
     conn: Connection, space: Space, path: Path, *, force: bool = False, progress: Progress | None = None
 ) -> Exported:
-    """Write all images, as of one moment, with their embeddings in `space` to a file. In autocommit.
+    """Write a snapshot of all images with their embeddings in `space` to a file. In autocommit.
 
-    One REPEATABLE READ transaction, so that it holds back vacuum while it lasts; memory stays bounded.
+    It reads in one REPEATABLE READ transaction, which holds back vacuum meanwhile. Memory stays bounded.
     """
     with translated(), conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -69,7 +70,7 @@ def export(
             model=space.model,
             preprocessing=space.preprocessing,
             index_options=space.index_options,
-            images=images_in(conn),
+            images=count_images(conn),
             exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         images = embedded = 0
@@ -83,8 +84,8 @@ def export(
     return Exported(images, embedded)
 
 
-def images_in(conn: Connection) -> int:
-    """Return the number of all images, counted exactly."""
+def count_images(conn: Connection) -> int:
+    """Return the exact number of images."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         return int(cursor.execute(sql.query("count_all_images")).fetchone() or 0)
 
@@ -108,18 +109,19 @@ def _pages(conn: Connection, space: Space) -> Iterator[Batch]:
             after, first = int(rows[-1][0]), first + len(rows)
 
 
-def target(conn: Connection, origin: Origin, name: str | None, *, trust: bool = False) -> Space:
-    """Return the space that a file's embeddings belong to, by its fingerprint, and by this name where one is given.
+def target_space(conn: Connection, origin: Origin, name: str | None, *, trust: bool = False) -> Space:
+    """Return the space that a file's embeddings belong to: that of its fingerprint, and of `name` if given.
 
-    NotFoundError where there is none; InvalidInputError where the file says no fingerprint and `trust` does not allow
-    that, or names another one than that of the space asked for.
+    Raises:
+        NotFoundError: there is no such space.
+        InvalidInputError: the named space has another fingerprint, or the file has none and `trust` is not set.
     """
     known = spaces.ls(conn)
     if origin.fingerprint is None:
         if name is None or not trust:
             raise InvalidInputError(
-                "the file does not say which model made its embeddings (no fingerprint); where you know that it is "
-                "that of a space, name it and vouch for it: --space NAME --trust"
+                "the file does not say which model made its embeddings (no fingerprint); if you know that it is the "
+                "model of a space, name the space and vouch for it: --space NAME --trust"
             )
         space = spaces.get(conn, name)
     else:
@@ -130,43 +132,43 @@ def target(conn: Connection, origin: Origin, name: str | None, *, trust: bool = 
                 f"those of space {name} of {space.model} with {space.fingerprint[:12]}…: they cannot be compared"
             )
         if not fitting:
-            there = ", ".join(f"{one.name} ({one.fingerprint[:12]}…)" for one in known) or "none yet"
+            existing = ", ".join(f"{one.name} ({one.fingerprint[:12]}…)" for one in known) or "none yet"
             raise NotFoundError(
-                f"no embedding space here has the file's fingerprint {origin.fingerprint[:12]}… "
-                f"({origin.model or 'model unknown'}); there are: {there}; --create makes it"
+                f"no embedding space has the file's fingerprint {origin.fingerprint[:12]}… "
+                f"({origin.model or 'model unknown'}); the spaces are: {existing}; create it: --create"
             )
         space = fitting[0]
     if origin.dimensions not in (None, space.dimensions):
         raise InvalidInputError(
-            f"the file says {origin.dimensions} dimensions, and space {space.name} has {space.dimensions}"
+            f"the file has {origin.dimensions} dimensions, but space {space.name} has {space.dimensions}"
         )
     return space
 
 
 def dimensions_of(conn: Connection, origin: Origin) -> int:
-    """Return how many numbers an embedding of this file must have, whether its space is here yet or not."""
+    """Return the dimensions that embeddings of this file must have, whether or not its space exists."""
     for space in spaces.ls(conn):
         if space.fingerprint == origin.fingerprint:
             return space.dimensions
     if origin.dimensions is None:
-        raise InvalidInputError("a space cannot be made of this file: it does not say its dimensions")
+        raise InvalidInputError("no space can be created from this file: it does not state its dimensions")
     return origin.dimensions
 
 
 def create_space(conn: Connection, origin: Origin, name: str | None) -> Space:
-    """Make the space that a file tells of, or return it where it is there. Waits as `spaces.create` does."""
+    """Return the space that a file describes; create it if it does not exist. Waits as `spaces.create` does."""
     found = [one for one in spaces.ls(conn) if one.fingerprint == origin.fingerprint]
     if found:
         return found[0]
     wanted = {"fingerprint": origin.fingerprint, "model": origin.model, "dimensions": origin.dimensions}
     if missing := [key for key, value in wanted.items() if value is None]:
-        raise InvalidInputError(f"a space cannot be made of this file: it does not say its {', '.join(missing)}")
-    called = name or origin.space
-    if called is None:
-        raise InvalidInputError("the file names no space; say what the new one is to be called: --space NAME")
+        raise InvalidInputError(f"no space can be created from this file: it does not state its {', '.join(missing)}")
+    space_name = name or origin.space
+    if space_name is None:
+        raise InvalidInputError("the file names no space; name the new one: --space NAME")
     return spaces.create(
         conn,
-        name=called,
+        name=space_name,
         model=str(origin.model),
         weights=None,
         dimensions=int(str(origin.dimensions)),
@@ -177,8 +179,12 @@ def create_space(conn: Connection, origin: Origin, name: str | None) -> Space:
 
 
 def check(reader: Reader, dimensions: int, *, normalize: bool = False, progress: Progress | None = None) -> int:
-    """Look through a file without a database; return its rows. InvalidInputError names the first bad row and column."""
-    digests = bytearray()  # 16 bytes a row, so that a uri that comes twice is found in any file
+    """Check a whole file without a database; return the number of its rows.
+
+    Raises:
+        InvalidInputError: a row is not valid; the message names the first bad row and column.
+    """
+    digests = bytearray()  # 16 bytes a row, so that a duplicate uri is found in a file of any size
     for batch in reader.batches(BATCH):
         _check_texts(reader.path, batch)
         _check_embeddings(reader.path, batch, dimensions, normalize=normalize)
@@ -187,8 +193,8 @@ def check(reader: Reader, dimensions: int, *, normalize: bool = False, progress:
             progress(len(digests) // 16)
     kept = np.frombuffer(digests, dtype="S16")
     order = np.argsort(kept, kind="stable")
-    if len(twice := np.flatnonzero(kept[order][1:] == kept[order][:-1])):
-        one, other = sorted((int(order[twice[0]]) + 1, int(order[twice[0] + 1]) + 1))
+    if len(same := np.flatnonzero(kept[order][1:] == kept[order][:-1])):
+        one, other = sorted((int(order[same[0]]) + 1, int(order[same[0] + 1]) + 1))
         raise InvalidInputError(f'{reader.path}, row {other}, column "uri": the same as that of row {one}')
     return len(kept)
 
@@ -203,10 +209,13 @@ def load(
     keep_ids: bool = False,
     progress: Progress | None = None,
 ) -> Imported:
-    """Write a file that `check` has passed, a batch a transaction. In autocommit; call it again after an interruption.
+    """Write the rows of a file that `check` has passed, one batch a transaction. In autocommit.
 
-    `normalize` scales embeddings to length 1; `overwrite` replaces captions, attributes and embeddings that are here;
-    `keep_ids` gives new images the ids of the file. An error names the rows of the batch that was not written.
+    `normalize` scales embeddings to length 1; `overwrite` replaces the captions, attributes and embeddings in the
+    database; `keep_ids` gives new images the ids of the file. Call it again after an interruption.
+
+    Raises:
+        LookalikeError: a batch was not written; the message names its rows, and those before them are written.
     """
     done = Imported()
     for batch in reader.batches(BATCH):
@@ -218,8 +227,9 @@ def load(
                     _values(batch, space, normalize=normalize, overwrite=overwrite, keep_ids=keep_ids),
                 ).fetchone()
         except LookalikeError as error:
-            told = f"{reader.path}, rows {batch.first} to {last} were not written, those before were: {error}"
-            raise type(error)(told) from error
+            raise type(error)(
+                f"{reader.path}, rows {batch.first} to {last} were not written, those before were: {error}"
+            ) from error
         done.rows = last
         done.inserted += row[0]
         done.embedded += row[1]
@@ -258,53 +268,53 @@ def _check_embeddings(path: Path, batch: Batch, dimensions: int, *, normalize: b
         return
     if batch.embeddings.shape[1] != dimensions:
         found = batch.embeddings.shape[1]
-        raise _bad(path, int(rows[0]), EMBEDDING, f"{found} dimensions, where the space has {dimensions}")
+        raise _bad(path, int(rows[0]), EMBEDDING, f"{found} dimensions, but the space has {dimensions}")
     values = batch.embeddings.astype(np.float64)
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
-        raise _bad(path, int(rows[~finite][0]), EMBEDDING, "a number in it is missing or not finite")
+        raise _bad(path, int(rows[~finite][0]), EMBEDDING, "one of its numbers is missing or not finite")
     lengths = np.linalg.norm(values, axis=1)
     wrong = lengths == 0 if normalize else np.abs(lengths - 1) > _NORM_TOLERANCE
     if wrong.any():
-        way = "" if normalize else "; --normalize scales embeddings to it"
+        way = "" if normalize else "; scale embeddings to it: --normalize"
         raise _bad(path, int(rows[wrong][0]), EMBEDDING, f"length {lengths[wrong][0]:g}, not 1{way}")
 
 
 def _check_texts(path: Path, batch: Batch) -> None:
     for n in range(len(batch.uris)):
-        for name, trouble in _troubles(batch, n):
-            if trouble:
-                raise _bad(path, batch.first + n, name, trouble)
+        for name, problem in _problems(batch, n):
+            if problem:
+                raise _bad(path, batch.first + n, name, problem)
 
 
-def _troubles(batch: Batch, n: int) -> Iterator[tuple[str, str | None]]:
-    """Yield each column of a row with what is wrong with it, or None."""
+def _problems(batch: Batch, n: int) -> Iterator[tuple[str, str | None]]:
+    """Yield each column of a row with the reason why its value is not valid, or None."""
     uri, sha256, image_id = batch.uris[n], batch.sha256s[n], batch.ids[n]
     yield "uri", "is missing or empty" if not uri else None
     for name, text in (("uri", uri), ("caption", batch.captions[n]), ("media_type", batch.media_types[n])):
         yield name, "holds a NUL character, which PostgreSQL cannot store" if text and "\0" in text else None
     yield "sha256", f"{len(sha256)} bytes, not 32" if sha256 is not None and len(sha256) != 32 else None
     for name, size in (("width", batch.widths[n]), ("height", batch.heights[n])):
-        yield name, f"{size} is no size in pixels" if size is not None and not 0 < size <= _INT4 else None
-    yield "id", f"{image_id} is no id" if image_id is not None and not 0 < image_id <= _INT8 else None
-    yield "attributes", _attributes_trouble(batch.attributes[n])
+        yield name, f"{size} is not a size in pixels" if size is not None and not 0 < size <= _INT4 else None
+    yield "id", f"{image_id} is not a valid id" if image_id is not None and not 0 < image_id <= _INT8 else None
+    yield "attributes", _attributes_problem(batch.attributes[n])
 
 
-def _attributes_trouble(text: str | None) -> str | None:
+def _attributes_problem(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        found = json.loads(text, parse_constant=_no_constant)
+        found = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
-        return f"no JSON: {error}"
+        return f"not JSON: {error}"
     if not isinstance(found, dict):
-        return "no JSON object"
+        return "not a JSON object"
     return "holds a NUL character, which PostgreSQL cannot store" if "\\u0000" in text else None
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not valid in JSON")
 
 
-def _bad(path: Path, row: int, column: str, trouble: str) -> InvalidInputError:
-    return InvalidInputError(f'{path}, row {row}, column "{column}": {trouble}')
+def _bad(path: Path, row: int, column: str, problem: str) -> InvalidInputError:
+    return InvalidInputError(f'{path}, row {row}, column "{column}": {problem}')

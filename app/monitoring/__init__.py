@@ -1,1 +1,1 @@
-"""How it goes: status, recall of live searches, costs."""
+"""Monitor a running installation: status, recall of live searches, costs."""

@@ -1,4 +1,4 @@
-"""What images and searches cost: seconds of workers and of the server, bytes, and what these come to at given prices."""
+"""Measure the cost of images and searches: seconds of workers and of the server, bytes, and money at given prices."""
 
 from dataclasses import asdict, dataclass
 
@@ -16,7 +16,7 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerCost:
-    """A row of `lookalike.cost_of_workers`, less the days: seconds for one image or query image; None: none yet."""
+    """A row of `lookalike.cost_of_workers`, summed over days. `…_each`: seconds an image; None without any."""
 
     space: str
     device: str
@@ -36,7 +36,7 @@ class WorkerCost:
 
 @dataclass(frozen=True, slots=True)
 class StoragePart:
-    """A row of `lookalike.storage_parts`; without a space, shared by all; per image None while there are none."""
+    """A row of `lookalike.storage_parts`. `space` None: shared by all spaces; `bytes_per_image` None without images."""
 
     space: str | None
     active: bool | None
@@ -48,7 +48,7 @@ class StoragePart:
 
 @dataclass(frozen=True, slots=True)
 class SearchCost:
-    """Seconds of one server core for a search: of live ones whose recall was checked, else of a few made for this."""
+    """Seconds of one server core for a search: mean of live searches whose recall was checked, or of a few probes."""
 
     searches: int
     seconds: float | None
@@ -57,8 +57,10 @@ class SearchCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """Prices in any currency: an hour of a worker's machine, a gigabyte (10⁹ bytes) for a month, an hour of the
-    server with so many cores (None: the worker's price)."""
+    """Prices in any currency: an hour of a worker's machine, a gigabyte (10⁹ bytes) for a month, an hour of the server.
+
+    `server_hour` None: the same price as the worker's machine.
+    """
 
     hour: float
     gb_month: float
@@ -66,17 +68,17 @@ class Prices:
     server_cores: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what is no price."""
+        """Raise InvalidInputError if a price is negative or not finite."""
         for name, value in asdict(self).items():
             if value is not None and not 0 <= value < float("inf"):
-                raise InvalidInputError(f"{name} {value} is no price")
+                raise InvalidInputError(f"{name} {value} is not a valid price: pass a number from 0 up")
         if self.server_cores < 1:
-            raise InvalidInputError(f"server_cores {self.server_cores}: at least 1")
+            raise InvalidInputError(f"server_cores {self.server_cores} is not valid: pass 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPrice:
-    """What a million images come to by this device, embedded once."""
+    """The price of embedding a million images on this device."""
 
     space: str
     device: str
@@ -85,8 +87,11 @@ class WorkerPrice:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a million come to: images embedded (by device), images kept for a month (active space and what is shared,
-    files where they were measured), searches by an embedding, and what a picture as the query adds to a search."""
+    """Prices of a million: images embedded, images stored for a month, searches by embedding, query images.
+
+    Storage is that of the active space and of what all spaces share, and of uploaded files if they were measured. A
+    search by a query image costs both, the search and the query image.
+    """
 
     embedding: list[WorkerPrice]
     million_images_month: float | None
@@ -96,7 +101,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Seconds and bytes, and prices where they are known; `files_per_image` of uploaded files, None: not measured."""
+    """Seconds and bytes, with prices if given. `files`: bytes of uploaded files; None: not measured."""
 
     days: int
     workers: list[WorkerCost]
@@ -108,12 +113,17 @@ class Ledger:
 
 
 def read(conn: Connection, *, days: int = 30, prices: Prices | None = None, storage: Storage | None = None) -> Ledger:
-    """Return what the last `days` days cost; with `storage`, the bytes of uploaded files too, which are all listed.
+    """Return the costs of the last `days` days (0: today).
 
-    Where no live search was measured, a few searches by stored images are made. StorageError.
+    With `storage`, it lists all uploaded files and adds their bytes. If no live search was measured, it runs a few
+    searches by stored images.
+
+    Raises:
+        InvalidInputError: `days` is negative.
+        StorageError: the uploaded files cannot be listed.
     """
     if days < 0:
-        raise InvalidInputError(f"days {days}: 0, for today, or more")
+        raise InvalidInputError(f"days {days} is not valid: pass 0, for today, or more")
     with translated():
         workers = of_workers(conn, days=days)
         with conn.cursor(row_factory=class_row(StoragePart)) as parts:
@@ -137,13 +147,13 @@ def read(conn: Connection, *, days: int = 30, prices: Prices | None = None, stor
 
 
 def of_workers(conn: Connection, *, days: int = 30) -> list[WorkerCost]:
-    """Return what workers took in the last days, by space and device; the active space first."""
+    """Return the seconds of workers in the last `days` days by space and device, the active space first."""
     with translated(), conn.cursor(row_factory=class_row(WorkerCost)) as cursor:
         return cursor.execute(sql.query("cost_of_workers"), {"days": days}).fetchall()
 
 
 def _images(stored: list[StoragePart]) -> float | None:
-    """How many images the shares per image stand for."""
+    """Return the number of images that the bytes per image were computed for."""
     return next((one.bytes / one.bytes_per_image for one in stored if one.bytes_per_image), None)
 
 
@@ -161,7 +171,9 @@ def _search(conn: Connection, days: int) -> SearchCost:
         live = _measured(conn, "search_seconds", {"days": max(days, 1)})
         if live.searches:
             return live
-        conn.execute(sql.query("search_probe"), {"most": _PROBES // 10})  # its first ones read from disk
+        conn.execute(
+            sql.query("search_probe"), {"most": _PROBES // 10}
+        )  # warm up, because the first searches read from disk
         made = _measured(conn, "search_probe", {"most": _PROBES})
     return SearchCost(made.searches, made.seconds, live=False)
 

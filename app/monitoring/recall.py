@@ -1,4 +1,4 @@
-"""Recall of live searches: a share of them is kept, checked against exact search when there is time, and summed up."""
+"""Recall of live searches: save a sample of them, check it against exact search in idle time, and estimate."""
 
 import logging
 import random
@@ -22,17 +22,17 @@ from app.store.spaces import Space
 
 log = logging.getLogger(__name__)
 
-# Of one check: a search, and an exact one.
-CHECK_SECONDS = 30.0
-# Checks that say something; lookalike.recall_status has the same number.
-FEWEST = 30
+CHECK_SECONDS = 30.0  # for one check: a search and an exact search
+FEWEST = 30  # checks for an estimate; lookalike.recall_status has the same number
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class RecallEstimate:
-    """A row of `lookalike.recall_status`: mean recall of checked live searches, with its 95 % interval; None: nothing
-    to find in any. `plan` and `selectivity` None: all."""
+    """A row of `lookalike.recall_status`: mean recall of checked live searches, with its 95 % interval.
+
+    `recall` None: no search had anything to find. `plan` or `selectivity` None: all of them.
+    """
 
     space: str
     period_seconds: int
@@ -62,7 +62,7 @@ class RecallPoint:
 
 @dataclass(frozen=True, slots=True)
 class RecallAdjustment:
-    """A row of `lookalike.recall_adjustments`: how many times deeper than set up searches were, and are from then."""
+    """A row of `lookalike.recall_adjustments`. Depths are multiples of the configured search depth."""
 
     space: str
     adjusted_at: datetime
@@ -74,8 +74,10 @@ class RecallAdjustment:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What live searches find of their true neighbours: kept searches that wait (None on a standby), estimates by
-    space, period, plan and selectivity, the active space's trend, changes of the search depth."""
+    """Recall of live searches: estimates by space, period, plan and selectivity, the active space's trend, adjustments.
+
+    `waiting` is the number of saved searches not checked yet; None on a standby.
+    """
 
     waiting: int | None
     estimates: list[RecallEstimate]
@@ -86,7 +88,7 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a round of checks did: how many, of these without a result, and seconds."""
+    """The result of a round of checks; `failed` of the `checked` gave no result."""
 
     checked: int
     failed: int
@@ -94,15 +96,15 @@ class Checked:
 
 
 def should_sample(asked: Request, *, share: float) -> bool:
-    """Tell whether this search is one to be kept: by chance, of those that lookalike.search answers inexactly."""
+    """Return at random whether to save this search; only approximate searches by lookalike.search count."""
     plain = asked.mode is None and asked.strategy != "exact" and asked.recall != 1
     return plain and random.random() < share  # noqa: S311
 
 
 def save_sample(conn: Connection, asked: Request, found: SearchResult, *, source: str) -> bool:
-    """Keep a search that was answered, to be checked later; return whether it was.
+    """Save an answered search for a later check; return whether it was saved. In autocommit.
 
-    What goes wrong is logged and is nothing to the searcher, who has the answer. In autocommit.
+    Errors are logged and not raised, because the search itself succeeded.
     """
     try:
         query = None if _by_id(asked) else query_of(conn, asked)
@@ -122,12 +124,12 @@ def save_sample(conn: Connection, asked: Request, found: SearchResult, *, source
         with translated(), conn.cursor(row_factory=scalar_row) as cursor:
             return bool(cursor.execute(sql.query("sample_search"), values).fetchone())
     except LookalikeError as error:
-        log.warning("a search is not kept for checking its recall: %s", error)
+        log.warning("a search was not saved for a check of its recall: %s", error)
         return False
 
 
 def _by_id(asked: Request) -> bool:
-    """Whether the query is the embedding of one stored image, which the database looks up itself."""
+    """Return whether the query is the embedding of one stored image; the database reads that itself."""
     return asked.image_id is not None and not (
         asked.like or asked.unlike or asked.like_embeddings or asked.unlike_embeddings
     )
@@ -140,10 +142,11 @@ def check(
     stopped: Callable[[], bool] = lambda: False,
     timeout: float = CHECK_SECONDS,
 ) -> Checked:
-    """Check kept searches of the active space, the oldest first, until none waits or `seconds` have passed.
+    """Check saved searches of the active space, oldest first, until none waits or `seconds` have passed. In autocommit.
 
-    In autocommit. A check that takes longer than `timeout` is given up. `stopped` is asked between two checks; one that
-    is cancelled from outside ends the round, and its search stays. One session at a time: another one checks nothing.
+    A check that takes longer than `timeout` counts as failed. `stopped` is called between two checks. If a check is
+    cancelled from outside, the round ends and the search stays. Only one session checks at a time; others return at
+    once.
     """
     began = time.monotonic()
     checked = failed = 0
@@ -177,9 +180,9 @@ def check(
 
 
 def allowance(conn: Connection, *, budget: float) -> float:
-    """Return the seconds of checks that a budget, a share of the time, has left: over the last minute and hour.
+    """Return the seconds left for checks; `budget` is the share of time allowed over the last minute and hour.
 
-    Less what one check takes, on the average: the last one of a round goes beyond what was left.
+    The mean duration of a check is subtracted, because the last check of a round exceeds the time left.
     """
     with translated():
         row = conn.execute(sql.query("recall_spent")).fetchone() or (0.0, 0.0, 0.0)
@@ -188,7 +191,7 @@ def allowance(conn: Connection, *, budget: float) -> float:
 
 
 def read(conn: Connection, *, hours: int = 48, days: int = 30) -> Recall:
-    """Return all that is known of live recall."""
+    """Return the recall of live searches."""
     with translated():
         return Recall(
             waiting=waiting(conn),
@@ -200,20 +203,20 @@ def read(conn: Connection, *, hours: int = 48, days: int = 30) -> Recall:
 
 
 def waiting(conn: Connection) -> int | None:
-    """Return how many kept searches wait; None on a standby."""
+    """Return the number of saved searches not checked yet; None on a standby."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         found = call(cursor, "samples_waiting").fetchone()
     return None if found is None else int(found)
 
 
 def estimates(conn: Connection) -> list[RecallEstimate]:
-    """Return lookalike.recall_status: the active space first, the shortest period first, the whole before its parts."""
+    """Return lookalike.recall_status: active space first, then shortest period first, totals before their parts."""
     with translated(), conn.cursor(row_factory=class_row(RecallEstimate)) as cursor:
         return cursor.execute(sql.query("recall_status")).fetchall()
 
 
 def adjustments(conn: Connection, *, most: int = 20) -> list[RecallAdjustment]:
-    """Return the latest changes of the search depth."""
+    """Return the latest changes of the search depth, newest first."""
     with translated(), conn.cursor(row_factory=class_row(RecallAdjustment)) as cursor:
         return cursor.execute(sql.query("recall_adjustments"), {"most": most}).fetchall()
 
@@ -224,53 +227,59 @@ def _trend(conn: Connection, step: str, most: int) -> list[RecallPoint]:
 
 
 def current_estimate(found: list[RecallEstimate], space: str) -> RecallEstimate | None:
-    """Return the estimate over all searches of a space that says most: of the last hour, if 30 were checked, or day
-    or week."""
+    """Return a space's estimate over all searches of the shortest period with 30 checks, else of the longest."""
     whole = [one for one in found if one.space == space and one.plan is None and one.selectivity is None]
     return next((one for one in whole if one.searches >= FEWEST), whole[-1] if whole else None)
 
 
 def adjust(conn: Connection, space: Space, *, most: float) -> RecallAdjustment | None:
-    """Make searches in a space half as deep again where recall is below its goal, up to `most` times the depth that is
-    set up; return what was done, None where nothing was. It never makes them shallower."""
+    """Make searches in a space deeper by half if recall is below its goal; return the change, or None.
+
+    The depth grows to `most` times the configured depth, and never shrinks.
+    """
     with translated(), conn.cursor(row_factory=class_row(RecallAdjustment)) as cursor:
         return cursor.execute(sql.query("adjust_recall"), {"space_id": space.id, "most": most}).fetchone()
 
 
 def set_depth(conn: Connection, space: Space, depth: float) -> RecallAdjustment:
-    """Set how many times deeper than set up the searches in a space are; InvalidInputError beyond 1 to 100."""
+    """Set the search depth of a space, as a multiple of the configured depth.
+
+    Raises:
+        InvalidInputError: `depth` is not from 1 to 100.
+    """
     with translated(), conn.cursor(row_factory=class_row(RecallAdjustment)) as cursor:
         done = cursor.execute(sql.query("set_search_depth"), {"space_id": space.id, "depth": depth}).fetchone()
     if done is None:
-        raise DatabaseUnavailableError("the change of the search depth left no line")
+        raise DatabaseUnavailableError("the change of the search depth was not recorded; try again")
     return done
 
 
 def forget(conn: Connection, *, days: float) -> int:
-    """Remove kept searches older than so many days, and checks older than 90; return how many rows went."""
+    """Delete saved searches older than `days` days, and checks older than 90; return the number of rows."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         return int(call(cursor, "forget_recall", days * _DAY).fetchone() or 0)
 
 
 def warning(conn: Connection) -> str | None:
-    """Return what to say where the active space does not find what its searches ask for; None where it does."""
+    """Return a warning if the recall of the active space is below its goal, else None."""
     space = spaces.active(conn)
     return warning_text(current_estimate(estimates(conn), space.name))
 
 
 def warning_text(now: RecallEstimate | None) -> str | None:
-    """Return the warning that an estimate gives cause for."""
+    """Return a warning if this estimate is below its goal, else None."""
     if now is None or not now.below or now.recall is None or now.high is None or now.goal is None:
         return None
     return (
         f"live searches in space {now.space} find {now.recall:.3f} of their true neighbours (at most {now.high:.3f} by "
-        f"{now.searches} checked), and ask for {now.goal:.3f}; lookalike recall shows where, lookalike doctor says why"
+        f"{now.searches} checks), below their goal of {now.goal:.3f}; see which with lookalike recall, and why with "
+        "lookalike doctor"
     )
 
 
 def adjustment_text(done: RecallAdjustment) -> str:
-    """Return the line that tells of a change of the search depth."""
+    """Return a change of the search depth as a line of text."""
     return (
-        f"space {done.space}: {done.reason}: searches are {done.to_depth:.2f} times as deep as set up from now on, "
-        f"before {done.from_depth:.2f}"
+        f"space {done.space}: {done.reason}: searches are now {done.to_depth:.2f} times as deep as configured, "
+        f"before {done.from_depth:.2f} times"
     )

@@ -1,4 +1,4 @@
-"""The state of the whole, cheaply: spaces, queue, freshness, recall, workers."""
+"""Read the state of the whole installation cheaply: spaces, queue, freshness, recall, workers."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,13 +16,12 @@ from app.store.jobs import Failure
 
 T = TypeVar("T")
 
-
 _FAILURES = 24
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceStatus:
-    """A row of `lookalike.space_status`; counts stop at 100,000 but for `queued_about`; bytes include indexes."""
+    """A row of `lookalike.space_status`. Counts stop at 100,000, except `queued_about`; `bytes` include indexes."""
 
     id: int
     name: str
@@ -61,7 +60,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """A row of `lookalike.freshness`: what happened in a space in the last `period_seconds`; times in seconds."""
+    """A row of `lookalike.freshness`: work in a space in the last `period_seconds`; percentiles in seconds."""
 
     space: str
     period_seconds: int
@@ -81,7 +80,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class LatencyTotal:
-    """How many things of one measure ended in one bucket of `lookalike.latencies` so far, and their seconds in all."""
+    """Total count and seconds of one measure in one bucket of `lookalike.latencies`."""
 
     space: str
     measure: str
@@ -92,7 +91,7 @@ class LatencyTotal:
 
 @dataclass(frozen=True, slots=True)
 class FailureReason:
-    """A row of `lookalike.failure_reasons`: like failures of a space, counted, with the latest as an example."""
+    """A row of `lookalike.failure_reasons`: the number of like failures of a space, with the latest as an example."""
 
     space: str
     step: str
@@ -104,8 +103,7 @@ class FailureReason:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of the whole: spaces, workers, freshness, failures, recall of live searches over all plans and filters,
-    and the number of images (up to 100,000)."""
+    """The state of the whole installation. `images` stops at 100,000."""
 
     revision: str
     images: int
@@ -120,7 +118,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class OperatorView:
-    """The state at one moment; failures are the latest ones."""
+    """The state at one time, with running builds and the latest failures."""
 
     at: datetime
     status: Status
@@ -129,7 +127,11 @@ class OperatorView:
 
 
 def read_status(conn: Connection) -> Status:
-    """Return the state of images, spaces, workers, freshness; SchemaError where database and code do not fit."""
+    """Return the state of the whole installation.
+
+    Raises:
+        SchemaError: the schema does not fit this release.
+    """
     with translated():
         revision = schema.check(conn)
         row = call(conn, "count_up_to", "images", 100_000).fetchone()
@@ -146,13 +148,13 @@ def read_status(conn: Connection) -> Status:
 
 
 def latency_totals(conn: Connection) -> list[LatencyTotal]:
-    """Return all that workers have counted so far, by space, measure and bucket."""
+    """Return the latencies that workers have counted so far, by space, measure and bucket."""
     with translated():
         return _rows(conn, "latency_totals", LatencyTotal)
 
 
 def api_connections(conn: Connection) -> dict[str, int]:
-    """Count the connections of all API processes to this database by state: active, idle, ..."""
+    """Return the number of connections of all API processes to this database by state: active, idle, …."""
     with translated():
         return {str(state): int(str(count)) for state, count in conn.execute(sql.query("api_connections"))}
 
@@ -163,7 +165,11 @@ def _rows(conn: Connection, query: str, kind: type[T]) -> list[T]:
 
 
 def read_operator_view(conn: Connection) -> OperatorView:
-    """Return the state of everything, cheaply; SchemaError where database and code do not fit."""
+    """Return the state of the whole installation, with running builds and the latest failures.
+
+    Raises:
+        SchemaError: the schema does not fit this release.
+    """
     return OperatorView(
         datetime.now(UTC), read_status(conn), running_builds(conn), jobs.failures(conn, limit=_FAILURES)
     )

@@ -1,4 +1,4 @@
-"""Embeddings out and in again: nothing lost to the bit, nothing bad let in, nothing embedded twice."""
+"""Export and import: no bit is lost, no bad row is written, no image is embedded twice."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def make_space(conn: db.Connection, fingerprint: str = "f") -> spaces.Space:
 
 @pytest.fixture
 def full(conn: db.Connection) -> db.Connection:
-    """1,030 images, with metadata that is easily lost; one has no embedding yet."""
+    """A database of 1,030 images, with metadata that is easily lost; one has no embedding yet."""
     space = make_space(conn)
     vectors = unit(1029, DIMENSIONS)
     odd = '{"price": 0.1000000000000000055511151231257827, "n": 12345678901234567890, "é": ["\\u2603", null, {}]}'
@@ -78,10 +78,10 @@ def jobs_of(conn: db.Connection) -> Any:
     return conn.execute("SELECT count(*) FROM lookalike.jobs").fetchone()
 
 
-def take_in(conn: db.Connection, path: Path, **options: Any) -> transfer.Imported:
-    """What `lookalike import` does."""
+def import_file(conn: db.Connection, path: Path, **options: Any) -> transfer.Imported:
+    """Import a file as `lookalike import` does."""
     reader = open_reader(path)
-    space = transfer.target(conn, reader.origin, None)
+    space = transfer.target_space(conn, reader.origin, None)
     transfer.check(reader, space.dimensions, normalize=options.get("normalize", False))
     return transfer.load(conn, reader, space, **options)
 
@@ -100,19 +100,19 @@ def test_a_round_trip_loses_nothing(full: db.Connection, other: db.Connection, t
         *(there.fingerprint, there.preprocessing, there.index_options),
         there.model,
     )
-    done = take_in(other, path, keep_ids=True)
+    done = import_file(other, path, keep_ids=True)
     assert (done.rows, done.inserted, done.embedded, done.unchanged) == (1030, 1030, 1029, 0)
     assert other.execute(_ALL).fetchall() == full.execute(_ALL).fetchall()
     ids = "SELECT array_agg(id ORDER BY uri) FROM lookalike.images"
     assert other.execute(ids).fetchone() == full.execute(ids).fetchone()
     assert jobs_of(other) == (1,), "the image without embedding waits; the others need none"
-    again = take_in(other, path, keep_ids=True)
+    again = import_file(other, path, keep_ids=True)
     assert (again.inserted, again.embedded, again.unchanged) == (0, 0, 1030)
     assert other.execute(_ALL).fetchall() == full.execute(_ALL).fetchall()
-    other.execute("INSERT INTO lookalike.images (uri) VALUES ('next')")  # its id is none of those
+    other.execute("INSERT INTO lookalike.images (uri) VALUES ('next')")  # its id is not taken
 
 
-def test_an_export_is_of_one_moment(full: db.Connection, database_url: str, tmp_path: Path) -> None:
+def test_an_export_is_a_snapshot(full: db.Connection, database_url: str, tmp_path: Path) -> None:
     def interfere(rows: int) -> None:
         with db.connect(database_url, autocommit=True) as writer:
             writer.execute("DELETE FROM lookalike.images WHERE id > 1010")
@@ -137,16 +137,16 @@ def test_an_export_that_fails_leaves_nothing(full: db.Connection, tmp_path: Path
 
 
 def foreign(path: Path, vectors: Any, *, uris: Any = None, origin: Any = None, **more: Any) -> Path:
-    """A Parquet file as others would write it."""
+    """Write a Parquet file as other programs would."""
     columns = {"uri": uris or [f"/f/{n}" for n in range(len(vectors))], "embedding": vectors, **more}
     table = pa.table(columns)
-    said = {"fingerprint": "f"} if origin is None else origin
-    pq.write_table(table.replace_schema_metadata({"lookalike": json.dumps(said)} if said else {}), path)
+    origin = {"fingerprint": "f"} if origin is None else origin
+    pq.write_table(table.replace_schema_metadata({"lookalike": json.dumps(origin)} if origin else {}), path)
     return path
 
 
 @pytest.mark.parametrize("number", ["float16", "float32", "float64"])
-def test_embeddings_made_elsewhere_come_in(conn: db.Connection, tmp_path: Path, number: str) -> None:
+def test_files_of_other_programs_are_imported(conn: db.Connection, tmp_path: Path, number: str) -> None:
     space = make_space(conn)
     vectors = unit(5, DIMENSIONS)
     kept = [conn.execute("INSERT INTO lookalike.images (uri) VALUES (%s) RETURNING id", (f"/f/{n}",)) for n in (0, 1)]
@@ -159,38 +159,38 @@ def test_embeddings_made_elsewhere_come_in(conn: db.Connection, tmp_path: Path, 
         shop=["x"] * 5,
     )
     reader = open_reader(path)
-    assert reader.passed_over == ["shop"]
-    done = take_in(conn, path)
+    assert reader.skipped == ["shop"]
+    done = import_file(conn, path)
     assert (done.inserted, done.embedded) == (3, 5)
-    assert jobs_of(conn) == (0,), "also those that a worker had in hand"
+    assert jobs_of(conn) == (0,), "also those that a worker had claimed"
     rows: Any = conn.execute(f"SELECT embedding FROM lookalike.{space.table_name} ORDER BY image_id").fetchall()
     np.testing.assert_array_equal(np.stack([row[0].to_numpy() for row in rows]), vectors.astype(np.float16))
     found = conn.execute("SELECT attributes ->> 'price' FROM lookalike.images ORDER BY uri").fetchall()
-    assert found == [(None,), (None,), ("2",), ("3",), ("4",)], "what is known here stays"
-    take_in(conn, path, overwrite=True)
+    assert found == [(None,), (None,), ("2",), ("3",), ("4",)], "metadata in the database stay"
+    import_file(conn, path, overwrite=True)
     assert conn.execute("SELECT attributes ->> 'price' FROM lookalike.images WHERE uri = '/f/0'").fetchone() == ("0",)
 
 
-def test_what_is_here_is_not_replaced_by_chance(conn: db.Connection, tmp_path: Path) -> None:
+def test_rows_in_the_database_are_replaced_only_on_request(conn: db.Connection, tmp_path: Path) -> None:
     space = make_space(conn)
     one, two = unit(2, DIMENSIONS)
-    take_in(conn, foreign(tmp_path / "a.parquet", [one], sha256=[b"1" * 32]))
+    import_file(conn, foreign(tmp_path / "a.parquet", [one], sha256=[b"1" * 32]))
     stored = f"SELECT embedding FROM lookalike.{space.table_name}"
     before = conn.execute(stored).fetchall()
-    other_bytes = take_in(conn, foreign(tmp_path / "b.parquet", [two], sha256=[b"2" * 32]), overwrite=True)
+    other_bytes = import_file(conn, foreign(tmp_path / "b.parquet", [two], sha256=[b"2" * 32]), overwrite=True)
     assert (other_bytes.other_content, other_bytes.unchanged) == (["/f/0"], 0)
-    assert take_in(conn, foreign(tmp_path / "c.parquet", [two])).unchanged == 1
+    assert import_file(conn, foreign(tmp_path / "c.parquet", [two])).unchanged == 1
     assert conn.execute(stored).fetchall() == before
-    assert take_in(conn, foreign(tmp_path / "c.parquet", [two]), overwrite=True).embedded == 1
+    assert import_file(conn, foreign(tmp_path / "c.parquet", [two]), overwrite=True).embedded == 1
     assert conn.execute(stored).fetchall() != before
 
 
-def test_another_space_gets_its_jobs_all_the_same(conn: db.Connection, tmp_path: Path) -> None:
+def test_another_space_still_gets_its_jobs(conn: db.Connection, tmp_path: Path) -> None:
     make_space(conn)
     second = spaces.create(
         conn, name="second", model="n", weights=None, dimensions=3, preprocessing={}, fingerprint="second"
     )
-    take_in(conn, foreign(tmp_path / "f.parquet", list(unit(2, DIMENSIONS))))
+    import_file(conn, foreign(tmp_path / "f.parquet", list(unit(2, DIMENSIONS))))
     assert conn.execute("SELECT space_id, count(*) FROM lookalike.jobs GROUP BY 1").fetchall() == [(second.id, 2)]
     assert conn.execute("SELECT count(*) FROM lookalike.space_gaps").fetchone() == (0,)
 
@@ -202,15 +202,15 @@ def bad(vectors: Any, row: int, value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             lambda v: {"vectors": bad(v, 1001, lambda one: [*one[:-1], float("nan")])},
-            'row 1002, column "embedding": a num',
+            'row 1002, column "embedding": one of its num',
         ),
         (
             lambda v: {"vectors": bad(v, 3, lambda one: [*one[:-1], None])},
-            'row 4, column "embedding": a number in it is',
+            'row 4, column "embedding": one of its numbers is',
         ),
         (
             lambda v: {"vectors": bad(v, 1, lambda one: [2 * x for x in one])},
@@ -222,32 +222,35 @@ def bad(vectors: Any, row: int, value: Any) -> Any:
         ),
         (
             lambda v: {"vectors": [one[:5] for one in v]},
-            'row 1, column "embedding": 5 dimensions, where the space has 24',
+            'row 1, column "embedding": 5 dimensions, but the space has 24',
         ),
         (lambda v: {"uris": ["a", *map(str, range(1018)), "a"]}, 'row 1020, column "uri": the same as that of row 1'),
         (lambda v: {"uris": ["", *map(str, range(1019))]}, 'row 1, column "uri": is missing or empty'),
         (lambda v: {"sha256": [b"short"] * len(v)}, 'column "sha256"'),
-        (lambda v: {"width": [0] * len(v)}, 'row 1, column "width": 0 is no size'),
-        (lambda v: {"attributes": ["[]"] * len(v)}, 'row 1, column "attributes": no JSON object'),
-        (lambda v: {"attributes": ['{"a": NaN}'] * len(v)}, 'row 1, column "attributes": no JSON'),
+        (lambda v: {"width": [0] * len(v)}, 'row 1, column "width": 0 is not a size'),
+        (lambda v: {"attributes": ["[]"] * len(v)}, 'row 1, column "attributes": not a JSON object'),
+        (lambda v: {"attributes": ['{"a": NaN}'] * len(v)}, 'row 1, column "attributes": not JSON'),
         (lambda v: {"caption": ["a\0b"] * len(v)}, 'row 1, column "caption": holds a NUL'),
-        (lambda v: {"vectors": [1.0] * len(v)}, "no list of floats"),
+        (lambda v: {"vectors": [1.0] * len(v)}, "not a list of floats"),
     ],
 )
-def test_one_bad_row_is_named(tmp_path: Path, change: Any, said: str) -> None:
+def test_the_first_bad_row_is_named(tmp_path: Path, change: Any, message: str) -> None:
     values = {"vectors": list(unit(1020, DIMENSIONS)), **change(list(unit(1020, DIMENSIONS)))}
     path = foreign(tmp_path / "bad.parquet", values.pop("vectors"), **values)
     with pytest.raises(InvalidInputError) as refused:
         transfer.check(open_reader(path), DIMENSIONS)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_one_bad_row_and_nothing_is_written(monkeypatch: Any, database_url: str, conn: Any, tmp_path: Path) -> None:
+def test_one_bad_row_prevents_the_whole_import(monkeypatch: Any, database_url: str, conn: Any, tmp_path: Path) -> None:
     make_space(conn)
     path = foreign(tmp_path / "bad.parquet", [*unit(1020, DIMENSIONS), np.ones(DIMENSIONS)])
     refused = runner(monkeypatch, database_url)("import", path)
     assert refused.exit_code == 1
-    assert 'row 1021, column "embedding": length 4.89898, not 1; --normalize' in refused.stderr.replace("\n", " ")
+    assert (
+        'row 1021, column "embedding": length 4.89898, not 1; scale embeddings to it: --normalize'
+        in refused.stderr.replace("\n", " ")
+    )
     assert conn.execute("SELECT count(*) FROM lookalike.images").fetchone() == (0,)
     assert "1,021 new images" in runner(monkeypatch, database_url)("import", path, "--normalize").stdout
 
@@ -256,65 +259,65 @@ def test_the_model_must_be_the_same(conn: db.Connection, tmp_path: Path) -> None
     space = make_space(conn)
     vectors = list(unit(2, DIMENSIONS))
     with pytest.raises(NotFoundError, match=r"fingerprint other… .*--create"):
-        take_in(conn, foreign(tmp_path / "a.parquet", vectors, origin={"fingerprint": "other", "model": "m2"}))
+        import_file(conn, foreign(tmp_path / "a.parquet", vectors, origin={"fingerprint": "other", "model": "m2"}))
     unknown = open_reader(foreign(tmp_path / "b.parquet", vectors, origin={}))
     with pytest.raises(InvalidInputError, match="--trust"):
-        transfer.target(conn, unknown.origin, "s")
-    assert transfer.target(conn, unknown.origin, "s", trust=True) == space
-    with pytest.raises(InvalidInputError, match="7 dimensions, and space s has 24"):
-        take_in(conn, foreign(tmp_path / "c.parquet", vectors, origin={"fingerprint": "f", "dimensions": 7}))
+        transfer.target_space(conn, unknown.origin, "s")
+    assert transfer.target_space(conn, unknown.origin, "s", trust=True) == space
+    with pytest.raises(InvalidInputError, match="7 dimensions, but space s has 24"):
+        import_file(conn, foreign(tmp_path / "c.parquet", vectors, origin={"fingerprint": "f", "dimensions": 7}))
     other = open_reader(foreign(tmp_path / "d.parquet", vectors, origin={"fingerprint": "other"}))
     with pytest.raises(InvalidInputError, match="cannot be compared"):
-        transfer.target(conn, other.origin, "s")
-    with pytest.raises(InvalidInputError, match="does not say its model"):
+        transfer.target_space(conn, other.origin, "s")
+    with pytest.raises(InvalidInputError, match="does not state its model"):
         transfer.create_space(conn, other.origin, "new")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.parquet", b"no such thing", "not a Parquet file"),
         ("a.npy", b"no such thing", "not a .npy file"),
         ("a.csv", b"uri", "ends in neither"),
     ],
 )
-def test_files_that_are_none(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_unreadable_files_raise(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     with pytest.raises(InvalidInputError, match="no file"):
         open_reader(path)
     path.write_bytes(content)
     (tmp_path / "a.jsonl").write_text("{}\n")
-    with pytest.raises(InvalidInputError, match=said):
+    with pytest.raises(InvalidInputError, match=message):
         open_reader(path)
 
 
-def test_sidecars_that_do_not_fit(tmp_path: Path) -> None:
+def test_sidecars_that_do_not_fit_raise(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, unit(3, DIMENSIONS))
     lines = tmp_path / "v.jsonl"
     with pytest.raises(InvalidInputError, match=r"needs .*v\.jsonl"):
         open_reader(path)
-    for text, said in (
-        ('{"uri": "a"}\n', "has 1 lines, and .* 3 rows"),
+    for text, message in (
+        ('{"uri": "a"}\n', "has 1 lines, but .* has 3 rows"),
         ('{"uri": "a"}\n' * 4, "more lines than"),
-        ('{"uri": "a"}\n{"uri": \n', "row 2: no JSON"),
-        ('{"uri": "a"}\n{"uri": 7}\n{}\n', 'row 2, column "uri": 7 is no text'),
-        ('{"uri": "a", "width": 1.5}\n' * 3, 'row 1, column "width": 1.5 is no whole number'),
+        ('{"uri": "a"}\n{"uri": \n', "row 2: not JSON"),
+        ('{"uri": "a"}\n{"uri": 7}\n{}\n', 'row 2, column "uri": 7 is not a string'),
+        ('{"uri": "a", "width": 1.5}\n' * 3, 'row 1, column "width": 1.5 is not an integer'),
         ('{"uri": "a", "created_at": "noon"}\n' * 3, 'row 1, column "created_at"'),
     ):
         lines.write_text(text)
-        with pytest.raises(InvalidInputError, match=said):
+        with pytest.raises(InvalidInputError, match=message):
             transfer.check(open_reader(path), DIMENSIONS)
 
 
-def test_a_batch_that_the_database_refuses_is_told_and_those_before_stay(conn: db.Connection, tmp_path: Path) -> None:
+def test_a_batch_that_the_database_refuses_is_named_and_those_before_stay(conn: db.Connection, tmp_path: Path) -> None:
     make_space(conn)
     ids = [*range(1, 1011), 1]
     path = foreign(tmp_path / "f.parquet", list(unit(1011, DIMENSIONS)), id=ids)
     with pytest.raises(LookalikeError, match="rows 1001 to 1011 were not written, those before were"):
-        take_in(conn, path, keep_ids=True)
+        import_file(conn, path, keep_ids=True)
     assert conn.execute("SELECT count(*) FROM lookalike.images").fetchone() == (1000,)
-    assert take_in(conn, path).inserted == 11, "without their ids they are no trouble"
+    assert import_file(conn, path).inserted == 11, "without their ids they fit"
 
 
 def test_the_commands(
@@ -326,8 +329,8 @@ def test_the_commands(
     assert lookalike("export", path).exit_code == 1
     full.execute("DELETE FROM lookalike.images WHERE id % 2 = 0")
     assert "1,030 rows, nothing wrong" in lookalike("import", path, "--check").stdout
-    told = lookalike("import", path).stdout
-    assert "515 new images, 514 embeddings written into s, 515 there already" in told
+    imported = lookalike("import", path).stdout
+    assert "515 new images, 514 embeddings written into s, 515 there already" in imported
     full.execute("UPDATE lookalike.images SET sha256 = %s WHERE id = 2", (b"n" * 32,))
     changed = full.execute("UPDATE lookalike.images SET sha256 = %s WHERE uri = '/pictures/1 ☃.png'", (b"n" * 32,))
     assert changed.rowcount == 1
@@ -340,7 +343,7 @@ def test_the_commands(
 
 
 def test_metadata_columns_in_sql(conn: db.Connection) -> None:
-    """The SQL function by itself: another uri's id is refused, and a space that is gone."""
+    """The SQL function alone: it refuses the id of another uri, and a space that does not exist."""
     space = make_space(conn)
     call = (
         "SELECT inserted FROM lookalike.import_embeddings(%s::smallint, %s, NULL, NULL, NULL, NULL, NULL, NULL, %s,"

@@ -1,4 +1,4 @@
-"""The cost ledger: what workers write down adds up, bytes are those of the catalog, prices are arithmetic."""
+"""Costs: workers' seconds add up, bytes equal those of the catalog, prices follow by arithmetic."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from app.monitoring import costs
 from app.monitoring.costs import Prices
 from app.store.spaces import Space
 from tests.support.gallery_data import fill, index, make_space, unit
-from workers.costs import costs as shared_out
+from workers.costs import costs as costs_by_space
 from workers.heartbeat import Heartbeat, Progress
 from workers.stage_timings import Timings
 
@@ -28,7 +28,7 @@ def url(database_url: str) -> str:
 
 
 def beat(url: str, space_id: int, device: str, *, images: int, busy: float) -> None:
-    """What a worker writes down in one beat."""
+    """Write what a worker records in one heartbeat."""
     timings, progress = Timings(), Progress(busy_seconds=busy)
     timings.note("searchable", space_id, [5.0] * images)
     timings.note("reused", space_id, [5.0])
@@ -40,7 +40,7 @@ def beat(url: str, space_id: int, device: str, *, images: int, busy: float) -> N
     heart.stop()
 
 
-def test_what_workers_spent_adds_up_by_device(url: str) -> None:
+def test_seconds_of_workers_add_up_by_device(url: str) -> None:
     beat(url, 1, "cpu", images=10, busy=0.5)
     beat(url, 1, "cpu", images=30, busy=1.5)
     beat(url, 1, "cuda:0", images=40, busy=0.1)
@@ -59,21 +59,21 @@ def test_what_workers_spent_adds_up_by_device(url: str) -> None:
         assert costs.of_workers(conn, days=30) == [gpu]
 
 
-def test_busy_time_is_shared_out_by_the_encoding() -> None:
+def test_busy_time_is_divided_by_encoding_time() -> None:
     timings = Timings()
     timings.add("encode", 3, 1)
     timings.add("encode", 1, 2)
     timings.add("fetch", 100, 2)
-    found = {(one.space_id, one.measure): one.seconds for one in shared_out(timings.take_counts(), busy=8)}
+    found = {(one.space_id, one.measure): one.seconds for one in costs_by_space(timings.take_counts(), busy=8)}
     assert (found[1, "busy"], found[2, "busy"]) == (6, 2)
     timings.note("reused", 2, [9.0])
-    (reused, busy) = shared_out(timings.take_counts(), busy=1)
+    (reused, busy) = costs_by_space(timings.take_counts(), busy=1)
     assert (reused.measure, reused.count, reused.seconds) == ("reused", 1, 0), "an image's age costs nothing"
     assert (busy.space_id, busy.seconds) == (2, 1)
-    assert shared_out([], busy=1) == []
+    assert costs_by_space([], busy=1) == []
 
 
-def test_bytes_are_those_of_the_catalog_and_prices_follow(url: str, tmp_path: Path) -> None:
+def test_bytes_equal_those_of_the_catalog_and_prices_follow(url: str, tmp_path: Path) -> None:
     beat(url, 1, "cpu", images=10, busy=3.6)
     uploads = tmp_path / "uploads"
     uploads.mkdir()
@@ -85,7 +85,7 @@ def test_bytes_are_those_of_the_catalog_and_prices_follow(url: str, tmp_path: Pa
             " WHERE relnamespace = 'lookalike'::regnamespace AND relkind = 'r'"
         )
         whole, before = conn.execute(sizes).fetchone(), None
-        while before != whole:  # autovacuum, which adds maps to tables, may come in between
+        while before != whole:  # autovacuum may add maps to tables in between
             before = whole
             found = costs.read(conn, prices=prices, storage=open_storage(Settings(storage_url=str(uploads))))
             whole = conn.execute(sizes).fetchone()
@@ -106,7 +106,7 @@ def test_bytes_are_those_of_the_catalog_and_prices_follow(url: str, tmp_path: Pa
     assert found.price.million_queries == pytest.approx(found.search.seconds * 1e6 / 3600 * 0.2)
 
 
-def test_searches_that_were_checked_say_what_one_takes(url: str) -> None:
+def test_the_cost_of_a_search_comes_from_checked_searches(url: str) -> None:
     with db.connect(url, autocommit=True) as conn:
         conn.execute(
             "INSERT INTO lookalike.recall_checks (space_id, source, searched_at, k, asked, search_seconds, seconds)"
@@ -119,11 +119,11 @@ def test_searches_that_were_checked_say_what_one_takes(url: str) -> None:
 def test_no_space_no_worker_no_price(conn: db.Connection) -> None:
     found = costs.read(conn)
     assert (found.workers, found.bytes_per_image, found.search.seconds, found.price) == ([], None, None, None)
-    with pytest.raises(InvalidInputError, match="hour nan is no price"):
+    with pytest.raises(InvalidInputError, match="hour nan is not a valid price"):
         Prices(hour=float("nan"), gb_month=1)
 
 
-def test_the_command_line_tells_it(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_line_prints_costs_and_prices(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     beat(url, 1, "cpu", images=10, busy=1)
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", url)
     monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path))
@@ -133,9 +133,9 @@ def test_the_command_line_tells_it(url: str, monkeypatch: pytest.MonkeyPatch, tm
         plain = run.invoke(cli.app, ["costs"]).stdout
         assert "bytes an image" in plain
         assert "price" not in plain
-        told = run.invoke(cli.app, ["costs", "--hour", "2.5", "--gb-month", "0.1", "--files"]).stdout
-        assert "a million images embedded in small" in told
-        assert "69.44" in told, "0.1 s an image at 2.5 an hour"
+        priced = run.invoke(cli.app, ["costs", "--hour", "2.5", "--gb-month", "0.1", "--files"]).stdout
+        assert "a million images embedded in small" in priced
+        assert "69.44" in priced, "0.1 s an image at 2.5 an hour"
         wrong = run.invoke(cli.app, ["costs", "--hour", "2.5"])
         assert isinstance(wrong.exception, InvalidInputError | SystemExit)
         assert wrong.exit_code == 1

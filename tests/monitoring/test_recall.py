@@ -1,4 +1,4 @@
-"""Recall of live searches: kept at the edges, checked exactly on one snapshot, estimated, adjusted, forgotten."""
+"""Recall of live searches: saved by API and CLI, checked exactly on one snapshot, estimated, adjusted, deleted."""
 
 import statistics
 import threading
@@ -31,7 +31,7 @@ QUERIES = unit(40, DIMENSIONS, seed=4)
 
 @pytest.fixture(scope="module")
 def poor(new_database: Callable[..., str], template: str) -> str:
-    """The name of a database whose index finds little: ef_search 1 in a sparse graph."""
+    """The name of a database whose index has poor recall: ef_search 1 in a sparse graph."""
     url = new_database(template)
     with db.connect(url) as conn:
         make_space(conn, DIMENSIONS)
@@ -55,25 +55,25 @@ def conn(url: str) -> Iterator[db.Connection]:
         yield connection
 
 
-def keep(conn: db.Connection, queries: Vectors, *, k: int = 10, **options: object) -> None:
+def save(conn: db.Connection, queries: Vectors, *, k: int = 10, **options: object) -> None:
     for query in queries:
         asked = Request(query=query, k=k, **options)  # type: ignore[arg-type]
         assert recall.save_sample(conn, asked, run_search(conn, asked), source="api")
 
 
-def test_the_recall_of_a_search_is_that_of_its_distances(conn: db.Connection) -> None:
+def test_recall_is_computed_from_distances(conn: db.Connection) -> None:
     recalls = []
     for query in QUERIES:
         found = conn.execute("SELECT id, distance FROM lookalike.search(%s, 10)", (half(query),)).fetchall()
         true = np.sort(distances(VECTORS, query))[:10]
         hits = sum(float(str(distance)) <= true[-1] + 1e-3 for _, distance in found)
-        told = conn.execute("SELECT plan, expected, hits, passing FROM lookalike.check_recall(%s, 10)", (half(query),))
-        assert told.fetchone() == ("index", 10, hits, None)
+        row = conn.execute("SELECT plan, expected, hits, passing FROM lookalike.check_recall(%s, 10)", (half(query),))
+        assert row.fetchone() == ("index", 10, hits, None)
         recalls.append(hits / 10)
-    assert 0.2 < statistics.fmean(recalls) < 0.95, "the index is to be poor, and not useless"
+    assert 0.2 < statistics.fmean(recalls) < 0.95, "the index must be poor, but not useless"
 
 
-def test_what_is_exact_by_itself_is_not_searched_twice(conn: db.Connection) -> None:
+def test_an_exact_plan_is_not_searched_twice(conn: db.Connection) -> None:
     row = conn.execute(
         "SELECT plan, expected, hits, exact_ms, passing FROM lookalike.check_recall(%s, 10, '{\"rare\": true}')",
         (half(QUERIES[0]),),
@@ -81,8 +81,8 @@ def test_what_is_exact_by_itself_is_not_searched_twice(conn: db.Connection) -> N
     assert row == ("exact", 8, 8, None, pytest.approx(8 / COUNT))
 
 
-def test_rows_that_went_since_the_search_do_not_count(conn: db.Connection) -> None:
-    keep(conn, QUERIES[:1])
+def test_rows_deleted_since_the_search_do_not_count(conn: db.Connection) -> None:
+    save(conn, QUERIES[:1])
     near = np.argsort(distances(VECTORS, QUERIES[0]))
     conn.execute("DELETE FROM lookalike.images WHERE id = ANY (%s)", ((near[:10] + 1).tolist(),))
     found = conn.execute("SELECT distance FROM lookalike.search(%s, 10)", (half(QUERIES[0]),)).fetchall()
@@ -92,13 +92,13 @@ def test_rows_that_went_since_the_search_do_not_count(conn: db.Connection) -> No
     assert conn.execute("SELECT expected, recall FROM lookalike.recall_checks").fetchone() == (10, hits / 10)
 
 
-def test_checks_are_summed_up_and_queries_forgotten(conn: db.Connection) -> None:
-    keep(conn, QUERIES)
-    keep(conn, QUERIES[:5], filter={"rare": True})
+def test_checks_are_summed_up_and_queries_deleted(conn: db.Connection) -> None:
+    save(conn, QUERIES)
+    save(conn, QUERIES[:5], filter={"rare": True})
     assert recall.waiting(conn) == 45
     done = recall.check(conn)
     assert (done.checked, done.failed) == (45, 0)
-    assert recall.waiting(conn) == 0, "no query vector stays"
+    assert recall.waiting(conn) == 0, "no query vector is left"
 
     values = [float(str(row[0])) for row in conn.execute("SELECT recall FROM lookalike.recall_checks")]
     found = recall.read(conn)
@@ -109,7 +109,7 @@ def test_checks_are_summed_up_and_queries_forgotten(conn: db.Connection) -> None
     assert whole.searches == 45
     assert whole.recall == pytest.approx(statistics.fmean(values))
     error = 1.96 * statistics.pstdev(values) / 45**0.5
-    assert whole.high - whole.low == pytest.approx(2 * error, rel=0.1), "the imagined two hardly widen it"
+    assert whole.high - whole.low == pytest.approx(2 * error, rel=0.1), "the two pseudo-observations hardly widen it"
     assert whole.goal == pytest.approx(0.99)
     assert whole.below
     parts = {(one.plan, one.selectivity): one for one in found.estimates if one.period_seconds == 3600}
@@ -131,18 +131,18 @@ def test_few_perfect_answers_prove_little(conn: db.Connection) -> None:
     assert margin(0) == 1
 
 
-def test_searches_get_deeper_within_bounds_and_it_is_written_down(conn: db.Connection) -> None:
+def test_searches_get_deeper_within_bounds_and_changes_are_recorded(conn: db.Connection) -> None:
     space = spaces.active(conn)
-    assert recall.adjust(conn, space, most=4) is None, "nothing is known yet"
+    assert recall.adjust(conn, space, most=4) is None, "there is no estimate yet"
     for depth in (1.5, 2.0):
         for _ in range(3):
-            keep(conn, QUERIES)
+            save(conn, QUERIES)
         recall.check(conn)
         done = recall.adjust(conn, space, most=2)
         assert done is not None
         assert done.to_depth == depth
         assert "below 0.99" in done.reason
-        assert recall.adjust(conn, space, most=2) is None, "not again by the same checks, nor beyond the bound"
+        assert recall.adjust(conn, space, most=2) is None, "neither twice by the same checks nor beyond the bound"
     depths = [one.to_depth for one in recall.adjustments(conn)]
     assert depths == [2.0, 1.5]
 
@@ -160,19 +160,19 @@ def test_a_deeper_search_goes_deeper_by_every_kind_of_index(conn: db.Connection)
     conn.execute("UPDATE lookalike.embedding_spaces SET index_options = index_options || '{\"recall_goal\": 0.9}'")
     switch_index(conn, space, parse_spec("bits(16,m=4)+pca(8,rerank=60)+rerank(20)"))
     options = spaces.active(conn).index_options
-    assert (options["recall_goal"], "search_depth" in options) == (0.9, False), "another index, another depth"
+    assert (options["recall_goal"], "search_depth" in options) == (0.9, False), "the depth belongs to the index"
     assert (plan()["rerank"], plan()["rerank_reduced"]) == (20, 60)
     recall.set_depth(conn, space, 1.5)
     assert (plan()["rerank"], plan()["rerank_reduced"]) == (30, 90)
     switch_index(conn, space, parse_spec("ivfflat(lists=20,probes=3)"))
     recall.set_depth(conn, space, 10)
-    assert plan()["probes"] == 20, "no more than there are lists"
+    assert plan()["probes"] == 20, "the number of lists is the maximum"
     recall.set_depth(conn, space, 1)
     assert plan()["probes"] == 3
 
 
-def test_a_check_that_takes_too_long_or_makes_no_sense_is_given_up(url: str, conn: db.Connection) -> None:
-    keep(conn, QUERIES[:1], filter={"n": {"$gte": 0}})
+def test_a_check_that_takes_too_long_or_raises_fails(url: str, conn: db.Connection) -> None:
+    save(conn, QUERIES[:1], filter={"n": {"$gte": 0}})
     conn.execute('SELECT lookalike.sample_search(%s, filter => \'{"n": {"$near": 1}}\')', (half(QUERIES[0]),))
     with db.connect(url) as other:
         other.execute("LOCK TABLE lookalike.images IN ACCESS EXCLUSIVE MODE")
@@ -185,7 +185,7 @@ def test_a_check_that_takes_too_long_or_makes_no_sense_is_given_up(url: str, con
     assert whole == 2
 
 
-def test_what_is_not_kept(conn: db.Connection) -> None:
+def test_searches_that_are_not_saved(conn: db.Connection) -> None:
     def sample(statement: str, **values: object) -> object:
         row = conn.execute(
             f"SELECT lookalike.sample_search(%(query)s {statement})", {"query": half(QUERIES[0]), **values}
@@ -215,17 +215,17 @@ def test_what_is_not_kept(conn: db.Connection) -> None:
     assert recall.should_sample(Request(image_id=1), share=1)
 
 
-def test_old_samples_and_checks_go(conn: db.Connection) -> None:
-    keep(conn, QUERIES[:2])
+def test_old_samples_and_checks_are_deleted(conn: db.Connection) -> None:
+    save(conn, QUERIES[:2])
     recall.check(conn)
-    keep(conn, QUERIES[:2])
+    save(conn, QUERIES[:2])
     conn.execute("UPDATE lookalike.search_samples SET searched_at = now() - interval '8 days' WHERE id % 2 = 0")
     conn.execute("UPDATE lookalike.recall_checks SET checked_at = now() - interval '91 days' WHERE id % 2 = 0")
     assert recall.forget(conn, days=7) == 2
     assert recall.waiting(conn) == 1
 
 
-def test_the_api_keeps_searches_once_they_are_answered(url: str, conn: db.Connection, tmp_path: Path) -> None:
+def test_the_api_saves_searches_after_it_has_answered_them(url: str, conn: db.Connection, tmp_path: Path) -> None:
     client = create_app(Settings(home=tmp_path, recall_sample=1), url).test_client()
     client.post("/v1/search", buffered=True, json={"image_id": 7, "k": 3, "exclude": [9]})
     client.post("/v1/search", buffered=True, json={"vector": QUERIES[0].tolist(), "filter": {"rare": True}})
@@ -243,16 +243,16 @@ def test_the_api_keeps_searches_once_they_are_answered(url: str, conn: db.Connec
         (10, None, 0.5, [], True),
     ]
     recall.check(conn)
-    told = client.get("/v1/recall?hours=1").get_json()
-    assert told["waiting"] == 0
-    assert {one["selectivity"] for one in told["estimates"]} == {None, "no filter", "0.1 to 1 %"}
+    found = client.get("/v1/recall?hours=1").get_json()
+    assert found["waiting"] == 0
+    assert {one["selectivity"] for one in found["estimates"]} == {None, "no filter", "0.1 to 1 %"}
     assert client.get("/v1/recall?hours=0").status_code == 422
     assert client.get("/v1/status").get_json()["recall"][0]["searches"] == 3, "nothing lay within 0.5"
 
 
 def test_an_idle_worker_checks_within_its_budget_and_stops_when_work_comes(url: str, conn: db.Connection) -> None:
-    keep(conn, QUERIES[:3])
-    keep(conn, QUERIES[:1], filter={"n": {"$gte": 0}})
+    save(conn, QUERIES[:3])
+    save(conn, QUERIES[:1], filter={"n": {"$gte": 0}})
     space = spaces.active(conn)
     woken = threading.Event()
     chores = Housekeeping(url, [space], settings=Settings(recall_budget=0.5, index_min_rows=10**6), wake=woken.set)
@@ -261,7 +261,7 @@ def test_an_idle_worker_checks_within_its_budget_and_stops_when_work_comes(url: 
         chores.step(conn, idle=idle)
 
     def until(reached: Callable[[], bool], *, idle: bool) -> None:
-        end = time.monotonic() + 60  # on a busy machine a round of a second is one check
+        end = time.monotonic() + 60  # on a busy machine, a round of one second is one check
         while not reached():
             assert time.monotonic() < end
             step(idle=idle)
@@ -276,7 +276,7 @@ def test_an_idle_worker_checks_within_its_budget_and_stops_when_work_comes(url: 
         assert chores.busy, "the last one waits for the lock"
         until(lambda: not chores.busy, idle=False)
     assert chores.error is None
-    assert recall.waiting(conn) == 1, "what was stopped is kept"
+    assert recall.waiting(conn) == 1, "an interrupted check keeps its search"
     conn.execute(
         "INSERT INTO lookalike.recall_checks (space_id, source, searched_at, k, asked, seconds)"
         " VALUES (%s, 'x', now(), 1, 1, 1000)",
@@ -285,7 +285,7 @@ def test_an_idle_worker_checks_within_its_budget_and_stops_when_work_comes(url: 
     assert recall.allowance(conn, budget=0.5) < 0
 
 
-def test_a_schema_without_checks_ends_no_worker(
+def test_a_worker_survives_a_schema_without_checks(
     url: str, conn: db.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     chores = Housekeeping(url, [spaces.active(conn)], settings=Settings(index_min_rows=10**6), wake=lambda: None)
@@ -299,7 +299,7 @@ def test_a_schema_without_checks_ends_no_worker(
     assert caplog.text.count("recall cannot be checked") == 1
 
 
-def test_the_command_line_keeps_shows_checks_and_adjusts(
+def test_the_command_line_saves_shows_checks_and_adjusts(
     url: str, conn: db.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", url)
@@ -308,7 +308,7 @@ def test_the_command_line_keeps_shows_checks_and_adjusts(
     try:
         run = CliRunner()
         assert run.invoke(cli.app, ["search", "5"]).exit_code == 0
-        keep(conn, QUERIES)
+        save(conn, QUERIES)
         checked = run.invoke(cli.app, ["recall", "check"])
         assert "searches checked: 41" in checked.stdout
         shown = run.invoke(cli.app, ["recall"]).stdout

@@ -47,7 +47,7 @@ def export(
 
     with session.connection() as conn:
         chosen = spaces.active(conn) if space is None else spaces.get(conn, space)
-        with progress.counted(f"exporting {chosen.name}", transfer.images_in(conn)) as advance_to:
+        with progress.counted(f"exporting {chosen.name}", transfer.count_images(conn)) as advance_to:
             done = transfer.export(conn, chosen, path, force=force, progress=lambda rows: advance_to(rows, ""))
     output.out(f"{path}: {output.count(done.images, 'image')}, {done.embedded:,} with an embedding in {chosen.name}")
 
@@ -74,19 +74,19 @@ def import_(
         dimensions = (
             transfer.dimensions_of(conn, reader.origin)
             if create
-            else transfer.target(conn, reader.origin, space, trust=trust).dimensions
+            else transfer.target_space(conn, reader.origin, space, trust=trust).dimensions
         )
         with progress.counted(f"looking through {path}", reader.origin.images or 0) as advance_to:
             rows = transfer.check(reader, dimensions, normalize=normalize, progress=lambda done: advance_to(done, ""))
-        if reader.passed_over:
-            output.say(f"no columns of ours: {', '.join(reader.passed_over)}; put them into attributes")
+        if reader.skipped:
+            output.say(f"no columns of ours: {', '.join(reader.skipped)}; put them into attributes")
         if check:
             output.out(f"{path}: {output.count(rows, 'row')}, nothing wrong")
             return
         chosen = (
             transfer.create_space(conn, reader.origin, space)
             if create
-            else transfer.target(conn, reader.origin, space, trust=trust)
+            else transfer.target_space(conn, reader.origin, space, trust=trust)
         )
         with progress.counted(f"importing into {chosen.name}", rows) as advance_to:
             done = transfer.load(
