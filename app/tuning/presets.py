@@ -1,4 +1,4 @@
-"""Settings that belong together, for the four classic cases: the index choice, the database, its tables, the workers."""
+"""Presets for four classic cases: index spec, database settings, table parameters, environment of the processes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -26,4 +26,4 @@ def _keep(database: Database, asked: Request, found: SearchResult) -> None:
         with database.connection() as conn:
             recall.save_sample(conn, asked, found, source="api")
     except LookalikeError as error:
-        log.warning("a search is not kept for checking its recall: %s", error)
+        log.warning("a search was not saved for a check of its recall: %s", error)
