@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Rebuilt when what it is made from changes; a half-made one has no stamp and is made anew.
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test16 reference audit lint types check bench browser chaos chaos-short soak soak-short clean
+.PHONY: demo test test16 reference audit lint types docs check bench browser chaos chaos-short soak soak-short clean
 
 demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 	$(BIN)/python -m app.demo
@@ -43,7 +43,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-check: lint types test browser test16 demo reference
+# Strict: a page that the navigation lacks, or a link or an anchor that leads nowhere, is an error.
+docs: $(STAMP)  ## The documentation as a site with search, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: lint types docs test browser test16 demo reference
 
 bench: $(STAMP)  ## Search under filters, quick; see bench/README.md for the rest
 	$(BIN)/python -m bench.search.filters --quick
@@ -70,4 +74,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:  ## Remove the environment and the demo's database (stop `lookalike up` first)
-	rm -rf $(VENV) .lookalike build dist
+	rm -rf $(VENV) .lookalike build dist site

@@ -68,7 +68,7 @@ def row_bytes(dimensions: int, m: int) -> int:
 
     pgvector's structures: the element, its halfvec, and on each of its levels (1 / (m - 1) above the lowest, on the
     average) an array of neighbours, 2 m on the lowest and m on each above; 16 bytes a neighbour. Measured by
-    `bench.search.index_memory`; docs/decisions.md has the numbers.
+    `bench.search.index_memory`; docs/decisions/indexes.md has the numbers.
     """
     above = 1 / (m - 1)
     return round(_ELEMENT + _aligned(8 + 2 * dimensions) + 8 + 32 * m + above * (16 + 16 * m))

@@ -12,7 +12,7 @@ Matrix = NDArray[np.float32]
 
 # ITQ (Gong & Lazebnik 2011): alternately the bits of rotated components, and the rotation that fits them best.
 _ITERATIONS = 20
-# Beyond that many bits a random rotation serves as well (docs/decisions.md), and ITQ takes minutes.
+# Beyond that many bits a random rotation serves as well (docs/decisions/indexes.md), and ITQ takes minutes.
 _MOST_FITTED_BITS = 512
 LEAST_SAMPLE = 100
 SAMPLE = 8_000

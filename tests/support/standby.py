@@ -15,7 +15,7 @@ from bench.api import standby
 from tests.conftest import FAST
 from tests.support import clients
 
-# As docs/operations.md has them.
+# As docs/how-to/use-read-replicas.md has them.
 SETTINGS = {**FAST, "hot_standby_feedback": "on", "max_standby_streaming_delay": "1s"}
 
 

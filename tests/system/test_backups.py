@@ -1,6 +1,6 @@
 """Backups bring back a working system: a dump restored elsewhere, a base backup gone forward to a moment.
 
-The commands are those of docs/operations.md.
+The commands are those of docs/how-to/back-up.md.
 """
 
 import shutil

@@ -17,7 +17,7 @@ from tests.support import videos
 from tests.support.running import Running
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -26,7 +26,7 @@ ELSEWHERE = {
     "make demo": ".ci/run runs it",
     "make test": "this is it",
     "lookalike worker": "tests/workers/test_worker.py",
-    "lookalike serve": "tests/api/",
+    "lookalike serve": "tests/cli/test_processes.py",
     "lookalike ingest --watch pictures": "tests/cli/test_processes.py",
     "LOOKALIKE_IMAGE_HOSTS=camera.local lookalike ingest rtsp://me:pass@camera.local/front --fps 2 --max-lag 30": (
         "tests/ingest/test_frames.py has a camera"
@@ -43,6 +43,10 @@ class Block:
     language: str
     code: str
     line: int
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page: Path) -> list[Block]:
@@ -94,16 +98,16 @@ def run(server: EmbeddedServer, live: Running, desk: Path) -> Callable[[Block], 
     return run_block
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_every_block_of_the_page_runs(page: Path, run: Callable[[Block], None]) -> None:
     for block in blocks(page):
         run(block)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        assert (page.parent / target).exists(), f"{_name(page)} links to {target}"
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
@@ -113,8 +117,8 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
         assert command in script
 
 
-def test_operations_page_has_every_setting_as_it_is_declared() -> None:
-    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+def test_settings_page_has_every_setting_as_it_is_declared() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`"
         assert f"| `LOOKALIKE_{name.upper()}` | {default} | {field.description} |" in page

@@ -12,7 +12,7 @@ from app.store import spaces
 from app.web.factory import create_app
 from workers.stage_timings import Timings
 
-PAGE = Path(__file__).parents[2] / "docs/operations.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_a_worker_under_load_has_no_transaction_older_than_a_second(auto, databa
 
     asker = threading.Thread(target=ask)
     with Sampler(database_url) as sampler:
-        start(index_min_rows=10**6)  # an index build does hold back vacuum: docs/operations.md
+        start(index_min_rows=10**6)  # an index build does hold back vacuum: docs/how-to/keep-vacuum-going.md
         until(lambda: one(auto, "SELECT lookalike.live_workers(%s)", served.space.id))
         asker.start()
         try:

@@ -153,7 +153,7 @@ def _standbys(conn: "Connection") -> Iterator[Check]:
             "standby",
             ok=one.fit and one.advice is None,
             found=f"{one.host} answers searches" if one.fit else f"{one.host} is left out: {one.reason}",
-            remedy=one.advice or "the primary answers in its place; see docs/operations.md, Read replicas",
+            remedy=one.advice or "the primary answers in its place; see docs/how-to/use-read-replicas.md",
         )
 
 

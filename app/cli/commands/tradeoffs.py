@@ -207,7 +207,7 @@ def _logged(conn: "Connection", space: "Space", most: int) -> "Vectors":
     if len(rows) < _LEAST_LOGGED:
         raise ConflictError(
             f"{output.count(len(rows), 'live search')} of space {space.name} without a filter kept, too few to measure "
-            f"by ({_LEAST_LOGGED} are needed); the recall monitor keeps a share of them: docs/operations.md"
+            f"by ({_LEAST_LOGGED} are needed); the recall monitor keeps a share of them: docs/how-to/monitor-recall.md"
         )
     return np.stack([vectors.unit(cast("HalfVector", row[0])) for row in rows])
 
