@@ -1,4 +1,4 @@
-"""The trade-off lab's tables of schema `lookalike`, beside those of `app.db.tables`, which it imports."""
+"""The tables of schema `lookalike` that hold measurements of trade-off runs, and data versions."""
 
 from sqlalchemy import (
     REAL,

@@ -1,8 +1,8 @@
-"""What pending revisions would do: their SQL, the locks it takes, what it reads and rewrites.
+"""Plan pending revisions: their SQL, the locks they take, and the tables they read and rewrite.
 
-Nothing is guessed: the revisions run in a scratch database of the same server, brought to the revision of the real one
-and given tables for its spaces, and after each statement the server says which locks are held. Only how long it will
-take is an estimate, by the bytes that were read or rewritten and how fast this server does either.
+The revisions run in a scratch database on the same server. It starts at the real database's revision and gets the
+tables of its spaces, so locks, reads and rewrites are observed after each statement. Only the duration is an estimate,
+from the bytes read or rewritten and the measured speed of this server.
 """
 
 import time
@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from app.db import schema
 from app.errors import ConfigurationError
 
-# Weak to strong; what stands before SHARE lets searches and writes go on.
+# Weak to strong. Searches and writes continue under modes weaker than SHARE.
 MODES = (
     "AccessShareLock",
     "RowShareLock",
@@ -30,7 +30,7 @@ MODES = (
     "ExclusiveLock",
     "AccessExclusiveLock",
 )
-# To learn how fast the server reads and writes; a second at most on what is called a disk today.
+# Amount of the speed test of the server's disk: a second at most on current hardware.
 _SAMPLE_BYTES = 2**25
 _BLOCKS_WRITES, _BLOCKS_SEARCHES = MODES[4:7], MODES[7:]
 
@@ -54,7 +54,11 @@ FROM pg_class c WHERE c.relnamespace = to_regnamespace('lookalike') AND c.relkin
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement of a revision: locks stronger than before on what was there, tables read whole, rewritten."""
+    """One statement of a revision.
+
+    `locks` are the existing relations that it locks, or locks more strongly than before, each with the mode. `reads`
+    and `rewrites` are the tables that it scans whole and rewrites.
+    """
 
     sql: str
     locks: dict[str, str]
@@ -64,7 +68,10 @@ class Statement:
 
 @dataclass(slots=True)
 class Step:
-    """One revision: the oldest code that works beside it, its statements, and the seconds on empty tables."""
+    """One revision: its statements, and its duration in seconds on empty tables.
+
+    `serves` is the oldest revision whose code works during and after it.
+    """
 
     revision: str
     title: str
@@ -74,7 +81,7 @@ class Step:
 
     @property
     def locks(self) -> dict[str, str]:
-        """The strongest lock on each relation."""
+        """Strongest lock mode on each relation."""
         found: dict[str, str] = {}
         for statement in self.statements:
             for name, mode in statement.locks.items():
@@ -84,7 +91,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Bytes a second that this server reads of a table and writes to one, as just measured."""
+    """Measured speed at which this server reads and writes a table, in bytes per second."""
 
     read: float = float("inf")
     write: float = float("inf")
@@ -92,7 +99,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps to the newest revision, and rows (estimated) and bytes of the tables of the real database."""
+    """Steps to the newest revision. `sizes` holds (estimated rows, bytes) for each table of the real database."""
 
     current: str | None
     steps: list[Step]
@@ -100,23 +107,25 @@ class Plan:
     rates: Rates = Rates()
 
     def seconds(self, step: Step) -> float:
-        """Return about how long a step takes here: its time on empty tables, and that of the bytes it goes through."""
+        """Return the estimated seconds of a step: its time on empty tables, plus the time for the bytes it handles."""
         read = sum(self.sizes.get(name, (0, 0))[1] for one in step.statements for name in one.reads)
         written = sum(self.sizes.get(name, (0, 0))[1] for one in step.statements for name in one.rewrites)
         return step.seconds + read / self.rates.read + written / self.rates.write
 
 
 def blocked_by(mode: str) -> str:
-    """Say whom a lock keeps out while it is held."""
+    """Return what a lock of this mode blocks while it is held."""
     if mode in _BLOCKS_SEARCHES:
         return "searches and writes"
     return "writes" if mode in _BLOCKS_WRITES else "nobody"
 
 
 def make(url: str) -> Plan:
-    """Return what `schema.upgrade` would do; the database itself is only read.
+    """Return the plan of `schema.upgrade`; the database itself is only read.
 
-    ConfigurationError where the role may not make the scratch database; SchemaError where code and database do not fit.
+    Raises:
+        ConfigurationError: the role may not create the scratch database.
+        SchemaError: code and database do not fit.
     """
     from alembic import command
     from alembic.script import ScriptDirectory
@@ -150,7 +159,7 @@ def make(url: str) -> Plan:
 
 
 def _rates(url: str, scratch: str, sizes: dict[str, int]) -> Rates:
-    """Read a part of the largest of these tables, and write as much to a table of the scratch database."""
+    """Measure the server's speed: read a part of the largest of these tables, and write a scratch table."""
     largest = max(sizes, key=lambda name: sizes[name], default=None)
     if largest is None or not sizes[largest]:
         return Rates()
@@ -165,9 +174,9 @@ def _rates(url: str, scratch: str, sizes: dict[str, int]) -> Rates:
     return Rates(sizes[largest] * share / reading, _SAMPLE_BYTES / writing)
 
 
-def _timed(act: Callable[[], object]) -> float:
+def _timed(action: Callable[[], object]) -> float:
     began = time.monotonic()
-    act()
+    action()
     return max(time.monotonic() - began, 1e-6)
 
 
@@ -181,7 +190,7 @@ def _copy_spaces(scratch: str, spaces: list[tuple[Any, ...]]) -> None:
 
 @contextmanager
 def _scratch(url: str) -> Iterator[str]:
-    """Yield the URL of an empty database of the same server; it goes at the end, with the roles that came with it."""
+    """Yield the URL of an empty database on the same server. Drop it at the end, with the roles created meanwhile."""
     name = pgsql.Identifier(f"lookalike_plan_{uuid.uuid4().hex[:8]}")
     with psycopg.connect(url, autocommit=True) as conn:
         before = _roles(conn)
@@ -197,7 +206,7 @@ def _scratch(url: str) -> Iterator[str]:
         finally:
             conn.execute(pgsql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
             for role in sorted(_roles(conn) - before):
-                # A migration of another database may have taken it into use meanwhile.
+                # A migration of another database may use the role by now.
                 with suppress(psycopg.errors.DependentObjectsStillExist):
                     conn.execute(pgsql.SQL("DROP ROLE {}").format(pgsql.Identifier(role)))
 
@@ -208,9 +217,9 @@ def _roles(conn: "psycopg.Connection[Any]") -> set[str]:
 
 
 def recording(scratch: str, statements: list[Statement]) -> type[psycopg.Cursor[Any]]:
-    """Return a class of cursors that note each statement of a revision, and what it does to what was there before.
+    """Return a cursor class that appends each statement of a revision to `statements`, with its effect on relations.
 
-    For `schema.config(url, cursor=...)`; the database is migrated by it.
+    Pass it to `schema.config(url, cursor=...)`. It executes the statements, so it migrates the database.
     """
     with psycopg.connect(scratch, autocommit=True) as conn:
         names: dict[int, str] = {int(oid): str(name) for oid, name in conn.execute(_TABLES)}
@@ -223,7 +232,7 @@ def recording(scratch: str, statements: list[Statement]) -> type[psycopg.Cursor[
                 return self
             if self.connection.autocommit:
                 super().execute(query, params, **options)
-                statements.append(_outside(text, names))
+                statements.append(_nontransactional(text, names))
                 return self
             before = self._state()
             super().execute(query, params, **options)
@@ -252,7 +261,7 @@ def recording(scratch: str, statements: list[Statement]) -> type[psycopg.Cursor[
 
 
 def _of_revision(text: str) -> bool:
-    """Leave out what SQLAlchemy and Alembic ask for themselves."""
+    """Return whether a statement belongs to a revision, and not to SQLAlchemy or Alembic themselves."""
     words = text.split(None, 1)
     first = words[0].upper() if words else ""
     if "alembic_version" in text or "pg_catalog." in text or first in ("SHOW", "BEGIN", "COMMIT", "ROLLBACK"):
@@ -262,8 +271,8 @@ def _of_revision(text: str) -> bool:
     return not (first == "SET" and "lock_timeout" in text) and "CREATE SCHEMA IF NOT EXISTS" not in text
 
 
-def _outside(text: str, names: dict[int, str]) -> Statement:
-    """A statement that has transactions of its own, so that its locks cannot be seen after it: CONCURRENTLY."""
+def _nontransactional(text: str, names: dict[int, str]) -> Statement:
+    """Return a CONCURRENTLY statement with assumed locks: it has transactions of its own, so it holds none after it."""
     touched = [name for name in names.values() if f" {name} " in f" {text} ".replace("(", " ")]
     builds = "CREATE" in text.upper()
     return Statement(text.strip(), dict.fromkeys(touched, "ShareUpdateExclusiveLock"), touched if builds else [], [])

@@ -1,7 +1,7 @@
-"""The tables of schema `lookalike`, as SQLAlchemy metadata: what Alembic compares the database with.
+"""The tables of schema `lookalike` as SQLAlchemy metadata, which Alembic compares the database with.
 
-The tables of embedding spaces (`embeddings_<id>`) are made by `lookalike.create_space` and stand outside; so do
-functions, views and triggers, whose source is `sql/`.
+They exclude the tables of embedding spaces (`embeddings_<id>`), which `lookalike.create_space` creates. Functions,
+views and triggers come from `sql/`.
 """
 
 from datetime import datetime
@@ -44,12 +44,12 @@ _now = text("clock_timestamp()")
 
 
 def time_column(name: str, *, nullable: bool = False) -> "Column[datetime]":
-    """Return a column of a moment, which is now unless another is given; without a default where it may be NULL."""
+    """Return a timestamp column; it defaults to now unless it is nullable."""
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=None if nullable else _now)
 
 
 def _of_space(*, primary_key: bool = False, index: bool = False) -> "Column[int]":
-    """The space that a row belongs to and goes with."""
+    """Return the foreign key to the row's space; dropping the space deletes the row."""
     space = ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE")
     return Column("space_id", SmallInteger, space, nullable=False, primary_key=primary_key, index=index)
 

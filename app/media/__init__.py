@@ -1,1 +1,1 @@
-"""Bytes and pixels: fetching, headers, decoding, uploads, videos and contact sheets."""
+"""Image bytes and pixels: fetching, headers, decoding, uploads, videos and contact sheets."""

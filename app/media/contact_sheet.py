@@ -1,4 +1,4 @@
-"""The contact sheet: queries beside their results, as one PNG."""
+"""Draw a contact sheet: queries beside their results, as one image."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,16 +22,18 @@ MARKED = "#c77d1e"
 
 
 class Picture(Protocol):
-    """What a tile shows: opened when it is drawn, so that one picture is in memory at a time."""
+    """Loader of a tile's picture, called when the tile is drawn, so that one picture is in memory at a time."""
 
     def __call__(self) -> Image.Image | None:
-        """Return the picture; None where it cannot be had."""
+        """Return the picture, or None if it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One picture: two lines of text below it, whether it bears the query's label (None: nothing to say of that), and
-    whether it is marked by a frame of its own."""
+    """One picture with two lines of text below it.
+
+    `match` is whether it has the query's label, shown as a dot (None: no dot). `marked` gives it a coloured frame.
+    """
 
     picture: Picture
     title: str
@@ -42,7 +44,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Results, nearest first; `heading` stands above them."""
+    """One line of results, nearest first, under a heading."""
 
     results: list[Tile]
     heading: str
@@ -50,14 +52,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A query with its results: one line of them, or several that are compared."""
+    """A query with one line of results, or with several lines to compare."""
 
     query: Tile
     lines: list[Line]
 
 
 def draw(rows: list[Row], *, title: str, subtitle: str) -> Image.Image:
-    """Return the sheet; as many columns as the longest line needs."""
+    """Return the sheet, as wide as its longest line."""
     columns = 1 + max((len(line.results) for row in rows for line in row.lines), default=0)
     width = 2 * MARGIN + columns * CELL + columns * GAP + GAP
     heights = [max(len(row.lines), 1) * (HEADING + CELL + CAPTION) for row in rows]
@@ -114,7 +116,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fit(pen: ImageDraw.ImageDraw, text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Shorten a text to this many pixels."""
+    """Return the text, shortened to `width` pixels."""
     if pen.textlength(text, font) <= width:
         return text
     while text and pen.textlength(text + "…", font) > width:

@@ -1,4 +1,4 @@
-"""Decodes an image file's bytes into upright RGB pixels, or says why it cannot."""
+"""Decode an image file's bytes into upright RGB pixels."""
 
 import io
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, TiffImagePlugin
 
 from app.errors import ImageError
-from app.media.header import SIDEWAYS, check_pixels, damage, format_of, orientation_of
+from app.media.header import SIDEWAYS, check_pixels, damage_reason, format_of, orientation_of
 from app.media.limits import Limits, check_size
 
 THUMBNAIL_MEDIA_TYPE = "image/jpeg"
@@ -17,7 +17,7 @@ THUMBNAIL_MEDIA_TYPE = "image/jpeg"
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A decoded image: `width` and `height` are the original's, upright; `image` is RGB and may be smaller (draft)."""
+    """A decoded image. `width` and `height` are the file's, upright; `image` is RGB and may be smaller (`target`)."""
 
     media_type: str
     width: int
@@ -26,11 +26,14 @@ class LoadedImage:
 
 
 def load(data: bytes, limits: Limits, *, target: tuple[int, int] | None = None) -> LoadedImage:
-    """Decode `data`: first frame, turned as EXIF says, on white where it is transparent, 8-bit RGB.
+    """Decode the first frame of `data` to 8-bit RGB, turned upright by EXIF and composited on white.
 
-    `target`: (width, height) in pixels that the image may be decoded down to; a JPEG much larger is then decoded at
-    1/2, 1/4 or 1/8 scale, never below that size on either side. Size limits are checked from the header, before pixels
-    are decoded. Raises ImageError, step "decode" ("fetch" for too many bytes).
+    A JPEG much larger than `target`, (width, height) in pixels, is decoded at 1/2, 1/4 or 1/8 scale, but never below
+    `target` on either side. The limits are checked before any pixel is decoded.
+
+    Raises:
+        ImageError: the file is not a supported image, is damaged or exceeds a limit; step "decode", or "fetch" for too
+            many bytes.
     """
     check_size(len(data), limits)
     form = format_of(data)
@@ -47,7 +50,7 @@ def load(data: bytes, limits: Limits, *, target: tuple[int, int] | None = None) 
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError("decode", damage(form, len(data), error)) from error
+        raise ImageError("decode", damage_reason(form, len(data), error)) from error
     return LoadedImage(form.media_type, width, height, rgb)
 
 
@@ -59,10 +62,7 @@ def _draft(image: JpegImagePlugin.JpegImageFile, target: tuple[int, int]) -> Non
 
 
 def _turn(image: ImageFile.ImageFile) -> int:
-    """Turn `image` upright in place and return the orientation that it had.
-
-    Pillow turns a TIFF itself when it loads it, so its orientation is asked from the tags of the file.
-    """
+    """Turn `image` upright in place; return its EXIF orientation, or 0 for a TIFF, because Pillow turns it on load."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return 0
     orientation = orientation_of(image)
@@ -72,7 +72,7 @@ def _turn(image: ImageFile.ImageFile) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB, transparency composited on white."""
+    """Convert any mode to RGB; composite transparency on white."""
     if image.mode.startswith(("I", "F")):
         image = _to_8_bit(image)
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -89,7 +89,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit integer and float samples to 8 bits; a transparent gray value stays transparent."""
+    """Scale 16-bit, 32-bit and float samples to 8 bits; a transparent gray value stays transparent."""
     values = np.asarray(image)
     gray = Image.fromarray(_scaled(values))
     clear = image.info.get("transparency")
@@ -107,7 +107,7 @@ def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if low < 0 or high > white:
         raise ImageError(
             "decode",
-            f"the image's samples run from {low} to {high}, and which of them is white is unknown; "
+            f"the image's samples run from {low} to {high}, and the value of white is unknown; "
             "save it with 8 or 16 bits",
         )
     scaled: npt.NDArray[np.uint8] = (values * np.float32(255 / white) + np.float32(0.5)).astype(np.uint8)
@@ -115,9 +115,10 @@ def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def make_thumbnail(data: bytes, *, size: int, limits: Limits) -> bytes:
-    """Return a JPEG of an image file's bytes, its longest side at most `size` pixels, never enlarged.
+    """Return a JPEG of an image file's bytes. Its longest side is at most `size` pixels; it is never enlarged.
 
-    ImageError, step "decode", for what is no image, is damaged or exceeds the limits.
+    Raises:
+        ImageError: as in `load`.
     """
     image = load(data, limits, target=(size, size)).image
     image.thumbnail((size, size), Image.Resampling.LANCZOS)

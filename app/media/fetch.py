@@ -1,4 +1,4 @@
-"""Fetches the bytes behind an image's uri: a local file, http(s) or any fsspec URL."""
+"""Fetch the bytes of an image's uri: a local file, an http(s) URL or an fsspec URL."""
 
 import errno
 import os
@@ -15,8 +15,8 @@ from app.errors import ImageError
 from app.media.http_fetch import fetch_http
 from app.media.limits import Limits, check_size, raise_permanent, raise_transient, run_with_timeout
 
-_PASSING_ERRNO = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
-# fsspec protocols that reach a host or a local file named in the URL itself, past the checks made here.
+_TRANSIENT_ERRNO = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
+# fsspec protocols whose URLs name a host or a local file, which these checks would not cover.
 _UNCHECKED = frozenset(
     {
         *("ftp", "git", "github", "gitlab", "hdfs", "arrow_hdfs", "webhdfs", "http", "https", "jlab", "jupyter"),
@@ -30,7 +30,9 @@ _UNCHECKED = frozenset(
 def fetch(uri: str, *, limits: Limits) -> bytes:
     """Return the content of `uri`: an absolute path, file://, http(s):// or an fsspec URL such as s3://.
 
-    Raises ImageError (step "fetch") where another try would fail alike, TransientImageError where it may succeed.
+    Raises:
+        TransientImageError: a retry may succeed.
+        ImageError: a retry would fail too; step "fetch".
     """
     scheme = "" if uri.startswith("/") or "://" not in uri else uri.partition("://")[0].lower()
     if scheme in ("http", "https"):
@@ -62,10 +64,10 @@ def _fetch_local(path: str, limits: Limits) -> bytes:
     try:
         real = Path(path).resolve(strict=True)
         _check_root(path, real, limits)
-        # O_NONBLOCK: opening a named pipe would wait for its writer for ever.
+        # O_NONBLOCK, because opening a named pipe would wait for its writer forever.
         descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:  # noqa: PTH123 — a descriptor, not a path
-            # Again, of what was opened: a part of the path may have been replaced by a link in between.
+            # Check what was opened, because a link may have replaced a part of the path meanwhile.
             if (opened := Path(f"/proc/self/fd/{descriptor}")).is_symlink():
                 _check_root(path, opened.readlink(), limits)
             status = os.fstat(descriptor)
@@ -76,7 +78,7 @@ def _fetch_local(path: str, limits: Limits) -> bytes:
             check_size(status.st_size, limits)
             data = file.read(limits.max_bytes + 1)
     except (OSError, ValueError, RuntimeError) as error:
-        _local_trouble(path, error)
+        _raise_local_error(path, error)
     check_size(len(data), limits, more=True)
     return data
 
@@ -89,7 +91,7 @@ def _check_root(path: str, real: Path, limits: Limits) -> None:
         )
 
 
-def _local_trouble(path: str, error: OSError | ValueError | RuntimeError) -> NoReturn:
+def _raise_local_error(path: str, error: OSError | ValueError | RuntimeError) -> NoReturn:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         raise_permanent(f"there is no file {path} on {socket.gethostname()}", error)
     if isinstance(error, IsADirectoryError):
@@ -97,8 +99,8 @@ def _local_trouble(path: str, error: OSError | ValueError | RuntimeError) -> NoR
     if isinstance(error, PermissionError):
         raise_permanent(f"{path} may not be read on {socket.gethostname()}: permission denied", error)
     if isinstance(error, OSError):
-        tell = raise_transient if error.errno in _PASSING_ERRNO else raise_permanent
-        tell(f"{path} cannot be read: {error.strerror or error}", error)
+        fail = raise_transient if error.errno in _TRANSIENT_ERRNO else raise_permanent
+        fail(f"{path} cannot be read: {error.strerror or error}", error)
     raise_permanent(f"{path!r} is not a usable path: {error}", error)
 
 
@@ -116,7 +118,7 @@ def _read_store(uri: str, limits: Limits) -> bytes:
 
 def _fetch_store(uri: str, scheme: str, limits: Limits) -> bytes:
     if "::" in uri or scheme in _UNCHECKED:
-        raise_permanent(f"{scheme}:// URLs are not fetched from; use a path, file://, http(s):// or an object store")
+        raise_permanent(f"{scheme}:// URLs are not supported; use a path, file://, http(s):// or an object store")
     try:
         return run_with_timeout(limits.timeout, lambda: _read_store(uri, limits))
     except ImageError:
@@ -131,5 +133,5 @@ def _fetch_store(uri: str, scheme: str, limits: Limits) -> bytes:
         raise_transient(f"{uri} did not arrive within {limits.timeout:g} s (LOOKALIKE_FETCH_TIMEOUT)", error)
     except ValueError as error:
         raise_permanent(f"{uri} cannot be fetched: {error}", error)
-    except Exception as error:  # noqa: BLE001 — each store has errors of its own, most of them of the network
+    except Exception as error:  # noqa: BLE001 — each store has errors of its own, mostly network errors
         raise_transient(f"{uri} cannot be fetched: {error or type(error).__name__}", error)

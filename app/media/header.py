@@ -1,4 +1,4 @@
-"""What an image file's first bytes say, without decoding its pixels."""
+"""Recognise image formats and read their headers, without decoding pixels."""
 
 import io
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _ORIENTATION = 0x0112  # EXIF tag
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The media type, and the size in pixels, upright as EXIF says."""
+    """Media type, and size in pixels after EXIF rotation."""
 
     media_type: str
     width: int
@@ -35,7 +35,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Format:
-    """A format that can be decoded; `accepts` is asked with the first 512 bytes, `open` reads the header."""
+    """A supported format. `accepts` checks the first 512 bytes; `open` reads the header."""
 
     name: str
     media_type: str
@@ -51,8 +51,8 @@ def _brand(*brands: bytes) -> Callable[[bytes], bool]:
     return lambda head: head[4:8] == b"ftyp" and head[8:12] in brands
 
 
-# The plugins are opened directly: Image.open() would also try formats that run other programs (EPS), and checks pixels
-# against a limit that is global to the process.
+# The plugins are called directly, because Image.open() also tries formats that run other programs (EPS), and its pixel
+# limit is global to the process.
 _FORMATS = (
     Format("JPEG", "image/jpeg", _starts(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
     Format("PNG", "image/png", _starts(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
@@ -79,7 +79,7 @@ _FORMATS = (
         PpmImagePlugin.PpmImageFile,
     ),
 )
-# What people mistake for an image, so that the reason can name it.
+# Common files that are not supported images, so that the error can name them.
 _OTHERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("a PDF", _starts(b"%PDF")),
     ("an SVG drawing", lambda head: b"<svg" in head.lower()),
@@ -93,23 +93,26 @@ _OTHERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
 
 
 def read_header(data: bytes, *, max_pixels: int, max_frames: int | None = None) -> Header:
-    """Return what the header of an image file says; `data` is the whole file, of which no pixel is decoded.
+    """Return the header of an image file; `data` is the whole file.
 
-    ImageError, step "decode", where it is empty, no supported image, damaged, of more than `max_pixels`, or of more
-    frames or pages than `max_frames`. A file cut off behind its header passes: that shows only when it is decoded.
+    A file truncated after its header passes, because only decoding shows that.
+
+    Raises:
+        ImageError: the file is empty, damaged, not a supported image, or has too many pixels, frames or pages; step
+            "decode".
     """
     form = format_of(data)
     try:
         image = form.open(io.BytesIO(data))
         width, height = image.size
-        # Pillow's TIFF reader turns the size by itself.
+        # Pillow's TIFF reader swaps the size itself.
         if form.name != "TIFF" and orientation_of(image) in SIDEWAYS:
             width, height = height, width
-        many = max_frames is not None and _has_more_frames(image, data, max_frames)
+        too_many = max_frames is not None and _has_more_frames(image, data, max_frames)
     except Exception as error:
-        raise ImageError("decode", damage(form, len(data), error)) from error
+        raise ImageError("decode", damage_reason(form, len(data), error)) from error
     check_pixels(width, height, max_pixels)
-    if many:
+    if too_many:
         raise ImageError(
             "decode", f"the {form.name} file has more than {max_frames:,} frames (LOOKALIKE_MAX_IMAGE_FRAMES)"
         )
@@ -117,7 +120,11 @@ def read_header(data: bytes, *, max_pixels: int, max_frames: int | None = None) 
 
 
 def format_of(data: bytes) -> Format:
-    """Return the format of a file by its first bytes; ImageError, step "decode", names what it is instead."""
+    """Return the format of a file, recognised by its first bytes.
+
+    Raises:
+        ImageError: it is not a supported image, step "decode"; the message names what it is instead.
+    """
     if not data:
         raise ImageError("decode", "the file is empty (0 bytes)")
     head = data[:512]
@@ -135,7 +142,7 @@ def _supported() -> str:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image without pixels, or with too many: ImageError, step "decode"."""
+    """Raise ImageError, step "decode", if an image has no pixels or more than `max_pixels`."""
     if width <= 0 or height <= 0:
         raise ImageError("decode", f"the image has no pixels: {width} × {height}")
     if width * height > max_pixels:
@@ -147,7 +154,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def _has_more_frames(image: ImageFile.ImageFile, data: bytes, most: int) -> bool:
-    """Tell whether an image has more than `most` frames, at a cost that a file of many frames cannot drive up."""
+    """Return whether an image has more than `most` frames, at a bounded cost however many it has."""
     if isinstance(image, GifImagePlugin.GifImageFile):
         return _gif_frames(data, most) > most
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -156,12 +163,12 @@ def _has_more_frames(image: ImageFile.ImageFile, data: bytes, most: int) -> bool
         except EOFError:
             return False
         return True
-    # The others say it in their headers.
+    # The other formats have the number in their headers.
     return int(getattr(image, "n_frames", 1)) > most
 
 
 def _gif_frames(data: bytes, most: int) -> int:
-    """Count a GIF's image blocks, to one above `most`; Pillow would decode each frame to find the next."""
+    """Return the number of a GIF's image blocks, counted up to `most` + 1. Pillow would decode each frame."""
 
     def behind_table(at: int, flags: int) -> int:
         return at + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
@@ -182,22 +189,22 @@ def _gif_frames(data: bytes, most: int) -> int:
     return frames
 
 
-def damage(form: Format, size: int, error: Exception) -> str:
-    """Return, for a person, what Pillow's error says of a file of `size` bytes."""
+def damage_reason(form: Format, size: int, error: Exception) -> str:
+    """Return a readable reason for Pillow's error on a file of `size` bytes."""
     name = form.name
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"the {name} image is too large: {error}"
     if isinstance(error, MemoryError):
         return f"there is too little memory to decode the {name} image"
-    said = str(error) or type(error).__name__
-    if isinstance(error, EOFError) or "truncated" in said.lower():
-        return f"the {name} file is cut off after {size:,} bytes: {said}"
-    return f"the {name} file of {size:,} bytes is damaged: {said}"
+    text = str(error) or type(error).__name__
+    if isinstance(error, EOFError) or "truncated" in text.lower():
+        return f"the {name} file is cut off after {size:,} bytes: {text}"
+    return f"the {name} file of {size:,} bytes is damaged: {text}"
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return EXIF's orientation, 1 to 8."""
+    """Return the EXIF orientation, 1 to 8; 1 if the EXIF cannot be read."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 — as browsers do: an image whose EXIF cannot be read is upright
+    except Exception:  # noqa: BLE001 — browsers ignore unreadable EXIF too
         return 1

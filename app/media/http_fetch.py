@@ -1,4 +1,4 @@
-"""Fetches one image over http(s), or reads a stream, from public or named hosts only, within one deadline."""
+"""Fetch an image or read a stream over http(s), only from public or explicitly allowed hosts, within a deadline."""
 
 import http.client
 import io
@@ -25,8 +25,8 @@ _CHUNK = 2**16
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PASSING = frozenset({408, 425, 429})  # 4xx answers that ask for another try
-# Connection: close, as every image may live elsewhere; no compression, as images are compressed.
+_TRANSIENT_STATUS = frozenset({408, 425, 429})  # 4xx statuses that ask for a retry
+# Connection: close, because each image may be on another host; identity, because images are compressed already.
 _HEADERS = {
     "User-Agent": "lookalike",
     "Accept": "image/*, */*;q=0.5",
@@ -43,25 +43,28 @@ class _Target:
     selector: str
 
     def __str__(self) -> str:
-        """Without path and query, which may hold a signature."""
+        """Return the URL without path and query, which may hold a signature."""
         return f"{'https' if self.secure else 'http'}://{self.host}:{self.port}"
 
 
 def fetch_http(uri: str, *, limits: Limits) -> bytes:
-    """Return the body that `uri` answers with, after at most 5 redirects, all within `limits`.
+    """Return the body of `uri`, after at most 5 redirects, all within `limits`.
 
     Hosts with private, loopback or link-local addresses are refused unless `limits` names them. Proxies of the
-    environment are not used: behind one, the address connected to could not be checked.
-    Raises ImageError for what will fail again (a 4xx, a refused host), TransientImageError for what may pass.
+    environment are ignored, because a proxy would hide the address from this check.
+
+    Raises:
+        TransientImageError: a retry may succeed.
+        ImageError: a retry would fail too, as after a 4xx or for a refused host.
     """
     with _answer(uri, limits, _Deadline(limits.timeout)) as (target, response):
         return _read_body(response, target, limits)
 
 
 class HttpStream(io.RawIOBase):
-    """The body that a uri answers with, of any length, read as it comes; the time limit is of every single read.
+    """The body of a uri, of any length, read as it arrives; the timeout applies to each read.
 
-    Hosts, redirects and addresses are checked as `fetch_http` checks them. Errors are its errors.
+    Its checks and errors are those of `fetch_http`.
     """
 
     def __init__(self, uri: str, *, limits: Limits) -> None:
@@ -79,16 +82,16 @@ class HttpStream(io.RawIOBase):
         self.content_type = self._response.getheader("Content-Type", "").partition(";")[0].strip().lower()
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes, as soon as there are any; none at the end."""
+        """Return up to `size` bytes as soon as any arrive; empty at the end."""
         self._deadline.renew(self._seconds)
         try:
             return self._response.read1(size)
         except BaseException as error:
-            # Raised where the answer was opened, which tells what it means, and closes.
+            # Raise it within the context manager, which translates the error and closes the connection.
             self._open.pop_all().__exit__(type(error), error, error.__traceback__)
             raise
 
@@ -99,7 +102,7 @@ class HttpStream(io.RawIOBase):
 
 
 class _Deadline:
-    """A moment on the monotonic clock, which a stream puts off with every read."""
+    """A deadline on the monotonic clock; a stream renews it with each read."""
 
     def __init__(self, seconds: float) -> None:
         self.at = time.monotonic() + seconds
@@ -110,7 +113,7 @@ class _Deadline:
 
 @contextmanager
 def _answer(uri: str, limits: Limits, deadline: _Deadline) -> Iterator[tuple[_Target, http.client.HTTPResponse]]:
-    """Yield the answer that is no redirect, and where it came from; what goes wrong in the block is told as ours."""
+    """Yield the response after redirects, with its target. Raise errors within the block as ImageError."""
     target = _target(uri)
     try:
         for _ in range(_MAX_REDIRECTS + 1):
@@ -146,7 +149,7 @@ def _target(uri: str) -> _Target:
         if not host.isascii():
             host = host.encode("idna").decode()
         selector = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        # What a browser would escape, http.client refuses.
+        # Escape what browsers escape, because http.client rejects it.
         selector = "".join(c if "!" <= c <= "~" else "".join(f"%{b:02X}" for b in c.encode()) for c in selector)
     except ValueError as error:
         raise_permanent(f"{uri!r} is not a URL: {error}", error)
@@ -213,7 +216,7 @@ def _check_public(target: _Target, address: _Resolved) -> None:
 
 
 def _reached(ip: _Address) -> list[_Address]:
-    """Return the addresses that a packet to `ip` may reach: an IPv6 address can carry an IPv4 one."""
+    """Return the addresses that a packet to `ip` may reach, because an IPv6 address can embed an IPv4 one."""
     if isinstance(ip, ipaddress.IPv4Address):
         return [ip]
     if ip.ipv4_mapped:
@@ -245,9 +248,9 @@ def _left(deadline: _Deadline) -> float:
 
 
 class _TimedReader(io.RawIOBase):
-    """The reading side of a socket, whose every read counts against one deadline.
+    """The reading side of a socket, with one deadline for all reads.
 
-    A socket's own timeout starts anew with each byte, so a server could drip for ever.
+    A socket's own timeout starts over with each byte, so a server could drip bytes forever.
     """
 
     def __init__(self, raw: socket.socket, deadline: _Deadline) -> None:
@@ -263,7 +266,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedSocket:
-    """As much of a socket as http.client uses. Closing is left to `_connect`, which opened it."""
+    """The part of a socket's interface that http.client uses; `_connect` closes the socket."""
 
     def __init__(self, raw: socket.socket, deadline: _Deadline) -> None:
         self._raw = raw
@@ -277,20 +280,20 @@ class _TimedSocket:
         return io.BufferedReader(_TimedReader(self._raw, self._deadline), _CHUNK)
 
     def close(self) -> None:
-        """Do nothing: http.client closes its socket while the answer is still being read."""
+        """Do nothing, because http.client closes its socket before the response is read."""
 
 
 def _check_status(response: http.client.HTTPResponse, target: _Target) -> None:
     status = response.status
     if status != http.client.OK:
-        tell = raise_transient if status >= 500 or status in _PASSING else raise_permanent
-        tell(f"{target} answered {status} {response.reason}")
+        fail = raise_transient if status >= 500 or status in _TRANSIENT_STATUS else raise_permanent
+        fail(f"{target} answered {status} {response.reason}")
 
 
 def _read_body(response: http.client.HTTPResponse, target: _Target, limits: Limits) -> bytes:
     _check_status(response, target)
     if (encoding := response.getheader("Content-Encoding", "identity")) != "identity":
-        raise_permanent(f"{target} sent the image compressed as {encoding!r}, though asked not to")
+        raise_permanent(f"{target} sent the image compressed as {encoding!r}, although the request excludes it")
     announced = response.length  # None: chunked, or until the connection closes
     check_size(announced or 0, limits)
     body = bytearray()

@@ -1,4 +1,4 @@
-"""What fetching and decoding one image may cost, and how a breach is reported."""
+"""Limits for fetching and decoding one image, and the errors for exceeding them."""
 
 import queue
 import threading
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What fetching and decoding one image may cost, and where it may come from.
+    """Limits for one image, and its allowed sources.
 
-    `timeout` is the total of one fetch in seconds. `allowed_hosts` are the http(s) hosts: "*" allows every host with
-    a public address; a host named here may have a private or loopback address too. `roots` are the folders that local
-    files must lie in after symbolic links are followed; None allows every folder.
+    `timeout` covers a whole fetch, in seconds. `allowed_hosts` are http(s) hosts: "*" allows every host with a public
+    address; a host listed by name may have a private or loopback address. `roots` are the folders that local files
+    must lie in after symbolic links are resolved; None allows every folder.
     """
 
     max_bytes: int
@@ -30,7 +30,7 @@ class Limits:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Return what the settings allow one image to cost."""
+    """Return the limits from the settings; the uploads folder is always an allowed root."""
     allowed = allowed_sources(settings)
     uploads = settings.storage_url or str(settings.home.absolute() / "uploads")
     named = (*allowed["LOOKALIKE_IMAGE_ROOTS"].split(":"), uploads.removeprefix("file://"))
@@ -44,10 +44,10 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def allowed_sources(settings: Settings) -> dict[str, str]:
-    """Return where images may come from, as the environment variables that tell a child process the same.
+    """Return the allowed sources as environment variables for a child process, defaults resolved.
 
-    A server that others use as well lets them name any uri: what a worker reads for them must be said. The embedded
-    server is of this user alone, also if a child process gets it by its URL.
+    Others may write any uri to a shared database, so nothing is allowed there by default. The embedded server belongs
+    to this user alone, but a child process gets it as a URL and would take it for a shared one.
     """
     shared = settings.database_url is not None
     roots, hosts = settings.image_roots, settings.image_hosts
@@ -58,17 +58,17 @@ def allowed_sources(settings: Settings) -> dict[str, str]:
 
 
 def raise_permanent(reason: str, cause: BaseException | None = None) -> NoReturn:
-    """Raise ImageError, step "fetch": another try would fail alike."""
+    """Raise ImageError, step "fetch": a retry would fail too."""
     raise ImageError("fetch", reason) from cause
 
 
 def raise_transient(reason: str, cause: BaseException | None = None) -> NoReturn:
-    """Raise TransientImageError, step "fetch": another try may succeed."""
+    """Raise TransientImageError, step "fetch": a retry may succeed."""
     raise TransientImageError("fetch", reason) from cause
 
 
 def check_size(size: int, limits: Limits, *, more: bool = False) -> None:
-    """Refuse a file of `size` bytes above the limit; `more`: reading stopped there, so its real size is unknown."""
+    """Raise ImageError if a file of `size` bytes exceeds the limit. `more`: the file goes on, at an unknown length."""
     if size > limits.max_bytes:
         size_text = f"more than {limits.max_bytes:,}" if more else f"{size:,}"
         raise_permanent(
@@ -77,18 +77,22 @@ def check_size(size: int, limits: Limits, *, more: bool = False) -> None:
 
 
 def run_with_timeout(seconds: float, work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own and wait `seconds` at most; work that hangs longer is left behind."""
-    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    """Run `work` in a thread of its own and return its result; abandon the thread at the timeout.
+
+    Raises:
+        TimeoutError: `work` took longer than `seconds`.
+    """
+    results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            answers.put((work(), None))
+            results.put((work(), None))
         except BaseException as error:  # noqa: BLE001 — raised again in the caller's thread
-            answers.put((None, error))
+            results.put((None, error))
 
     threading.Thread(target=run, daemon=True, name="fetch").start()
     try:
-        value, error = answers.get(timeout=seconds)
+        value, error = results.get(timeout=seconds)
     except queue.Empty:
         raise TimeoutError from None
     if error is not None:

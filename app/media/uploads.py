@@ -1,4 +1,4 @@
-"""Stores uploaded files, named by their content, in a folder or an object store."""
+"""Store uploaded files, named by their content hash, in a folder or an object store."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from app.config import Settings
 from app.errors import ConfigurationError, StorageError
 
-# By media type: a name that other programs understand. What an upload is, its content says, never its name.
+# Suffixes for other programs. The type comes from an upload's content, never from its name.
 _SUFFIXES = {
     "image/avif": ".avif",
     "image/bmp": ".bmp",
@@ -28,7 +28,7 @@ _SUFFIXES = {
     "image/x-portable-anymap": ".pnm",
 }
 
-# Files being written, in a folder; one this old has lost its writer. No upload takes that long.
+# Folder of unfinished files. A file this old was abandoned, because no upload takes that long.
 _DRAFTS = ".drafts"
 _DRAFT_SECONDS = 3600.0
 
@@ -37,19 +37,23 @@ _NAME = re.compile(r"[0-9a-f]{64}(\.[a-z]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """An open place for files: fsspec's filesystem, and the folder in it."""
+    """A storage for files: an fsspec filesystem and the root folder in it."""
 
     files: Any
     root: str
 
     @property
     def local(self) -> bool:
-        """Whether files lie in a folder of this machine."""
+        """Whether the files are in a folder of this machine."""
         return isinstance(self.files, LocalFileSystem)
 
 
 def open_storage(settings: Settings) -> Storage:
-    """Return the storage that the settings name; nothing is made or contacted before the first file is stored."""
+    """Return the storage that the settings name. Nothing is created or contacted before the first file is stored.
+
+    Raises:
+        ConfigurationError: the URL is not valid, or its package is not installed.
+    """
     url = settings.storage_url or str((settings.home / "uploads").absolute())
     try:
         files, root = fsspec.core.url_to_fs(url)
@@ -63,15 +67,19 @@ def open_storage(settings: Settings) -> Storage:
 
 
 def uri_of(storage: Storage, sha256: str, media_type: str) -> str:
-    """Return the uri that a file of this content (sha256 in hex) and media type has, stored or not."""
+    """Return the uri for a file with this content (sha256 in hex) and media type, stored or not."""
     return _uri(storage, sha256 + _SUFFIXES.get(media_type, ""))
 
 
 def put(storage: Storage, data: bytes, *, sha256: str, media_type: str) -> str:
-    """Store `data` unless a file of this content is there, and return its uri.
+    """Store `data`, unless a file with this content exists, and return its uri.
 
-    A file appears whole or not at all, and is never written over: in a folder by a rename, in an object store by the
-    store. StorageError where it cannot be written now, ConfigurationError where that is not permitted.
+    A file appears whole or not at all, and is never overwritten: a folder renames it into place, and an object store
+    guarantees it.
+
+    Raises:
+        StorageError: the storage cannot be written now.
+        ConfigurationError: the storage denies permission.
     """
     uri = uri_of(storage, sha256, media_type)
     path = _path(storage, uri.rpartition("/")[2])
@@ -91,13 +99,17 @@ def put(storage: Storage, data: bytes, *, sha256: str, media_type: str) -> str:
 
 
 def owns(storage: Storage, uri: str) -> bool:
-    """Tell whether `uri` is that of a file of this storage, as `put` names it."""
+    """Return whether `uri` names a file of this storage in the form that `put` returns."""
     name = uri.rpartition("/")[2]
     return _NAME.fullmatch(name) is not None and uri == _uri(storage, name)
 
 
 def remove(storage: Storage, uri: str) -> None:
-    """Remove a file that `put` stored; one gone already is no error. StorageError where it cannot be removed."""
+    """Remove a file that `put` stored; do nothing if it no longer exists.
+
+    Raises:
+        StorageError: the file cannot be removed now.
+    """
     if not owns(storage, uri):
         raise ValueError(f"{uri} is not a file of the storage {storage.root}")
     try:
@@ -109,17 +121,20 @@ def remove(storage: Storage, uri: str) -> None:
 
 
 def sweep(storage: Storage, *, older_than: float = _DRAFT_SECONDS) -> int:
-    """Remove what writers that were killed have left half written in a folder; return how many files.
+    """Remove unfinished files that killed writers left in a folder; return how many.
 
-    Those younger than `older_than` seconds may still be at work. Object stores show no half-written file.
-    StorageError where the folder cannot be read.
+    Files younger than `older_than` seconds stay, because their writers may still run. Object stores never show
+    unfinished files.
+
+    Raises:
+        StorageError: the folder cannot be read.
     """
     if not storage.local:
         return 0
     removed = 0
     try:
         for draft in Path(storage.root, _DRAFTS).glob("*"):
-            with suppress(FileNotFoundError):  # finished, or swept, meanwhile
+            with suppress(FileNotFoundError):  # finished or removed meanwhile
                 if time.time() - draft.stat().st_mtime >= older_than:
                     draft.unlink()
                     removed += 1
@@ -134,7 +149,7 @@ def _path(storage: Storage, name: str) -> str:
 
 def _uri(storage: Storage, name: str) -> str:
     path = _path(storage, name)
-    # A file of this machine is named by its path, as ingest names it.
+    # The path names a local file, as in ingest.
     return path if storage.local else str(storage.files.unstrip_protocol(path))
 
 
@@ -142,7 +157,7 @@ def _write_local(path: Path, data: bytes, *, drafts: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drafts.mkdir(exist_ok=True)
     draft = drafts / f"{path.name}.{secrets.token_hex(8)}"
-    # Mode 0666 less the umask, as any new file: a worker may run as another user.
+    # Mode 0666 minus the umask, because a worker may run as another user.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, not a path)

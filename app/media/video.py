@@ -1,7 +1,7 @@
-"""Frames of a video file, a stream or a camera, at a rate.
+"""Sample frames from a video file, a stream or a camera, at a fixed rate.
 
-PyAV rather than OpenCV: it gives each frame's own time, rotation and damage, and lets every byte that FFmpeg reads come
-through us, so that what a video or a playlist names is fetched under the rules of images.
+PyAV rather than OpenCV, because it returns each frame's time, rotation and damage. It also lets this module supply all
+bytes that FFmpeg reads, so that URLs in a video or playlist are fetched under the same limits as images.
 """
 
 import io
@@ -36,15 +36,15 @@ _TILE = 8
 _DEVICE = "/dev/video"
 _MULTIPART = "multipart/x-mixed-replace"
 _BACKWARDS_SECONDS = 1.0
-_LATE_MOMENTS = 2
-# Nothing is opened by FFmpeg itself, and connections are not kept, which it could only do with its own.
-_OURS = {"protocol_whitelist": "none", "http_persistent": "0", "http_multiple": "0"}
+_LATE_INTERVALS = 2
+# FFmpeg opens nothing itself. It keeps no connections, because it can only keep its own.
+_OWN_IO = {"protocol_whitelist": "none", "http_persistent": "0", "http_multiple": "0"}
 _RTSP = {"protocol_whitelist": "rtsp,rtp,tcp,tls", "rtsp_transport": "tcp"}
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A video: what to open, its name without password and query, and whether it goes on for ever."""
+    """A video. `address` is what to open, `name` omits password and query, and `live` sources have no end."""
 
     address: str
     name: str
@@ -54,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame: seconds since the video's beginning, the moment it shows, if known, and its picture, not yet turned."""
+    """A frame: seconds since the first frame, its time of recording if known, and its picture before rotation."""
 
     seconds: float
     taken_at: datetime | None
@@ -63,48 +63,51 @@ class Frame:
 
 @dataclass(slots=True)
 class Counts:
-    """Frames decoded, and frames or packets damaged and left out; whether it turned out to be a live stream."""
+    """Counts of decoded frames, and of frames or packets skipped because of damage; whether the source is live."""
 
     decoded: int = 0
     corrupt: int = 0
     live: bool = False
 
 
-class Grid:
-    """Moments at a rate: which frames of a video to take."""
+class RateSampler:
+    """Selects the frames of a video at a fixed rate."""
 
     def __init__(self, fps: float) -> None:
         self._fps = fps
         self._due = self._last = 0.0
 
     def takes(self, seconds: float, *, jitter: bool = False) -> bool:
-        """Tell whether the frame at `seconds`, which is later than the one before, is the first of its moment.
+        """Return whether the frame at `seconds` is due; times increase from call to call.
 
-        `jitter`: times are those of arrival. A frame may be early then, by up to half of what lies between two, or late
-        by one moment: else a camera would lose frames at its own rate.
+        `jitter`: times are arrival times. A frame may then be early by up to half the gap between frames, or late by
+        one interval; otherwise a camera at this rate would lose frames.
         """
         step = max(0.0, seconds - self._last)
-        if seconds < self._last - _BACKWARDS_SECONDS:  # the stream's clock began anew
+        if seconds < self._last - _BACKWARDS_SECONDS:  # the stream's clock was reset
             self._due = seconds
         self._last = seconds
         slack = min(step, 1 / self._fps) / 2 if jitter else 1e-6
         if seconds + slack < self._due:
             return False
-        # On the grid of the rate, so that it does not drift; after a gap no burst.
+        # Advance in whole intervals, so that the rate does not drift and a gap causes no burst.
         behind = int((seconds - self._due) * self._fps + 1e-6)
-        self._due += (1 if jitter and behind < _LATE_MOMENTS else behind + 1) / self._fps
+        self._due += (1 if jitter and behind < _LATE_INTERVALS else behind + 1) / self._fps
         return True
 
 
 def is_video(given: str) -> bool:
-    """Tell whether what was given is a video by its name: a stream's address, a device, a file with such an ending."""
+    """Return whether a name is a stream's address, a video device or a file with a video suffix."""
     return given.startswith(("rtsp://", "rtsps://", _DEVICE)) or Path(given).suffix.lower() in SUFFIXES
 
 
 def source_of(given: str, limits: Limits) -> Source:
-    """Return what a path or an address stands for; InvalidInputError where it cannot be a video.
+    """Return the source for a path or an address.
 
-    An rtsp host must be named in LOOKALIKE_IMAGE_HOSTS: FFmpeg connects by itself there, and follows its redirects.
+    LOOKALIKE_IMAGE_HOSTS must list an rtsp host by name, because FFmpeg itself connects to it and follows redirects.
+
+    Raises:
+        InvalidInputError: it cannot be a video, or the host is not allowed.
     """
     scheme = given.partition("://")[0].lower() if "://" in given else ""
     if not scheme:
@@ -119,31 +122,33 @@ def source_of(given: str, limits: Limits) -> Source:
     except ValueError as error:
         raise InvalidInputError(f"{given!r} is not a URL: {error}") from error
     if scheme not in ("http", "https", "rtsp", "rtsps") or not host:
-        raise InvalidInputError(
-            f"{scheme}:// is no stream that can be read; use a file, a device, http(s):// or rtsp://"
-        )
+        raise InvalidInputError(f"{scheme}:// is not a supported stream; use a file, a device, http(s):// or rtsp://")
     shown = f"[{host}]" if ":" in host else host
     name = f"{scheme}://{shown}{f':{port}' if port else ''}{parts.path}"
     if scheme.startswith("http"):
         return Source(given, name, "http", live=False)
     if host not in limits.allowed_hosts:
         raise InvalidInputError(
-            f"the host {host} is not among the named hosts, as a camera's must be: LOOKALIKE_IMAGE_HOSTS={host}"
+            f"the host {host} is not allowed; an rtsp camera's must be listed by name: LOOKALIKE_IMAGE_HOSTS={host}"
         )
     return Source(given, name, "rtsp", live=True)
 
 
 def frames(source: Source, *, fps: float, limits: Limits, counts: Counts, stop: Callable[[], bool]) -> Iterator[Frame]:
-    """Open a video and yield the first frame of each 1/`fps` seconds of its own time, until it ends or `stop` says so.
+    """Open a video and yield the first frame in each 1/`fps` seconds of its own time, until it ends or `stop()`.
 
-    Damaged frames are counted and left out. ImageError where it is no video or too large, TransientImageError where
-    another try may succeed; ConfigurationError without PyAV.
+    Damaged frames are counted and skipped.
+
+    Raises:
+        TransientImageError: a retry may succeed.
+        ImageError: it is not a video, or its frames are too large.
+        ConfigurationError: PyAV is not installed.
     """
     try:
         import av
     except ImportError as error:
         raise ConfigurationError("reading videos needs PyAV: pip install 'lookalike[video]'") from error
-    av.logging.set_level(av.logging.PANIC)  # what matters is raised
+    av.logging.set_level(av.logging.PANIC)  # exceptions report what matters
     try:
         with ExitStack() as opened:
             container = opened.enter_context(_open(av, source, limits, counts, opened))
@@ -167,7 +172,7 @@ def _open(av: Any, source: Source, limits: Limits, counts: Counts, files: ExitSt
         opened = av.open(source.address, options=_RTSP, timeout=limits.timeout)
         return opened
     if source.kind == "file":
-        opened = av.open(files.enter_context(_local(source.address)), io_open=_no_other, options=_OURS)
+        opened = av.open(files.enter_context(_local(source.address)), io_open=_refuse_url, options=_OWN_IO)
         return opened
     first = [files.enter_context(HttpStream(source.address, limits=limits))]
     multipart = first[0].content_type == _MULTIPART
@@ -180,7 +185,7 @@ def _open(av: Any, source: Source, limits: Limits, counts: Counts, files: ExitSt
             raise_permanent(f"{source.name} names {url.partition('?')[0]}, which is not fetched")
         return HttpStream(url, limits=limits)
 
-    options = {**_OURS, **({"use_wallclock_as_timestamps": "1"} if multipart else {})}
+    options = {**_OWN_IO, **({"use_wallclock_as_timestamps": "1"} if multipart else {})}
     opened = av.open(source.address, format="mpjpeg" if multipart else None, io_open=open_url, options=options)
     return opened
 
@@ -196,7 +201,7 @@ def _local(path: str) -> io.BufferedReader:
     return file
 
 
-def _no_other(url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
+def _refuse_url(url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
     raise_permanent(
         f"it names another file, {url}, which is not followed: a playlist could read any file of this machine"
     )
@@ -205,15 +210,15 @@ def _no_other(url: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
 def _sampled(
     container: "InputContainer", fps: float, limits: Limits, counts: Counts, stop: Callable[[], bool]
 ) -> Iterator[Frame]:
-    began = _began(container)
+    began = _start_time(container)
     first: float | None = None
-    grid = Grid(fps)
+    sampler = RateSampler(fps)
     for time, picture in _decoded(container, limits, counts):
         if stop():
             return
         first = time if first is None else first
         seconds = time - first
-        if grid.takes(seconds, jitter=counts.live):
+        if sampler.takes(seconds, jitter=counts.live):
             yield Frame(seconds, began + timedelta(seconds=seconds) if began else None, picture)
 
 
@@ -221,7 +226,7 @@ def _decoded(container: "InputContainer", limits: Limits, counts: Counts) -> Ite
     import av
 
     stream = container.streams.video[0]
-    stream.thread_type = "SLICE"  # threads by frame would hold several back
+    stream.thread_type = "SLICE"  # frame threads would delay several frames
     step = float(1 / (stream.average_rate or 25))
     time = -step
     for packet in container.demux(stream):
@@ -244,8 +249,8 @@ def _decoded(container: "InputContainer", limits: Limits, counts: Counts) -> Ite
                 yield time, picture
 
 
-def _began(container: "InputContainer") -> datetime | None:
-    """Return the moment of the first frame, where the stream or the file's metadata tell it."""
+def _start_time(container: "InputContainer") -> datetime | None:
+    """Return when the first frame was recorded, if the stream or the file's metadata have it."""
     if container.start_time_realtime:
         return datetime.fromtimestamp(container.start_time_realtime / 1e6, UTC)
     try:
@@ -262,17 +267,17 @@ def thumbnail(frame: Frame) -> NDArray[np.int16]:
 
 
 def difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
-    """Return how far two thumbnails are apart: 0 identical, 1 where a part changed from black to white.
+    """Return the difference of two thumbnails: 0 if identical, 1 if a tile changed from black to white.
 
-    The mean absolute difference of luma in that one of 16 tiles where it is largest, as a share of white: noise is
-    averaged away, and something small that moves still counts in its tile.
+    It is the largest mean absolute difference of luma among 16 tiles, as a share of white. The mean averages noise
+    away, and a small moving object still counts in its tile.
     """
     apart = np.abs(one - other).reshape(THUMBNAIL // _TILE, _TILE, THUMBNAIL // _TILE, _TILE)
     return float(apart.mean(axis=(1, 3)).max()) / 255
 
 
 def jpeg(frame: Frame, *, quality: int = 90) -> tuple[bytes, int, int]:
-    """Return the frame as a JPEG, turned as its video says, with width and height."""
+    """Return the frame as a JPEG, rotated as the video specifies, with its width and height."""
     image: Image.Image = frame.picture.to_image()  # type: ignore[no-untyped-call]
     if frame.picture.rotation:
         image = image.rotate(frame.picture.rotation, expand=True)

@@ -1,1 +1,1 @@
-"""Rows: images, embedding spaces, jobs, query images and API keys."""
+"""Read and write rows: images, embedding spaces, jobs, query images and API keys."""

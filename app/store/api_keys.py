@@ -1,8 +1,8 @@
-"""API keys: create, list, revoke, check.
+"""Create, list, revoke and check API keys.
 
-A key is `lk_` and 256 random bits, and its SHA-256 is all that is stored. A slow hash (bcrypt, argon2) guards what
-people choose and a list of words can guess; 2^256 equally likely secrets cannot be guessed at any speed, and the slow
-hash would cost each request tens of milliseconds, which is also a way to bring the service down.
+A key is `lk_` and 256 random bits; only its SHA-256 is stored. A slow hash (bcrypt, argon2) would not help, because it
+protects passwords that a word list can guess, and nobody can guess 256 random bits. It would cost each request tens of
+milliseconds, which attackers could use to overload the service.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from app.db import Connection, sql, translated
 from app.errors import InvalidInputError, NotFoundError
 
 Scope = Literal["search", "write", "admin"]
-# Each holds those before it.
+# Each scope includes those before it.
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 MARK = "lk_"
@@ -29,7 +29,7 @@ _KEY = re.compile(r"lk_[A-Za-z0-9_-]{43}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A row of `lookalike.api_keys`, less the hash of the key."""
+    """A row of `lookalike.api_keys`, without the key's hash."""
 
     id: int
     name: str
@@ -43,7 +43,12 @@ class ApiKey:
 
 
 def create(conn: Connection, name: str, *, scope: Scope, expires_seconds: float | None = None) -> tuple[str, ApiKey]:
-    """Store a new key; return it, for the only time, with its record. ConflictError where the name is in use."""
+    """Store a new key; return it with its record. Nothing can return the key again.
+
+    Raises:
+        ConflictError: the name is in use.
+        InvalidInputError: scope, name or expiry is not valid.
+    """
     if scope not in SCOPES:
         raise InvalidInputError(f"there is no scope {scope!r}; choose {', '.join(SCOPES)}")
     if not name.strip() or len(name) > 100:
@@ -66,13 +71,17 @@ def create(conn: Connection, name: str, *, scope: Scope, expires_seconds: float 
 
 
 def ls(conn: Connection) -> list[ApiKey]:
-    """Return all keys, the newest first."""
+    """Return all keys, newest first."""
     with translated(), conn.cursor(row_factory=class_row(ApiKey)) as cursor:
         return cursor.execute(sql.query("keys")).fetchall()
 
 
 def revoke(conn: Connection, name: str) -> int:
-    """Revoke the key of this name, or those with this prefix; return how many. NotFoundError where there is none."""
+    """Revoke the key of this name, or the keys with this prefix; return how many.
+
+    Raises:
+        NotFoundError: there is no such key, or it is already revoked.
+    """
     with translated():
         found = conn.execute(sql.query("revoke_key"), {"name": name}).fetchall()
     if not found:
@@ -81,7 +90,7 @@ def revoke(conn: Connection, name: str) -> int:
 
 
 def find(conn: Connection, key: str) -> ApiKey | None:
-    """Return the record of this key, revoked or expired too; None where there is none. Compares in constant time."""
+    """Return the record of this key, even if it is revoked or expired, or None. Compare in constant time."""
     if not _KEY.fullmatch(key):
         return None
     with translated(), conn.cursor(row_factory=dict_row) as cursor:
@@ -94,19 +103,19 @@ def find(conn: Connection, key: str) -> ApiKey | None:
 
 
 def record_use(conn: Connection, key: ApiKey) -> None:
-    """Note that the key is used now; a row is written at most once a minute."""
+    """Set the key's last use to now, at most once a minute."""
     with translated():
         conn.execute(sql.query("record_key_use"), {"id": key.id})
 
 
 def any_valid(conn: Connection) -> bool:
-    """Tell whether a key is there that would be taken."""
+    """Return whether there is a key that is neither revoked nor expired."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         return bool(cursor.execute(sql.query("any_key")).fetchone())
 
 
 def allows(scope: str, wanted: Scope) -> bool:
-    """Tell whether a key of `scope` may do what needs `wanted`."""
+    """Return whether a key of `scope` includes the scope `wanted`."""
     return SCOPES.index(scope) >= SCOPES.index(wanted)
 
 

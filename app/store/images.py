@@ -1,6 +1,6 @@
-"""Images: read, add, change, delete.
+"""Read, add, change and delete images.
 
-The caller owns the transaction; what a change means for embeddings and jobs is the business of the table's triggers.
+The caller owns the transaction. The table's triggers keep embeddings and jobs up to date.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ _PATCHABLE = ("caption", "attributes", "uri")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A row of `lookalike.images`; sha256 in hex."""
+    """A row of `lookalike.images`; `sha256` is in hex."""
 
     id: int
     uri: str
@@ -45,7 +45,11 @@ class NewImage:
 
 
 def get(conn: Connection, image_id: int) -> Image:
-    """Return one image, or raise NotFoundError."""
+    """Return one image.
+
+    Raises:
+        NotFoundError: there is no such image.
+    """
     found = get_many(conn, [image_id])
     if not found:
         raise _unknown(image_id)
@@ -53,7 +57,7 @@ def get(conn: Connection, image_id: int) -> Image:
 
 
 def get_many(conn: Connection, image_ids: Iterable[int]) -> list[Image]:
-    """Return these images in the order of their ids as given; unknown ids are left out."""
+    """Return these images in the order of `image_ids`; skip unknown ids."""
     wanted = list(image_ids)
     by_id = {image.id: image for image in _rows(conn, "images", {"ids": wanted})}
     return [by_id[image_id] for image_id in wanted if image_id in by_id]
@@ -77,10 +81,13 @@ def add(
     width: int | None = None,
     height: int | None = None,
 ) -> Image:
-    """Add an image and return it; a worker embeds it once this transaction has committed.
+    """Add an image and return it; a worker embeds it after this transaction commits.
 
-    sha256 is in hex; it and the rest that describes the bytes is filled in by the worker where it is not given.
-    ConflictError where the uri is there already, InvalidInputError where it is empty.
+    `sha256` is in hex. If it, the media type or the size is not given, the worker fills it in.
+
+    Raises:
+        ConflictError: an image with this uri exists.
+        InvalidInputError: the uri is empty, or another value cannot be stored.
     """
     return _rows(
         conn,
@@ -98,9 +105,9 @@ def add(
 
 
 def add_many(conn: Connection, new: Sequence[NewImage]) -> list[Image | LookalikeError]:
-    """Add images by uri, in one statement where all values can be stored; for each, in order, the image or its error.
+    """Add images by uri, in one statement if all values can be stored; return for each the image or its error.
 
-    Inside a transaction. An image that cannot be added hinders no other; a uri that comes twice is added once.
+    Call it in a transaction. An image that cannot be added does not affect the others; a repeated uri is added once.
     """
     if not new:
         return []
@@ -142,13 +149,17 @@ def ls(
     after_id: int | None = None,
     limit: int = 100,
 ) -> list[Image]:
-    """Return up to `limit` images that pass a filter, by id, the first above `after_id`."""
+    """Return up to `limit` images that match a filter, with ids above `after_id`, in order of id."""
     values = {"filter": None if filter is None else Jsonb(filter), "after_id": after_id, "max_rows": limit}
     return _rows(conn, "list_images", values)
 
 
 def lock(conn: Connection, image_id: int) -> Image:
-    """Return an image, locked against other writers until the transaction ends; NotFoundError where it is unknown."""
+    """Return an image, and lock it against other writers until the transaction ends.
+
+    Raises:
+        NotFoundError: there is no such image.
+    """
     with translated():
         if conn.execute(sql.query("lock_image"), {"id": image_id}).fetchone() is None:
             raise _unknown(image_id)
@@ -156,11 +167,15 @@ def lock(conn: Connection, image_id: int) -> Image:
 
 
 def update(conn: Connection, image_id: int, patch: Json) -> Image:
-    """Apply a JSON merge patch (RFC 7396) to caption, attributes and uri of an image, and return it as it is now.
+    """Apply a JSON merge patch (RFC 7396) to an image's caption, attributes and uri; return the changed image.
 
-    In `attributes`, null removes a key and an object is merged into one that is there; null in the place of the whole
-    takes all attributes away. Another uri means another picture: it is embedded anew. On a connection in autocommit it
-    makes a transaction of its own.
+    In `attributes`, null removes a key and an object is merged into the existing one; null as the whole value removes
+    all attributes. An image with a new uri is embedded again. On a connection in autocommit, open a transaction.
+
+    Raises:
+        NotFoundError: there is no such image.
+        ConflictError: another image has the uri.
+        InvalidInputError: the patch is not valid.
     """
     unknown = sorted(patch.keys() - set(_PATCHABLE))
     if unknown:
@@ -188,7 +203,11 @@ def update(conn: Connection, image_id: int, patch: Json) -> Image:
 
 
 def delete(conn: Connection, image_id: int) -> Image:
-    """Delete an image, and with it its embeddings and jobs; return it as it was, or raise NotFoundError."""
+    """Delete an image with its embeddings and jobs; return the deleted image.
+
+    Raises:
+        NotFoundError: there is no such image.
+    """
     found = _rows(conn, "delete_image", {"id": image_id})
     if not found:
         raise _unknown(image_id)
@@ -196,10 +215,9 @@ def delete(conn: Connection, image_id: int) -> Image:
 
 
 def lock_upload(conn: Connection, uri: str) -> None:
-    """Hold until this transaction ends the right to store or remove the uploaded file behind `uri`.
+    """Lock the uploaded file behind `uri` until this transaction ends; lock it before storing or removing it.
 
-    Uploaded files are named by content, so the file that one request removes may be the one that another has just
-    found in place.
+    Content names the files, so one request may remove a file that another has just found in place.
     """
     with translated():
         conn.execute(sql.query("lock_upload"), {"uri": uri})
@@ -219,7 +237,7 @@ def _merged_attributes(target: object, patch: object) -> object:
 
 
 def _merged(target: object, patch: object) -> object:
-    """Return `target` with a JSON merge patch applied, as RFC 7396 writes it."""
+    """Return `target` with a JSON merge patch (RFC 7396) applied."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}

@@ -1,4 +1,4 @@
-"""Embedding spaces: list, create, backfill, activate, roll back, drop."""
+"""List, create, backfill, activate, roll back and drop embedding spaces."""
 
 import time
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from app.db.locking import retry_on_lock, wait_for_older_writers
 from app.errors import LookalikeError, NotFoundError, SchemaError
 from app.types import Json
 
-# 0.12 s on two busy cores (15,000: 0.36 s), most of it for the foreign keys of the jobs. A transaction holds back
-# vacuum, which it must not do for a second, on a slower machine either.
+# A batch takes 0.12 s on two busy cores (15,000 images: 0.36 s), mostly for the foreign keys of the jobs. It must stay
+# below a second on slower machines too, because its transaction holds back vacuum.
 _BACKFILL_BATCH = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A row of `lookalike.embedding_spaces`; `encoded_dimensions`: the model's, where it is reduced."""
+    """A row of `lookalike.embedding_spaces`. `encoded_dimensions` are the model's, if a transform reduces them."""
 
     id: int
     name: str
@@ -39,7 +39,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class PinnedSpace:
-    """The active space, as `pin_active` returns it."""
+    """The active space that `pin_active` pinned."""
 
     id: int
     name: str
@@ -48,7 +48,7 @@ class PinnedSpace:
 
 @dataclass(frozen=True, slots=True)
 class SpaceCounts:
-    """How far a space is: all images, and those embedded, queued and failed in it; workers that serve it."""
+    """Exact counts: all images, those embedded, queued and failed in a space, and the live workers that serve it."""
 
     images: int
     embedded: int
@@ -59,7 +59,11 @@ class SpaceCounts:
 
 @dataclass(frozen=True, slots=True)
 class MissingImages:
-    """What searches would lose by a space: images found now and not embedded in it (queued, failed), its index."""
+    """What searches would lose by switching to a space.
+
+    `missing` are the images that searches find now and that have no embedding in it, of which some are `queued` or
+    `failed`.
+    """
 
     missing: int
     queued: int
@@ -78,7 +82,11 @@ def ls(conn: Connection) -> list[Space]:
 
 
 def get(conn: Connection, name: str) -> Space:
-    """Return the space of this name, or raise NotFoundError that lists those there are."""
+    """Return the space of this name.
+
+    Raises:
+        NotFoundError: there is no such space; the message lists the spaces.
+    """
     found = _read(conn, name=name)
     if not found:
         known = ", ".join(space.name for space in _read(conn)) or "none yet"
@@ -87,7 +95,11 @@ def get(conn: Connection, name: str) -> Space:
 
 
 def active(conn: Connection) -> Space:
-    """Return the active space, or raise SchemaError where none is."""
+    """Return the active space.
+
+    Raises:
+        SchemaError: no space is active.
+    """
     found = _read(conn, active_only=True)
     if not found:
         raise SchemaError('no embedding space is active; the first "lookalike worker" creates one')
@@ -95,9 +107,11 @@ def active(conn: Connection) -> Space:
 
 
 def pin_active(conn: Connection, *, expected: int | None = None) -> PinnedSpace:
-    """Return the active space, which stays the active one until the caller's transaction ends.
+    """Return the active space, and keep it active until the caller's transaction ends.
 
-    SpaceChangedError where `expected`, the id of the space that a query was embedded in, is another one.
+    Raises:
+        SpaceChangedError: it is not `expected`, the id of the space that a query was embedded in.
+        SchemaError: no space is active.
     """
     with translated(), conn.cursor(row_factory=class_row(PinnedSpace)) as cursor:
         found = cursor.execute(sql.query("hold_space"), {"in_space": expected}).fetchone()
@@ -118,11 +132,13 @@ def create(
     index_options: Json | None = None,
     patience: float = 60,
 ) -> Space:
-    """Create a space and queue the images already there. The connection is in autocommit: several transactions.
+    """Create a space and queue all existing images. The first space of a database becomes the active one.
 
-    Between them it waits for writers that began before the space was seen: their triggers queue nothing for it, and
-    their images show only when they commit. The first space of a database becomes the active one. ConflictError where
-    the name is taken, a space of the same fingerprint exists, or a long transaction is in the way for `patience` s.
+    The connection is in autocommit; this runs several transactions. Before the backfill it waits for writers that
+    cannot see the space yet, because their triggers queue nothing for it.
+
+    Raises:
+        ConflictError: the name or the fingerprint is in use, or a transaction blocked this for `patience` seconds.
     """
     retry_on_lock(
         conn,
@@ -148,9 +164,9 @@ def backfill(
 ) -> int:
     """Queue every image that this space lacks, in short transactions; return how many. In autocommit.
 
-    Interrupted, it is simply called again: what is embedded, queued or failed is passed over. `progress` is called with
-    the number queued so far. Images whose rows another transaction holds are looked at again for `patience` seconds in
-    all; one held for longer is left to a worker's next look around.
+    Call it again after an interruption; it skips images that are embedded, queued or failed. `progress` gets the
+    number queued so far. It retries images whose rows another transaction has locked, for `patience` seconds in all;
+    workers queue the rest later.
     """
     queued, after, given_up = 0, 0, time.monotonic() + patience
     while True:
@@ -158,7 +174,7 @@ def backfill(
             with translated():
                 row = call(conn, "backfill_space", space.id, after, _BACKFILL_BATCH).fetchone()
         except LookalikeError as error:
-            # With a writer of several images: nothing was done of this part.
+            # A deadlock with a writer of several images rolled this batch back.
             if not isinstance(error.__cause__, pg.DeadlockDetected) or time.monotonic() > given_up:
                 raise
             time.sleep(0.05)
@@ -175,7 +191,11 @@ def backfill(
 
 
 def counts(conn: Connection, space: Space) -> SpaceCounts:
-    """Return how far a space is, counted exactly: as slow as its queue is long."""
+    """Return exact counts of a space; a long queue takes long to count.
+
+    Raises:
+        NotFoundError: the space was dropped.
+    """
     with translated(), conn.cursor(row_factory=class_row(SpaceCounts)) as cursor:
         found = cursor.execute(sql.query("space_counts"), {"name": space.name}).fetchone()
     if found is None:
@@ -184,31 +204,35 @@ def counts(conn: Connection, space: Space) -> SpaceCounts:
 
 
 def missing(conn: Connection, name: str) -> MissingImages:
-    """Return what searches would lose if the space of this name were the active one."""
+    """Return what searches would lose if the space of this name became the active one."""
     with translated(), conn.cursor(row_factory=class_row(MissingImages)) as cursor:
         found = call(cursor, "space_missing", name).fetchone()
     return found or MissingImages(0, 0, 0, index_missing=False)
 
 
 def activate(conn: Connection, name: str, *, force: bool = False, patience: float = 30) -> None:
-    """Make the space of this name the active one, in one transaction, which waits for searches that run.
+    """Make the space of this name the active one, in one transaction that waits for running searches. In autocommit.
 
-    ConflictError where the space lacks images or an index (unless `force`), or where a long transaction has been in
-    the way for `patience` seconds; searches that come meanwhile wait for fractions of a second. In autocommit.
+    Searches that start meanwhile wait for fractions of a second.
+
+    Raises:
+        ConflictError: the space lacks images or an index (unless `force`), or a transaction blocked this for `patience`
+            seconds.
     """
     retry_on_lock(conn, "activate_space", name, force, patience=patience)
 
 
 def rollback(conn: Connection, *, patience: float = 30) -> str:
-    """Make the space active again that was it before the last switch; return its name. Waits as `activate` does."""
+    """Activate the space that was active before the last switch; return its name. Locks as `activate` does."""
     return str(retry_on_lock(conn, "rollback_space", patience=patience))
 
 
 def drop(conn: Connection, name: str, *, patience: float = 30) -> None:
-    """Drop a space that is not active: jobs in parts, then the rest in one transaction. In autocommit.
+    """Drop a space that is not active: its jobs in batches, then the rest in one transaction. In autocommit.
 
-    ConflictError for the active space, for a table that a user's view hangs on, and where a long transaction has been
-    in the way for `patience` seconds.
+    Raises:
+        ConflictError: the space is active, a user's view depends on its table, or a transaction blocked this for
+            `patience` seconds.
     """
     space = get(conn, name)
     if not space.active:

@@ -178,16 +178,16 @@ def test_a_camera_loses_no_frame_at_its_own_rate_despite_jitter() -> None:
     rng = random.Random(1)
     for late in (0.0, 0.03, 0.09):  # only the first is late, so the next seem early
         arrivals = [0.0] + [number / 10 - late + rng.uniform(-0.01, 0.01) for number in range(1, 100)]
-        grid, half, strict = video.Grid(10), video.Grid(5), video.Grid(10)
-        assert sum(grid.takes(seconds, jitter=True) for seconds in arrivals) >= 99
+        full, half, strict = video.RateSampler(10), video.RateSampler(5), video.RateSampler(10)
+        assert sum(full.takes(seconds, jitter=True) for seconds in arrivals) >= 99
         assert 49 <= sum(half.takes(seconds, jitter=True) for seconds in arrivals) <= 51
         if not late:
             assert sum(strict.takes(seconds) for seconds in arrivals) < 90  # jitter handling is needed
 
 
 def test_after_a_gap_there_is_no_burst() -> None:
-    grid = video.Grid(2)
-    assert [grid.takes(seconds, jitter=True) for seconds in (0, 0.5, 9, 9.01, 9.02, 9.5)] == [1, 1, 1, 0, 0, 1]
+    full = video.RateSampler(2)
+    assert [full.takes(seconds, jitter=True) for seconds in (0, 0.5, 9, 9.01, 9.02, 9.5)] == [1, 1, 1, 0, 0, 1]
 
 
 # Similar frames

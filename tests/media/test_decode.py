@@ -25,7 +25,7 @@ from app.media import http_fetch
 from app.media.decode import load
 from app.media.fetch import fetch
 from app.media.header import read_header
-from app.media.limits import Limits, limits_of, sources
+from app.media.limits import Limits, allowed_sources, limits_of
 from tests.support import images
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**7, timeout=5)
@@ -571,7 +571,7 @@ def test_of_a_database_of_the_users_own_nothing_but_uploads_is_read_unless_it_is
     # The embedded server is its user's alone, and a child that is told of it by its URL reads the same.
     own = Settings(home=tmp_path / "home")
     assert fetch(str(tmp_path / "a.png"), limits=limits_of(own))
-    for name, value in sources(own).items():
+    for name, value in allowed_sources(own).items():
         monkeypatch.setenv(name, value)
     child = limits_of(Settings(home=tmp_path / "home", database_url="postgresql://db/x"))
     assert fetch(str(tmp_path / "a.png"), limits=child)

