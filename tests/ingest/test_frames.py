@@ -163,9 +163,9 @@ def test_a_local_playlist_opens_no_other_file(tmp_path: Path, name: str, text: s
     ("given", "message"),
     [
         ("rtsp://10.0.0.7/front", "LOOKALIKE_IMAGE_HOSTS=10.0.0.7"),
-        ("ftp://127.0.0.1/a.mp4", "no stream that can be read"),
+        ("ftp://127.0.0.1/a.mp4", "is not a supported stream"),
         ("concat:/etc/passwd|/etc/hosts", "there is no video"),
-        ("file:///etc/passwd", "no stream that can be read"),
+        ("file:///etc/passwd", "is not a supported stream"),
         ("http://[::1/a.mp4", "is not a URL"),
     ],
 )
