@@ -8,7 +8,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from psycopg.rows import scalar_row
 
@@ -16,6 +15,7 @@ from app import db
 from app.db import sql
 from app.errors import LookalikeError
 from app.store.spaces import Space
+from app.version import version
 from workers.costs import costs
 from workers.stage_timings import Timings
 
@@ -95,7 +95,7 @@ class Heartbeat:
         name = f"{socket.gethostname()}:{os.getpid()}"
         self._told = self._space_ids
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
-            begun = db.call(cursor, "begin_worker", name, _version(), self._device, self._space_ids)
+            begun = db.call(cursor, "begin_worker", name, version(), self._device, self._space_ids)
             return int(begun.fetchone() or 0)
 
     def _beat(self, conn: db.Connection, worker_id: int) -> bool:
@@ -122,13 +122,6 @@ class Heartbeat:
         except LookalikeError:
             self._timings.give_back(counts)
             raise
-
-
-def _version() -> str:
-    try:
-        return version("lookalike")
-    except PackageNotFoundError:  # run in place from a checkout
-        return "checkout"
 
 
 def _columns(rows: Sequence[object], *names: str) -> list[list[object]]:

@@ -90,16 +90,12 @@ failed, with a line that says why; 2 wrong usage; 3 ingest refused some files; 1
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
-        from importlib.metadata import PackageNotFoundError
-        from importlib.metadata import version as version_of
+        from app.version import version as version_of
 
-        try:
-            typer.echo(f"lookalike {version_of('lookalike')}")
-        except PackageNotFoundError:
-            typer.echo("lookalike (run from its source)")
+        typer.echo(f"lookalike {version_of()}")
         raise typer.Exit
 
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from psycopg.rows import dict_row
 from app.db import Connection, sql, translated
 from app.db.embedded.sizing import this_machine
 from app.index.resources import server_is_here
+from app.version import version
 
 
 def read(conn: Connection) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def read(conn: Connection) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "lookalike": _version(),
+        "lookalike": version(),
     }
 
 
@@ -40,10 +40,3 @@ def _cpu() -> str:
         lines = []
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
-
-
-def _version() -> str:
-    try:
-        return version("lookalike")
-    except PackageNotFoundError:
-        return "from source"

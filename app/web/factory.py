@@ -1,7 +1,5 @@
 """Makes the Flask application."""
 
-from importlib.metadata import PackageNotFoundError, version
-
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -9,6 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app.config import Settings
 from app.media import uploads
 from app.media.limits import limits_of
+from app.version import version
 from app.web import auth, errors, logs, openapi, rate_limit, read_your_writes, telemetry
 from app.web.pool import Database
 from app.web.rate_limit import Slots
@@ -40,7 +39,7 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
         "app.web",
         info=Info(
             title="Lookalike",
-            version=_version(),
+            version=version(),
             description="Image retrieval inside PostgreSQL. Errors have one shape: see ErrorBody.",
         ),
         doc_ui=False,
@@ -79,10 +78,3 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     pages.register(app)
     app.register_blueprint(metrics.blueprint)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("lookalike")
-    except PackageNotFoundError:  # run from a checkout
-        return "0"

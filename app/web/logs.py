@@ -1,4 +1,7 @@
-"""What a request leaves in the log: a line for a slow or failed one, as text or JSON, with its id. No header, body or query string is logged, so no key, vector or picture is."""
+"""Request logging: a line for each slow or failed request, as text or JSON, with its id.
+
+Headers, bodies and query strings are never logged, because they hold keys, vectors and pictures.
+"""
 
 import json
 import logging

@@ -2,7 +2,9 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import psycopg
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 from psycopg.conninfo import make_conninfo
 
-from app import db
+from app import db, version
 from app.config import Settings
 from app.db import schema
 from app.store import spaces
@@ -101,6 +103,18 @@ def test_help_has_examples_as_they_are_typed_and_exit_codes(lookalike: Command) 
     assert all(command in said for command in COMMANDS)
     assert lookalike("-h").stdout == said
     assert "3 some were refused" in " ".join(lookalike("ingest", "--help").stdout.split())
+
+
+def test_version_is_that_of_the_package(lookalike: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.fullmatch(r"lookalike \d+\.\d+\.\d+\n", lookalike("--version").stdout)
+
+    def not_installed(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(version, "installed", not_installed)
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    declared = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"]
+    assert lookalike("--version").stdout == f"lookalike {declared}\n"
 
 
 @pytest.mark.parametrize(
