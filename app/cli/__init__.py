@@ -1,7 +1,7 @@
 """The command line: `lookalike`.
 
-So `--help` is quick. Exit codes: 0 done; 1 a failure that a person can mend; 2 wrong usage; 3 ingest refused some
-files; 130 interrupted, 143 terminated, 141 the reader of the output went away.
+Commands import what they need when they run, so that `--help` is quick. Exit codes: 0 done; 1 a failure with its
+reason; 2 wrong usage; 3 ingest or import refused some items; 130 interrupted; 143 terminated; 141 broken pipe.
 """
 
 import os
@@ -46,9 +46,9 @@ _INTERRUPTED = 130
 
 
 class _Group(Group):
-    """Turns what a user can cause into one line on stderr and an exit code; anything else keeps its traceback."""
+    """Reports errors that a user can cause in one line on stderr; any other exception keeps its traceback."""
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 — typer's own, or click's context, by typer's version
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 — typer's context or click's, depending on typer's version
         from app.cli import output
 
         try:
@@ -72,17 +72,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Image retrieval inside PostgreSQL: a folder of images becomes SQL you can search.",
+    help="Image retrieval inside PostgreSQL: search your images with SQL.",
     epilog=examples(
-        "lookalike up                                   server, worker and API; Ctrl-C ends all",
-        "lookalike ingest ~/photos --wait               in a second terminal",
-        "lookalike search cat.jpg -k 5                  images that look like this file",
+        "lookalike up                       start database, worker and API",
+        "lookalike ingest ~/photos --wait   in a second terminal",
+        "lookalike search cat.jpg -k 5      find images that look like this file",
         'lookalike search 42 --where \'{"price": {"$lt": 100}}\'',
-        "lookalike psql                                 the same in SQL",
+        "lookalike psql                     search in SQL",
         after="""
-Without LOOKALIKE_DATABASE_URL every command uses an embedded PostgreSQL in LOOKALIKE_HOME, and starts it by itself.
-All variables: lookalike settings. Results go to stdout, messages and progress to stderr. Exit codes: 0 done; 1
-failed, with a line that says why; 2 wrong usage; 3 ingest refused some files; 130 interrupted.
+Without LOOKALIKE_DATABASE_URL, each command starts and uses an embedded PostgreSQL in LOOKALIKE_HOME. "lookalike
+settings" lists all variables. Results go to stdout, messages and progress to stderr.
+
+Exit codes: 0 done; 1 failed, with the reason on stderr; 2 wrong usage; 3 some files refused; 130 interrupted.
 """,
     ),
 )
@@ -100,7 +101,7 @@ def _root(
 
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-_RUN, _FILL, _LOOK = "Run it", "Images", "Look"
+_RUN, _IMAGES, _SPACES, _INSPECT = "Run", "Images", "Embedding spaces and indexes", "Inspect"
 
 
 def _add(command: Callable[..., None], panel: str, epilog: str | None = None, **options: Any) -> None:  # noqa: ANN401
@@ -108,44 +109,44 @@ def _add(command: Callable[..., None], panel: str, epilog: str | None = None, **
 
 
 _add(up.up, _RUN, up.EPILOG)
+_add(serve.serve, _RUN, serve.EPILOG)
+# The worker prints its own --help.
+_add(serve.worker, _RUN, context_settings={**_PASSED_ON, "help_option_names": []}, add_help_option=False)
 _add(migrate.migrate, _RUN, migrate.EPILOG)
 _add(maintain.maintain, _RUN, maintain.EPILOG)
-# --help is the worker's own.
-_add(serve.worker, _RUN, context_settings={**_PASSED_ON, "help_option_names": []}, add_help_option=False)
-_add(serve.serve, _RUN, serve.EPILOG)
-_add(ingest.ingest, _FILL, ingest.EPILOG)
-_add(search.search, _FILL, search.EPILOG)
-_add(transfer.export, _FILL, transfer.EXPORT_EPILOG)
-_add(transfer.import_, _FILL, transfer.IMPORT_EPILOG, name="import")
-_add(duplicates.duplicates, _FILL, duplicates.EPILOG)
-_add(status.failures, _FILL, status.FAILURES_EPILOG)
-_add(status.retry, _FILL, status.RETRY_EPILOG)
-app.add_typer(attribute.app, name="attribute", rich_help_panel=_FILL)
 app.add_typer(key.app, name="key", rich_help_panel=_RUN)
-_add(status.status, _LOOK, status.EPILOG)
-_add(doctor.doctor, _LOOK)
-_add(costs.costs, _LOOK, costs.EPILOG)
-app.add_typer(recall.app, name="recall", rich_help_panel=_LOOK)
-_add(settings.settings, _LOOK, settings.EPILOG)
-app.add_typer(space.app, name="space", rich_help_panel=_LOOK)
-_add(compare.compare_spaces, _LOOK, compare.EPILOG, name="compare-spaces")
-app.add_typer(index.app, name="index", rich_help_panel=_LOOK)
-app.add_typer(preset.app, name="preset", rich_help_panel=_LOOK)
-_add(tradeoffs.tradeoffs, _LOOK, tradeoffs.EPILOG)
-_add(tune.tune, _LOOK, tune.EPILOG)
-app.add_typer(bench.app, name="bench", rich_help_panel=_LOOK)
-# psql has a -h of its own.
-_add(psql.psql, _LOOK, psql.EPILOG, context_settings={**_PASSED_ON, "help_option_names": ["--help"]})
+_add(ingest.ingest, _IMAGES, ingest.EPILOG)
+_add(search.search, _IMAGES, search.EPILOG)
+_add(transfer.export, _IMAGES, transfer.EXPORT_EPILOG)
+_add(transfer.import_, _IMAGES, transfer.IMPORT_EPILOG, name="import")
+_add(duplicates.duplicates, _IMAGES, duplicates.EPILOG)
+_add(status.failures, _IMAGES, status.FAILURES_EPILOG)
+_add(status.retry, _IMAGES, status.RETRY_EPILOG)
+app.add_typer(attribute.app, name="attribute", rich_help_panel=_IMAGES)
+app.add_typer(space.app, name="space", rich_help_panel=_SPACES)
+_add(compare.compare_spaces, _SPACES, compare.EPILOG, name="compare-spaces")
+app.add_typer(index.app, name="index", rich_help_panel=_SPACES)
+_add(tradeoffs.tradeoffs, _SPACES, tradeoffs.EPILOG)
+_add(tune.tune, _SPACES, tune.EPILOG)
+app.add_typer(preset.app, name="preset", rich_help_panel=_SPACES)
+_add(status.status, _INSPECT, status.EPILOG)
+_add(doctor.doctor, _INSPECT, doctor.EPILOG)
+app.add_typer(recall.app, name="recall", rich_help_panel=_INSPECT)
+_add(costs.costs, _INSPECT, costs.EPILOG)
+_add(settings.settings, _INSPECT, settings.EPILOG)
+# psql has its own -h.
+_add(psql.psql, _INSPECT, psql.EPILOG, context_settings={**_PASSED_ON, "help_option_names": ["--help"]})
+app.add_typer(bench.app, name="bench", rich_help_panel=_INSPECT)
 
 
 def main() -> None:
-    """Run the command line and exit the process with its code."""
+    """Run the command line, then exit the process with the command's code."""
     for stream in (sys.stdout, sys.stderr):
-        # A file name that is not UTF-8 must not end the command that reports it.
+        # A file name that is not UTF-8 must not crash the command that reports it.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # So that the embedded server is stopped by the blocks that started it.
-        signal.signal(number, _end)
+        # An exception unwinds the blocks that stop the embedded server.
+        signal.signal(number, _exit)
     try:
         app(prog_name="lookalike")
     finally:
@@ -155,5 +156,5 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _end(number: int, _: FrameType | None) -> None:
+def _exit(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)

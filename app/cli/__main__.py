@@ -1,4 +1,4 @@
-"""`python -m app.cli` is `lookalike`."""
+"""Run `lookalike` as `python -m app.cli`."""
 
 from app.cli import main
 

@@ -1,4 +1,4 @@
-"""How `--help` is written: examples as they stand, then prose."""
+"""Help pages: their epilogs print examples verbatim, then wrapped paragraphs."""
 
 from textwrap import dedent
 from typing import Annotated, Any
@@ -10,13 +10,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def examples(*lines: str, after: str = "") -> str:
-    """Return an epilog: one line an example, then `after`, paragraphs that are wrapped to the terminal."""
+    """Return an epilog: one line per example, then the paragraphs of `after`, which wrap at the terminal's width."""
     block = "\n".join(f"  {line}" for line in lines)
     return f"Examples:\n{block}\n\n{dedent(after).strip()}".strip()
 
 
 def _print_epilog(epilog: str | None) -> None:
-    # Not left to typer: it joins the lines of an example, and reads square brackets as markup.
+    # typer would join the lines of the examples and parse square brackets as markup.
     import sys
 
     from app.cli import output
@@ -32,9 +32,9 @@ def _print_epilog(epilog: str | None) -> None:
 
 
 class Command(TyperCommand):
-    """A command whose epilog is printed as it stands."""
+    """A command that prints its epilog verbatim."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 — click's or typer's own, by version
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 — click's or typer's, by version
         epilog, self.epilog = self.epilog, None
         super().format_help(ctx, formatter)
         self.epilog = epilog
@@ -42,9 +42,9 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group whose epilog is printed as it stands."""
+    """A group that prints its epilog verbatim."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 — click's or typer's own, by version
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 — click's or typer's, by version
         epilog, self.epilog = self.epilog, None
         super().format_help(ctx, formatter)
         self.epilog = epilog

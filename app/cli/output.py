@@ -1,4 +1,4 @@
-"""What commands print: results on stdout as tables or JSON, messages and progress on stderr."""
+"""Terminal output: results as tables or JSON on stdout, messages on stderr."""
 
 import json
 import sys
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def console_of(file: TextIO) -> "Console":
-    """Return a console on this stream that prints what it is given as it is."""
+    """Return a console on this stream that prints text verbatim."""
     from rich.console import Console
 
-    # Never rich's own markup: what is printed are uris, captions and reasons. Without a terminal nothing is cut off.
+    # No markup, because uris, captions and reasons may contain square brackets. Without a terminal no line is cut.
     width = None if file.isatty() else 10_000
     return Console(file=file, markup=False, highlight=False, emoji=False, soft_wrap=True, width=width)
 
@@ -34,19 +34,19 @@ def say_text(text: "Text") -> None:
 
 
 def error(message: str) -> None:
-    """Print what went wrong, on stderr."""
+    """Print an error message to stderr."""
     from rich.text import Text
 
     say_text(Text.assemble(("error:", "bold red"), " ", shown(message, keep="\n")))
 
 
 def out(text: str) -> None:
-    """Print text to stdout, as it is."""
+    """Print text to stdout, verbatim."""
     sys.stdout.write(text + "\n")
 
 
 def prose(text: str) -> None:
-    """Print a paragraph to stdout, wrapped to the terminal, at 100 columns at most."""
+    """Print a paragraph to stdout, wrapped at the terminal's width or 100 columns."""
     import shutil
     import textwrap
 
@@ -54,7 +54,7 @@ def prose(text: str) -> None:
 
 
 def as_json(value: object) -> None:
-    """Print JSON to stdout: records as objects, times in ISO 8601."""
+    """Print JSON to stdout: dataclasses as objects, times in ISO 8601."""
     out(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
@@ -65,7 +65,7 @@ def _plain(value: object) -> object:
 
 
 def shown(text: object, *, keep: str = "") -> str:
-    """Return text for one line of a terminal: control characters, line breaks and broken UTF-8 as escapes."""
+    """Return text for one line of a terminal: control characters, line breaks and broken UTF-8 are escaped."""
     return "".join(
         letter
         if letter.isprintable() or letter in keep
@@ -87,9 +87,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
 
 def made_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> "Table":
-    """Return a table; a column named `>x` is aligned to the right; None is a dash.
+    """Return a table. A column named `>x` is aligned to the right; None prints as a dash.
 
-    The last column is folded where the terminal is too narrow; the others stand on one line and can be copied.
+    If the terminal is too narrow, only the last column wraps, so that the others can be copied.
     """
     from rich.table import Table
     from rich.text import Text
@@ -109,14 +109,14 @@ def made_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
 
 
 def count(number: int, noun: str, *, capped: int | None = None) -> str:
-    """Return `1 image`, `1,200 images`, and `100,000+ images` where counting stopped at `capped`."""
+    """Return `1 image` or `1,200 images`, or `100,000+ images` if counting stopped at `capped`."""
     plus = "+" if capped is not None and number >= capped else ""
     plural = "" if number == 1 else "es" if noun.endswith("ch") else "s"
     return f"{number:,}{plus} {noun}{plural}"
 
 
 def size(number: float) -> str:
-    """Return bytes as a person reads them."""
+    """Return a number of bytes with a decimal unit: `3.2 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(number) < 1000:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
@@ -125,7 +125,7 @@ def size(number: float) -> str:
 
 
 def latency(seconds: float | None) -> str | None:
-    """Return how long something took, to two digits: `23 ms`, `1.4 s`, `12 min`."""
+    """Return a latency, to two digits: `23 ms`, `1.4 s`, `12 min`."""
     if seconds is None:
         return None
     if seconds < 1:
@@ -134,7 +134,7 @@ def latency(seconds: float | None) -> str | None:
 
 
 def age(seconds: float | None) -> str | None:
-    """Return a duration as a person reads it."""
+    """Return a duration, in whole units: `90 s`, `12 min`, `3 h`, `2 d`."""
     if seconds is None:
         return None
     for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
@@ -145,7 +145,7 @@ def age(seconds: float | None) -> str | None:
 
 @contextmanager
 def live() -> "Iterator[Live]":
-    """Yield a live display on stdout's terminal, which `update` gives something else to show."""
+    """Yield a live display on stdout's terminal; call `update` to change it."""
     from rich.console import Console
     from rich.live import Live
 

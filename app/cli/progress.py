@@ -1,4 +1,4 @@
-"""How far something is, on stderr: a bar, or without a terminal a line now and then."""
+"""Progress on stderr: a bar on a terminal, else a line every ten seconds."""
 
 import sys
 import time
@@ -17,31 +17,31 @@ _PLAIN_SECONDS = 10.0
 
 @dataclass
 class _PlainLines:
-    """Says lines on stderr, none twice in a row and at most one in ten seconds."""
+    """Prints at most one line every ten seconds, never the same one twice in a row."""
 
-    _told: str = ""
-    _at: float = field(default_factory=time.monotonic)
+    _last: str = ""
+    _printed_at: float = field(default_factory=time.monotonic)
 
-    def say(self, text: str) -> None:
-        """Say it, if it is news and time to."""
-        if text != self._told and time.monotonic() - self._at >= _PLAIN_SECONDS:
-            self._told, self._at = text, time.monotonic()
+    def print(self, text: str) -> None:
+        """Print the line if it is new and due."""
+        if text != self._last and time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
+            self._last, self._printed_at = text, time.monotonic()
             output.say(text)
 
 
 @contextmanager
 def counted(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Yield `advance_to(done, note)`, of `total`: a bar with rate and time left."""
+    """Yield `advance_to(done, note)`; show a bar of `total` items with rate and time left."""
     rate = _Rate()
     if not sys.stderr.isatty():
         lines = _PlainLines()
 
-        def tell(done: int, note: str = "") -> None:
+        def print_line(done: int, note: str = "") -> None:
             speed = rate.at(done)
             left = f", {output.age((total - done) / speed)} left" if speed else ""
-            lines.say(f"{description}: {done:,} of {total:,}, {speed:.0f}/s{left}{', ' if note else ''}{note}")
+            lines.print(f"{description}: {done:,} of {total:,}, {speed:.0f}/s{left}{', ' if note else ''}{note}")
 
-        yield tell
+        yield print_line
         return
     from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
@@ -57,10 +57,10 @@ def counted(description: str, total: int) -> Iterator[Callable[[int, str], None]
 
 @contextmanager
 def share(description: str) -> Iterator[Callable[[float, str], None]]:
-    """Yield `show(done, note)`, done from 0 to 1, for work whose time left its own clock tells: a bar with the note."""
+    """Yield `show(done, note)`, where `done` runs from 0 to 1; show a bar with the note, which holds the time left."""
     if not sys.stderr.isatty():
         lines = _PlainLines()
-        yield lambda done, note: lines.say(f"{description}: {done:.0%}, {note}")
+        yield lambda done, note: lines.print(f"{description}: {done:.0%}, {note}")
         return
     from rich.progress import TaskProgressColumn
 
@@ -71,9 +71,9 @@ def share(description: str) -> Iterator[Callable[[float, str], None]]:
 
 @contextmanager
 def line() -> Iterator[Callable[[str], None]]:
-    """Yield `show(text)`, for what has no end: a line that changes in place."""
+    """Yield `show(text)`, which changes one line in place; for work without a known end."""
     if not sys.stderr.isatty():
-        yield _PlainLines().say
+        yield _PlainLines().print
         return
     from rich.live import Live
     from rich.text import Text
@@ -83,7 +83,7 @@ def line() -> Iterator[Callable[[str], None]]:
 
 
 def _bar(*columns: "ProgressColumn") -> "Progress":
-    """Return a bar between its description and its tasks' notes; `columns` say how far it is."""
+    """Return a bar; `columns` show its state between the bar and the task's note."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     description, note = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[note]"))
@@ -99,7 +99,7 @@ def _bar(*columns: "ProgressColumn") -> "Progress":
 
 @dataclass
 class _Rate:
-    """Images a second, from the first ones on: not counted is the time that a worker took to load its model."""
+    """Items per second since the first ones were done, because a worker loads its model before that."""
 
     _began: float = 0.0
     _first: int = 0

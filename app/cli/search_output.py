@@ -1,4 +1,4 @@
-"""How the results of a search are printed."""
+"""Search results as JSON or as a table."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ _COLUMNS = {
 
 
 def as_json(found: "SearchResult", asked: "Request") -> dict[str, object]:
-    """Return what the API answers: what was not asked for is left out."""
+    """Return the API's answer as a dictionary, without fields that were not requested."""
     result: dict[str, object] = {"space": found.space, "results": [_result(hit, asked) for hit in found.hits]}
     if found.complete is not None:
         result["complete"] = found.complete
@@ -42,7 +42,7 @@ def _result(hit: "Hit", asked: "Request") -> dict[str, object]:
 
 
 def show(found: "SearchResult", asked: "Request") -> None:
-    """Print a table to stdout; on stderr whether it is all, and how to go on."""
+    """Print a table to stdout, and to stderr whether it is complete and how to get the next page."""
     shown = ["group", "id", "score", "distance", "text_score", "caption", "uri"]
     absent = {"score", "text_score", "group"} - set(asked.shows) | ({"distance"} if found.space is None else set())
     columns = [_COLUMNS[name] for name in shown if name not in absent]
@@ -52,7 +52,7 @@ def show(found: "SearchResult", asked: "Request") -> None:
     elif found.complete:
         output.say(f"complete: these are all within {asked.max_distance:g}")
     elif found.complete is False:
-        output.say(f"truncated: more images lie within {asked.max_distance:g}; see them by a larger -k")
+        output.say(f"truncated: more images lie within {asked.max_distance:g}; raise -k to see them")
     if found.next is not None:
         output.say(f"next page: --after {found.next}")
     elif asked.mode == "cursor":

@@ -1,4 +1,4 @@
-"""What a command stands on: the settings, the database, a connection."""
+"""What commands share: settings, database, connection."""
 
 import logging
 import sys
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def settings(*, log_format: str = "%(message)s") -> "Settings":
-    """Return the settings, with logging set up as they say; ConfigurationError names the variable that is wrong."""
+    """Return the settings, and set up logging.
+
+    Raises:
+        ConfigurationError: a value is not valid; the message names the variable.
+    """
     from pydantic import ValidationError
 
     from app.config import settings as read
@@ -34,7 +38,7 @@ def settings(*, log_format: str = "%(message)s") -> "Settings":
 
 @contextmanager
 def database() -> Iterator[str]:
-    """Yield the URL of the database, the embedded server started where none is configured."""
+    """Yield the URL of the database; start the embedded server if none is configured."""
     from app import db
 
     with db.database(settings()) as url:
@@ -43,7 +47,11 @@ def database() -> Iterator[str]:
 
 @contextmanager
 def connected(url: str, application: str) -> Iterator["Connection"]:
-    """Yield a connection in autocommit to this database, at this code's revision; database errors become ours."""
+    """Yield an autocommit connection to this database, with errors translated.
+
+    Raises:
+        SchemaError: the database is not at this code's revision.
+    """
     from app import db
     from app.db import schema
 
@@ -54,6 +62,6 @@ def connected(url: str, application: str) -> Iterator["Connection"]:
 
 @contextmanager
 def connection() -> Iterator["Connection"]:
-    """Yield a connection in autocommit to a database at this code's revision; database errors become ours."""
+    """Yield an autocommit connection to the database; see `connected`."""
     with database() as url, connected(url, "lookalike cli") as conn:
         yield conn

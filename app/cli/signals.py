@@ -1,4 +1,4 @@
-"""What ends when it is told to: an orderly end, and what a line about it says."""
+"""Commands that run until a signal: orderly shutdown and the status line."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at Ctrl-C or SIGTERM; the second one ends at once."""
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on SIGINT or SIGTERM. A second signal has its usual effect."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -32,22 +32,23 @@ def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def seconds(value: float | None) -> str:
-    """Return a short duration as a person reads it."""
+    """Return a short duration: `23 ms` or `1.4 s`."""
     return "–" if value is None else f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
-def sentence(said: str, numbers: Iterable[tuple[int, str]], tracker: "IngestTracker") -> str:
-    """Return `said`, what is not zero of `numbers`, and how far and how soon the images became searchable."""
-    for number, what in (
-        *numbers,
-        (tracker.pending, "on the way"),
+def status_line(start: str, counts: Iterable[tuple[int, str]], tracker: "IngestTracker") -> str:
+    """Return `start`, the counts that are not zero, and how many images became searchable how soon."""
+    text = start
+    for count, what in (
+        *counts,
+        (tracker.pending, "queued"),
         (tracker.failed, "failed: lookalike failures"),
     ):
-        if number:
-            said += f", {number:,} {what}"
+        if count:
+            text += f", {count:,} {what}"
     if tracker.searchable:
-        said += (
+        text += (
             f"; {tracker.searchable:,} searchable, {seconds(tracker.percentile(0.5))} after their commit"
             f" (p95 {seconds(tracker.percentile(0.95))})"
         )
-    return said
+    return text

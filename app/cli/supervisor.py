@@ -1,4 +1,4 @@
-"""Runs child processes together: prefixed output, restarts with backoff, an orderly end."""
+"""Supervisor of child processes: prefixed output, restarts with backoff, orderly shutdown."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 _POLL_SECONDS = 0.1
 _MILESTONE_SECONDS = 0.5
-_STOP_SECONDS = 60.0  # a worker finishes the batch in hand
-_SETTLED_SECONDS = 60.0  # a child that lived so long has used up none of its tries
+_STOP_SECONDS = 60.0  # a worker finishes its current batch
+_SETTLED_SECONDS = 60.0  # a child that ran this long gets all its tries back
 _COLORS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to run. `tries`: how often in a row it may die before that ends everything; 1 is never restarted."""
+    """A process to run. If it exits `tries` times in a row, the supervisor stops; 1 means that it never restarts."""
 
     name: str
     command: Sequence[str]
@@ -29,10 +29,10 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """Something to come: `reached` is asked twice a second until it says so; then `tell` is called, once."""
+    """A condition to wait for: `reached` is polled twice a second; once it returns true, `report` is called."""
 
     reached: Callable[[], bool]
-    tell: Callable[[], None]
+    report: Callable[[], None]
 
 
 @dataclass
@@ -41,57 +41,54 @@ class _Running:
     process: "subprocess.Popen[str]"
     printer: threading.Thread
     started: float
-    deaths: int = 0
+    exits: int = 0
 
 
 @dataclass
-class _Waiting:
+class _Restart:
     child: Child
     due: float
-    deaths: int
+    exits: int
 
 
 @dataclass
 class Supervisor:
-    """Children in the order in which they are started; they are stopped in that order too.
-
-    Used in the main thread: `run` returns when a signal has asked for the end, or a child cannot be kept alive.
-    """
+    """Starts children in their order, and stops them in the same order. Runs in the main thread only."""
 
     say: Callable[[str], None]
     environment: dict[str, str]
     backoff: float = 1.0
     _running: list[_Running] = field(default_factory=list)
-    _waiting: list[_Waiting] = field(default_factory=list)
+    _restarts: list[_Restart] = field(default_factory=list)
     _print_lock: threading.Lock = field(default_factory=threading.Lock)
     _names: list[str] = field(default_factory=list)
 
     def run(self, children: Sequence[Child], milestones: Sequence[Milestone] = ()) -> int:
-        """Run the children until SIGINT or SIGTERM (return 0), or until one died too often (return 1).
+        """Run the children until a signal (return 0), or until one has used up its tries (return 1).
 
-        All are ended in either case; a second signal kills those that are left.
+        Either way all children are stopped. A second signal kills those that still run.
         """
         self._names = [child.name for child in children]
-        to_come = list(milestones)
-        with _signals() as asked:
+        pending = list(milestones)
+        with _received_signals() as received:
             try:
                 for child in children:
-                    self._start(child, deaths=0)
-                looked = 0.0
-                while not asked:
-                    if self._look():
+                    self._start(child, exits=0)
+                polled_at = 0.0
+                while not received:
+                    if self._restart_exited():
                         return 1
-                    if time.monotonic() - looked > _MILESTONE_SECONDS:
-                        to_come = _pass(to_come)
-                        looked = time.monotonic()
+                    if time.monotonic() - polled_at > _MILESTONE_SECONDS:
+                        pending = _report_reached(pending)
+                        polled_at = time.monotonic()
                     time.sleep(_POLL_SECONDS)
                 running = {one.child.name for one in self._running}
-                self.say("ending: " + ", then ".join(name for name in self._names if name in running))
+                self.say("stopping: " + ", then ".join(name for name in self._names if name in running))
                 return 0
             finally:
-                self._stop(asked)
+                self._stop(received)
 
-    def _start(self, child: Child, *, deaths: int) -> None:
+    def _start(self, child: Child, *, exits: int) -> None:
         process = subprocess.Popen(
             [*_with_parent(), *child.command],
             stdin=subprocess.DEVNULL,
@@ -100,48 +97,48 @@ class Supervisor:
             text=True,
             errors="replace",
             env={**self.environment, "PYTHONUNBUFFERED": "1"},
-            # Out of reach of the terminal's Ctrl-C: the order in which they end is ours.
+            # The terminal's Ctrl-C must not reach the children, because we stop them in order.
             start_new_session=True,
         )
         printer = threading.Thread(target=self._print, args=(child.name, process), daemon=True, name=child.name)
         printer.start()
-        self._running.append(_Running(child, process, printer, time.monotonic(), deaths))
+        self._running.append(_Running(child, process, printer, time.monotonic(), exits))
 
-    def _look(self) -> bool:
-        """Restart what died; return whether one died too often."""
+    def _restart_exited(self) -> bool:
+        """Schedule and start restarts; return whether a child has used up its tries."""
         now = time.monotonic()
         for one in [one for one in self._running if one.process.poll() is not None]:
             self._running.remove(one)
             one.printer.join(timeout=1)
-            deaths = 1 if now - one.started > _SETTLED_SECONDS else one.deaths + 1
-            said = f"{one.child.name} ended, {status(one.process.returncode)}"
-            if deaths >= one.child.tries:
-                self.say(said + (f", {deaths} times in a row" if deaths > 1 else ""))
+            exits = 1 if now - one.started > _SETTLED_SECONDS else one.exits + 1
+            text = f"{one.child.name} exited, {status(one.process.returncode)}"
+            if exits >= one.child.tries:
+                self.say(text + (f", {exits} times in a row" if exits > 1 else ""))
                 return True
-            pause = self.backoff * 2 ** (deaths - 1)
-            self.say(f"{said}; starting it again in {pause:g} s (try {deaths + 1} of {one.child.tries})")
-            self._waiting.append(_Waiting(one.child, now + pause, deaths))
-        for waiting in [waiting for waiting in self._waiting if waiting.due <= now]:
-            self._waiting.remove(waiting)
-            self._start(waiting.child, deaths=waiting.deaths)
+            pause = self.backoff * 2 ** (exits - 1)
+            self.say(f"{text}; restarting it in {pause:g} s (try {exits + 1} of {one.child.tries})")
+            self._restarts.append(_Restart(one.child, now + pause, exits))
+        for restart in [restart for restart in self._restarts if restart.due <= now]:
+            self._restarts.remove(restart)
+            self._start(restart.child, exits=restart.exits)
         return False
 
-    def _stop(self, asked: list[int]) -> None:
-        """End the children in their order, each one's own children with it."""
-        signals_before = len(asked)
+    def _stop(self, received: list[int]) -> None:
+        """Stop the children in their order, each with its own children."""
+        signals_before = len(received)
         for name in self._names:
             for one in [one for one in self._running if one.child.name == name]:
                 one.process.terminate()
                 until = time.monotonic() + _STOP_SECONDS
-                while one.process.poll() is None and time.monotonic() < until and len(asked) == signals_before:
+                while one.process.poll() is None and time.monotonic() < until and len(received) == signals_before:
                     time.sleep(_POLL_SECONDS / 5)
                 if one.process.poll() is None:
-                    self.say(f"{name} does not end; killing it")
+                    self.say(f"{name} does not stop; killing it")
                 _kill_group(one.process)
                 code = one.process.wait()
                 one.printer.join(timeout=1)
                 if code not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
-                    self.say(f"{name} ended, {status(code)}")
+                    self.say(f"{name} exited, {status(code)}")
         self._running.clear()
 
     def _print(self, name: str, process: "subprocess.Popen[str]") -> None:
@@ -163,19 +160,19 @@ class Supervisor:
             output.say_text(Text.assemble((prefix, color), output.shown(line, keep="\t")))
 
 
-def _pass(milestones: Sequence[Milestone]) -> list[Milestone]:
-    """Tell of the milestones that are reached, and return the others."""
-    left = []
+def _report_reached(milestones: Sequence[Milestone]) -> list[Milestone]:
+    """Report the milestones that are reached, and return the others."""
+    pending = []
     for one in milestones:
         if one.reached():
-            one.tell()
+            one.report()
         else:
-            left.append(one)
-    return left
+            pending.append(one)
+    return pending
 
 
 def status(code: int) -> str:
-    """Return how a process ended, for a person."""
+    """Return a process's exit code as text: `exit status 1` or `killed by SIGTERM`."""
     if code >= 0:
         return f"exit status {code}"
     try:
@@ -185,7 +182,7 @@ def status(code: int) -> str:
 
 
 def _with_parent() -> list[str]:
-    """Return the prefix of a command that ends with its parent, however that dies; where util-linux has it."""
+    """Return a command prefix that terminates the process when its parent dies; empty without util-linux."""
     tool = shutil.which("setpriv") if sys.platform == "linux" else None
     return [tool, "--pdeathsig", "TERM", "--"] if tool else []
 
@@ -193,18 +190,18 @@ def _with_parent() -> list[str]:
 def _kill_group(process: "subprocess.Popen[str]") -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # nobody is left in it
+    except (ProcessLookupError, PermissionError):  # the group is empty
         return
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in the list meanwhile."""
-    asked: list[int] = []
+def _received_signals() -> Iterator[list[int]]:
+    """Yield a list that collects SIGINT, SIGTERM and SIGHUP within the block."""
+    received: list[int] = []
     kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {kind: signal.signal(kind, lambda number, _: asked.append(number)) for kind in kinds}
+    before = {kind: signal.signal(kind, lambda number, _: received.append(number)) for kind in kinds}
     try:
-        yield asked
+        yield received
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -328,15 +328,15 @@ def test_the_commands(
     assert "1,030 images, 1,029 with an embedding in s" in lookalike("export", path).stdout
     assert lookalike("export", path).exit_code == 1
     full.execute("DELETE FROM lookalike.images WHERE id % 2 = 0")
-    assert "1,030 rows, nothing wrong" in lookalike("import", path, "--check").stdout
+    assert "1,030 rows, all valid" in lookalike("import", path, "--check").stdout
     imported = lookalike("import", path).stdout
-    assert "515 new images, 514 embeddings written into s, 515 there already" in imported
+    assert "515 new images, 514 embeddings written into s, 515 unchanged" in imported
     full.execute("UPDATE lookalike.images SET sha256 = %s WHERE id = 2", (b"n" * 32,))
     changed = full.execute("UPDATE lookalike.images SET sha256 = %s WHERE uri = '/pictures/1 ☃.png'", (b"n" * 32,))
     assert changed.rowcount == 1
     refused = lookalike("import", path)
     assert refused.exit_code == 3
-    assert "1 image with other bytes here" in refused.stderr.replace("\n", " ")
+    assert "1 image stored with other bytes" in refused.stderr.replace("\n", " ")
     empty: Command = runner(monkeypatch, other.info.dsn)
     assert "--create" in empty("import", path).stderr.replace("\n", " ")
     assert json.loads(empty("import", path, "--create", "--json").stdout)["embedded"] == 1029

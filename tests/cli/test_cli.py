@@ -194,7 +194,7 @@ def test_migrate_up_and_down(lookalike: Command, new_database: Callable[..., str
     head, first = schema.head(), schema.revisions()[0]
     before = lookalike("migrate", "--check", env=env)
     assert (before.exit_code, before.stdout) == (1, "")
-    assert f"the database is at no revision, this code wants {head}" in before.stderr
+    assert f"the database is at no revision, this code needs {head}" in before.stderr
     assert lookalike("migrate", env=env).stdout == f"no revision → {head}\n"
     assert lookalike("migrate", env=env).stdout == f"{head}, nothing to do\n"
     assert lookalike("migrate", "--check", env=env).exit_code == 0
@@ -218,7 +218,8 @@ def test_an_unknown_revision_is_named_with_those_there_are(lookalike: Command) -
     result = lookalike("migrate", "--to", "nope")
     assert result.exit_code == 1
     assert (
-        result.stderr == f"error: there is no revision nope; there are: {', '.join(schema.revisions())}, head, base\n"
+        result.stderr
+        == f"error: there is no revision nope; choose one of {', '.join(schema.revisions())}, head, base\n"
     )
 
 
@@ -238,7 +239,7 @@ def test_ingest_twice(lookalike: Command, tmp_path: Path) -> None:
     first = lookalike("ingest", folder)
     assert (first.exit_code, first.stdout) == (
         0,
-        "3 new, 0 changed, 0 unchanged, 0 refused (1 other file passed over)\n",
+        "3 new, 0 changed, 0 unchanged, 0 refused (1 other file skipped)\n",
     )
     assert first.stderr == ""
     Image.new("RGB", (9, 9)).save(folder / "a.png")
@@ -396,7 +397,7 @@ def test_failures_and_retry(lookalike: Command, gallery: list[int], conn: db.Con
     (only,) = json.loads(lookalike("failures", "--json").stdout)
     assert (only["image_id"], only["step"]) == (gallery[3], "decode")
     unknown = lookalike("retry", gallery[0])
-    assert (unknown.exit_code, unknown.stderr.split(";")[0]) == (1, f"error: no failure of {gallery[0]}")
+    assert (unknown.exit_code, unknown.stderr.split(";")[0]) == (1, f"error: no failures of {gallery[0]}")
     assert "there are: s" in lookalike("retry", "--space", "none").stderr
     assert lookalike("retry", gallery[3]).stdout == "1 job queued again\n"
     assert lookalike("retry").stdout == "0 jobs queued again\n"
@@ -417,7 +418,7 @@ def test_attribute_indexes(lookalike: Command, gallery: list[int]) -> None:
     result = lookalike("attribute", "add", "price", "money")
     assert (result.exit_code, result.stderr) == (
         1,
-        "error: there is no type money; choose numeric, text, boolean, timestamp or text[]\n",
+        "error: type 'money' does not exist; choose numeric, text, boolean, timestamp or text[]\n",
     )
 
 
@@ -517,16 +518,16 @@ def test_duplicates_are_listed_by_group(lookalike: Command, gallery: list[int]) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--watch"], "--watch wants one folder"),
-        (["--watch", "a", "b"], "--watch wants one folder"),
+        (["--watch"], "--watch needs exactly one folder"),
+        (["--watch", "a", "b"], "--watch needs exactly one folder"),
         (["--watch", "none"], "there is no folder none to watch"),
         (["--delete", "."], "--delete goes with --watch"),
         (["--poll", "2", "."], "--poll goes with --watch"),
-        (["clip.mp4"], "clip.mp4 is a video; say how many frames a second to take: --fps 1"),
+        (["clip.mp4"], "clip.mp4 is a video; give the frames to take per second: --fps 1"),
         (["rtsp://camera/front"], "--fps 1"),
         (["none.mp4", "--fps", "1"], "there is no video none.mp4"),
         (["rtsp://camera/front", "--fps", "1"], "LOOKALIKE_IMAGE_HOSTS=camera"),
-        (["a.mp4", "--fps", "1", "--watch"], "--fps wants videos"),
+        (["a.mp4", "--fps", "1", "--watch"], "--fps needs videos"),
         (["a.jpg", "--skip-similar", "0.1"], "--skip-similar goes with --fps"),
         (["a.jpg", "--max-lag", "1"], "--max-lag goes with --fps"),
     ],

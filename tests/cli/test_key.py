@@ -41,9 +41,9 @@ def test_create_ls_revoke(lookalike: Command, database_url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("a", "--scope", "root"), "there is no scope root"),
+        (("a", "--scope", "root"), "scope 'root' does not exist"),
         (("a", "--scope", "search", "--expires", "soon"), "write 3600, 30m, 12h, 90d or 4w"),
-        (("a", "--scope", "search", "--expires", "0"), "is no time from now"),
+        (("a", "--scope", "search", "--expires", "0"), "is not a valid lifetime"),
         (("", "--scope", "search"), "a key needs a name"),
     ],
 )

@@ -96,7 +96,10 @@ def test_a_reader_that_goes_away_is_no_error(database_url: str) -> None:
 
 
 def test_an_unexpected_error_keeps_its_traceback(database_url: str) -> None:
-    code = "from app import cli; from app.monitoring import status; status.read_status = None; import sys; sys.argv = ['lookalike', 'status']; cli.main()"
+    code = (
+        "from app import cli; from app.monitoring import status; status.read_status = None; "
+        "import sys; sys.argv = ['lookalike', 'status']; cli.main()"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(LOOKALIKE_DATABASE_URL=database_url),
@@ -142,7 +145,7 @@ def test_psql_gets_its_arguments_the_search_path_and_the_exit_code(database_url:
     assert run("psql", "-X", "-v", "ON_ERROR_STOP=1", stdin="SELECT nonsense", **env).returncode == 3
     missing = run("psql", **{**env, "PATH": str(tmp_path)})
     assert missing.returncode == 1
-    assert "there is no psql here" in missing.stderr
+    assert "psql is not installed" in missing.stderr
 
 
 def test_commands_start_and_stop_the_embedded_server_by_themselves(home: Path) -> None:
@@ -209,8 +212,8 @@ def test_up_runs_everything_and_ends_everything(home: Path) -> None:
     finally:
         code = up.end()
     assert code == 0, up.said
-    assert "ending: worker, then api\n" in up.said
-    assert up.said.endswith("ended\n")
+    assert "stopping: worker, then api\n" in up.said
+    assert up.said.endswith("stopped\n")
     assert processes_of(home) == []
 
 
@@ -243,9 +246,9 @@ def test_a_child_that_dies_is_restarted_a_few_times(capfd: pytest.CaptureFixture
     )
     assert code == 1
     assert said == [
-        "w ended, exit status 7; starting it again in 0.01 s (try 2 of 3)",
-        "w ended, exit status 7; starting it again in 0.02 s (try 3 of 3)",
-        "w ended, exit status 7, 3 times in a row",
+        "w exited, exit status 7; restarting it in 0.01 s (try 2 of 3)",
+        "w exited, exit status 7; restarting it in 0.02 s (try 3 of 3)",
+        "w exited, exit status 7, 3 times in a row",
     ]
     assert capfd.readouterr().err == "w     │ one\n" * 3
 
@@ -256,7 +259,7 @@ def test_children_end_in_order_with_their_own_children(tmp_path: Path) -> None:
     children = [Child(name, ("sh", "-c", script.format(name, log)), tries=1) for name in ("a", "b")]
     began = time.monotonic()
     end = Milestone(lambda: time.monotonic() > began + 0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert supervise(*children, milestones=(end,)) == (0, ["ending: a, then b"])
+    assert supervise(*children, milestones=(end,)) == (0, ["stopping: a, then b"])
     assert log.read_text() == "a\nb\n"
     assert not [one for one in Path("/proc").glob("[0-9]*/cmdline") if is_sleeping_77(one)]
 
@@ -280,7 +283,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     began = time.monotonic()
     code, said = supervise(stubborn, milestones=(Milestone(lambda: time.monotonic() > began + 0.3, twice),))
     assert code == 0
-    assert said == ["ending: s", "s does not end; killing it", "s ended, killed by SIGKILL"]
+    assert said == ["stopping: s", "s does not stop; killing it", "s exited, killed by SIGKILL"]
     assert time.monotonic() - told[0] < 10
 
 
@@ -316,5 +319,5 @@ def test_a_watched_folder_until_a_signal_ends_it(database_url: str, tmp_path: Pa
     assert process.returncode == 0
     counts = json.loads(said)
     assert (counts["new"], counts["refused"], counts["on_the_way"]) == (2, 1, 2)
-    assert f"looking at {tmp_path}" in told
+    assert f"scanning {tmp_path}" in told
     assert "the file is not an image" in told

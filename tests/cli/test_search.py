@@ -90,7 +90,7 @@ def test_a_radius_says_whether_that_is_all(lookalike: Command) -> None:
     assert complete.stderr == "complete: these are all within 0.6\n"
     truncated = lookalike("search", 1, "--max-distance", 0.6, "-k", 1)
     assert found(truncated) == ["2"]
-    assert truncated.stderr == "truncated: more images lie within 0.6; see them by a larger -k\n"
+    assert truncated.stderr == "truncated: more images lie within 0.6; raise -k to see them\n"
     assert json.loads(lookalike("search", 1, "--max-distance", 0.6, "-k", 1, "--json").stdout)["complete"] is False
     assert json.loads(lookalike("search", 1, "--max-distance", 0.6, "--json").stdout)["complete"] is True
 
@@ -187,4 +187,4 @@ def test_duplicates_up_to_a_limit(lookalike: Command) -> None:
     two = ("duplicates", "--threshold", 0.53, "--where", '{"n": {"$in": [1, 2, 4, 5]}}')
     assert found(lookalike(*two)) == ["1", "1", "4", "4"]
     one = lookalike(*two, "--limit", 1)
-    assert (found(one), one.stderr) == (["1", "1"], "1 of 2 groups; more by --limit\n")
+    assert (found(one), one.stderr) == (["1", "1"], "1 of 2 groups; raise --limit to see more\n")

@@ -48,9 +48,9 @@ def test_the_plan_tells_locks_as_the_server_has_them(url: str, monkeypatch: pyte
     assert any("CREATE TABLE lookalike.latencies" in one.sql for one in fourth.statements)
     assert plan.sizes["lookalike.images"][0] == clients.ROWS
     told = runner(monkeypatch, url)("migrate", "--plan").stdout
-    assert "-- Locks lookalike.space_status: ACCESS EXCLUSIVE, keeps out searches and writes" in told
+    assert "-- Locks lookalike.space_status: ACCESS EXCLUSIVE, blocks searches and writes" in told
     assert "CREATE TABLE lookalike.space_switches" in told
-    assert len(re.findall(r"^-- Code .*; about \d+\.\d s here\.$", told, re.M)) == len(plan.steps)
+    assert len(re.findall(r"^-- Works with code of .*; takes about \d+\.\d s here\.$", told, re.M)) == len(plan.steps)
 
 
 def test_the_estimate_grows_with_what_is_gone_through(url: str) -> None:

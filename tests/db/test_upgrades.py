@@ -153,8 +153,8 @@ def test_release_n_serves_during_the_migration_to_its_successor_and_after_it(
     lookalike = runner(monkeypatch, url)
     assert lookalike("search", "1", "-k", "2").exit_code == 0
     assert lookalike("status").exit_code == 0
-    assert f"9001, newer than this code ({schema.head()}), which it goes on serving" in lookalike("doctor").stdout
-    assert "and serves it\n" in lookalike("migrate", "--check").stdout
+    assert f"9001, newer than this code ({schema.head()}), and compatible with it" in lookalike("doctor").stdout
+    assert "and compatible with it\n" in lookalike("migrate", "--check").stdout
     assert lookalike("migrate").stdout == "9001, nothing to do\n"
     assert "newer than this code" in lookalike("migrate", "--to", "0006").stderr
 

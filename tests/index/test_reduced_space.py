@@ -116,7 +116,7 @@ def test_mistakes(auto: db.Connection, database_url: str, monkeypatch: pytest.Mo
     for arguments, told in (
         ("--from whole --transform svd:8", '"svd:8" is no transform'),
         ("--from whole", "go together"),
-        ("", "name a --model"),
+        ("", "give --model"),
     ):
         wrong = lookalike("space", "create", "x", *arguments.split())
         assert (wrong.exit_code, told in wrong.stderr) == (1, True)

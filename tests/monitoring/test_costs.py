@@ -131,7 +131,7 @@ def test_the_command_line_prints_costs_and_prices(url: str, monkeypatch: pytest.
     try:
         run = CliRunner()
         plain = run.invoke(cli.app, ["costs"]).stdout
-        assert "bytes an image" in plain
+        assert "bytes per image" in plain
         assert "price" not in plain
         priced = run.invoke(cli.app, ["costs", "--hour", "2.5", "--gb-month", "0.1", "--files"]).stdout
         assert "a million images embedded in small" in priced

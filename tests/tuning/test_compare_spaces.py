@@ -109,13 +109,13 @@ def test_the_command_line_compares_and_draws(url: str, monkeypatch: pytest.Monke
         )
         assert done.exit_code == 0, done.output
         assert "25.0 (cpu)" in done.stdout
-        assert ", less\n" in done.stdout
+        assert ", lower\n" in done.stdout
         with Image.open(target) as drawn:
             assert drawn.width > 1000
         same = run.invoke(cli.app, ["space", "compare", "guesses", "--label", "kind", "-k", "5"])
         assert same.stdout == done.stdout
         assert '"gain"' in run.invoke(cli.app, ["compare-spaces", "sees", "guesses", "--json"]).stdout
         wrong = run.invoke(cli.app, ["compare-spaces", "sees", "guesses", "--sheet", str(tmp_path / "no" / "a.png")])
-        assert (wrong.exit_code, "there is no folder" in wrong.output) == (1, True)
+        assert (wrong.exit_code, "does not exist" in wrong.output) == (1, True)
     finally:
         settings.cache_clear()

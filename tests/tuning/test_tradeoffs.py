@@ -44,14 +44,14 @@ def test_by_the_latest_live_searches(url: str, monkeypatch: pytest.MonkeyPatch, 
         keep_searches(conn, 9)
         few = lookalike("tradeoffs", "--quick", "--logged", *CHOICES)
         assert few.exit_code == 1
-        assert "9 live searches of space" in few.stderr
+        assert "only 9 live searches without a filter in space" in few.stderr
         assert "10 are needed" in few.stderr
         keep_searches(conn, 5)
         made = lookalike(
             "tradeoffs", "--quick", "--logged", "--query-count", "12", *CHOICES, "--json", "--report", tmp_path
         )
         assert made.exit_code == 0, made.stderr
-        assert "searching by 12 live searches; they are not kept" in made.stderr
+        assert "using 12 live searches; they are not stored" in made.stderr
         run = results.latest(conn, spaces.active(conn))
         assert run is not None
         assert (run.request.source, run.request.queries) == ("logged", 12)

@@ -1,1 +1,1 @@
-"""One module a command or a group of commands."""
+"""One module per command or group of commands."""

@@ -1,4 +1,4 @@
-"""`lookalike attribute`: indexes that make filters on an attribute quick."""
+"""`lookalike attribute`: indexes on attributes, for faster filters."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from app.errors import InvalidInputError
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Indexes that make filters on an attribute quick. Filters answer the same without, only slower.",
+    help="Manage indexes on attributes. They make filters faster, and never change results.",
     epilog=examples(
         "lookalike attribute add price numeric",
         "lookalike attribute add size.width numeric   nested: {'size': {'width': 3}}",
@@ -19,7 +19,7 @@ app = typer.Typer(
         "lookalike attribute drop price",
     ),
 )
-Name = Annotated[str, typer.Argument(help="The attribute, as filters write it.")]
+Name = Annotated[str, typer.Argument(help="Attribute, as filters name it.")]
 _TYPES = "numeric, text, boolean, timestamp or text[]"
 
 
@@ -28,11 +28,11 @@ def add(
     name: Name,
     kind: Annotated[str, typer.Argument(metavar="TYPE", help=_TYPES.replace("[", "\\["))],
 ) -> None:
-    """Build an index of an attribute, while others read and write."""
+    """Build an index on an attribute. Reads and writes continue meanwhile."""
     from app.index import attributes
 
     if kind not in attributes.TYPES:
-        raise InvalidInputError(f"there is no type {kind}; choose {_TYPES}")
+        raise InvalidInputError(f"type {kind!r} does not exist; choose {_TYPES}")
     with session.connection() as conn:
         made = attributes.add(conn, name, kind)
     output.out(f"{made.index}: {output.size(made.size_bytes)}")
@@ -40,7 +40,7 @@ def add(
 
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
-    """List the indexes of attributes."""
+    """List the indexes on attributes."""
     from app.index import attributes
 
     with session.connection() as conn:
@@ -56,7 +56,7 @@ def ls(json: Json = False) -> None:
                 (
                     one.name,
                     one.type,
-                    "ready" if one.valid else "being built, or left by a failed build",
+                    "ready" if one.valid else "not valid: a build is running or has failed",
                     output.size(one.size_bytes),
                     f"{one.scans:,}",
                     one.index,
@@ -68,7 +68,7 @@ def ls(json: Json = False) -> None:
 
 @app.command("drop", cls=Command)
 def drop(name: Name) -> None:
-    """Drop the indexes of an attribute, of every type."""
+    """Drop all indexes on an attribute."""
     from app.index import attributes
 
     with session.connection() as conn:

@@ -9,7 +9,7 @@ from app.cli import session
 from app.cli.commands.serve import check_worker_extra
 from app.cli.help import Command, Group
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Measure on your own hardware.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Run benchmarks on your own hardware.")
 
 
 @app.callback()
@@ -17,7 +17,7 @@ def _bench() -> None:
     pass
 
 
-# --help is the benchmark's own.
+# The benchmark prints its own --help.
 @app.command(
     "worker",
     cls=Command,
@@ -25,7 +25,7 @@ def _bench() -> None:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def worker(context: typer.Context) -> None:
-    """Measure the images per second of this device under each setting, and recommend settings."""
+    """Measure images per second on this device for each setting, and recommend settings."""
     check_worker_extra()
     session.settings()
     os.execv(sys.executable, [sys.executable, "-m", "workers.benchmark", *context.args])  # noqa: S606 — no shell

@@ -1,4 +1,4 @@
-"""`lookalike compare-spaces`, and `space compare`, which is the same beside the active space."""
+"""`lookalike compare-spaces`, and `space compare`, which compares with the active space."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,26 +16,30 @@ EPILOG = examples(
     "lookalike compare-spaces lite0 lite2 --label category",
     "lookalike compare-spaces lite0 lite2 --sheet differences.png",
     "lookalike compare-spaces lite0 lite2 --sample 1000 --json",
-    "lookalike compare-spaces lite0 lite2 *.jpg          by query images, which a live worker embeds in both",
-    after="Both spaces are searched by the same stored images, each by its own embedding, the image itself left out. "
-    "Images a second are those that workers wrote down (lookalike costs). The sheet shows the images whose neighbours "
-    "have the least in common.",
+    "lookalike compare-spaces lite0 lite2 *.jpg     query images; needs a worker",
+    after="Searches both spaces by the same stored images, each by its own embedding, and leaves out the image "
+    "itself. Images per second are what workers recorded (lookalike costs). The contact sheet shows the images whose "
+    "neighbours differ most.",
 )
-Neighbors = Annotated[int, typer.Option("-k", min=1, max=1000, help="Neighbours of each image.")]
-Sample = Annotated[int, typer.Option(min=1, max=100_000, help="How many stored images to search by.")]
-Label = Annotated[str | None, typer.Option(metavar="ATTRIBUTE", help="Neighbours of the same value count as right.")]
+Neighbors = Annotated[int, typer.Option("-k", min=1, max=1000, help="Number of neighbours per image.")]
+Sample = Annotated[int, typer.Option(min=1, max=100_000, help="Number of stored images to search by.")]
+Label = Annotated[
+    str | None, typer.Option(metavar="ATTRIBUTE", help="Count neighbours with the same value as correct.")
+]
 Sheet = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Draw where they disagree most: a contact sheet, .png or .jpg.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Contact sheet of the largest disagreements to write: .png, .jpg or .webp."),
 ]
 Files = Annotated[
-    list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Query images; else stored ones.", show_default=False)
+    list[Path] | None,
+    typer.Argument(metavar="[IMAGES]...", help="Query images. Default: a sample of stored images.", show_default=False),
 ]
-Examples = Annotated[int, typer.Option(min=0, max=100, help="How many disagreements to show.")]
+Examples = Annotated[int, typer.Option(min=0, max=100, help="Number of disagreements to show.")]
 
 
 def compare_spaces(
-    first: Annotated[str, typer.Argument(help="A space; lookalike space ls lists them.")],
-    second: Annotated[str, typer.Argument(help="The space to compare it with.")],
+    first: Annotated[str, typer.Argument(help="First space; lookalike space ls lists them.")],
+    second: Annotated[str, typer.Argument(help="Second space.")],
     files: Files = None,
     k: Neighbors = 10,
     sample: Sample = 100,
@@ -44,14 +48,16 @@ def compare_spaces(
     examples: Examples = 6,
     json: Json = False,
 ) -> None:
-    """Compare two spaces on the same images: precision, neighbours in common, speed, bytes, and where they disagree."""
+    """Compare two spaces on the same images: precision, common neighbours, speed, bytes and disagreements."""
     run(first, second, files or [], k=k, sample=sample, label=label, sheet=sheet, examples=examples, json=json)
 
 
 def compare(
-    name: Annotated[str, typer.Argument(help="The space; lookalike space ls lists them.")],
+    name: Annotated[str, typer.Argument(help="Space; lookalike space ls lists them.")],
     files: Files = None,
-    other: Annotated[str | None, typer.Option("--with", metavar="NAME", help="The space to compare with.")] = None,
+    other: Annotated[
+        str | None, typer.Option("--with", metavar="NAME", help="Space to compare with. Default: the active one.")
+    ] = None,
     k: Neighbors = 10,
     sample: Sample = 100,
     label: Label = None,
@@ -59,9 +65,9 @@ def compare(
     examples: Examples = 6,
     json: Json = False,
 ) -> None:
-    """Compare the active space and this one on the same images; see lookalike compare-spaces.
+    """Compare a space with the active one on the same images; see lookalike compare-spaces.
 
-    By stored images, a sample of them, or by query images, which a live worker embeds in both.
+    Searches by a sample of stored images, or by query images, which a live worker embeds in both spaces.
     """
     run(other, name, files or [], k=k, sample=sample, label=label, sheet=sheet, examples=examples, json=json)
 
@@ -78,14 +84,14 @@ def run(
     examples: int,
     json: bool,
 ) -> None:
-    """Compare by files, or else by stored images, print and draw; without a first space, the active one is it."""
+    """Compare by query images or by stored ones, print and draw. The first space defaults to the active one."""
     from app.media.limits import limits_of
     from app.store import spaces
     from app.tuning import compare_sheet, compare_spaces
 
     if files and (label or sheet):
         option = f"--label {label}" if label else f"--sheet {sheet}"
-        raise InvalidInputError(f"{option} wants stored images, and a query image is none")
+        raise InvalidInputError(f"{option} needs stored images: leave out the query images")
     _check_file(sheet)
     with session.connection() as conn:
         one = first or spaces.active(conn).name
@@ -104,7 +110,7 @@ def run(
         try:
             picture.save(sheet)
         except OSError as error:
-            raise ConfigurationError(f"the sheet cannot be written to {sheet}: {error.strerror or error}") from error
+            raise ConfigurationError(f"cannot write the sheet to {sheet}: {error.strerror or error}") from error
         output.say(f"{output.count(len(found.examples), 'disagreement')} drawn in {sheet}")
 
 
@@ -112,17 +118,17 @@ def _bytes_of(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise InvalidInputError(f"the query image {file} cannot be read: {error.strerror}") from error
+        raise InvalidInputError(f"cannot read query image {file}: {error.strerror}") from error
 
 
 def _check_file(sheet: Path | None) -> None:
-    """Refuse a file that cannot be written before anything is searched."""
+    """Raise InvalidInputError if the sheet's name or folder is not usable."""
     if sheet is None:
         return
     if sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise InvalidInputError(f"--sheet {sheet}: name a .png, .jpg or .webp file")
     if not sheet.absolute().parent.is_dir():
-        raise InvalidInputError(f"--sheet {sheet}: there is no folder {sheet.absolute().parent}")
+        raise InvalidInputError(f"--sheet {sheet}: folder {sheet.absolute().parent} does not exist")
 
 
 def _show(found: "Comparison") -> None:
@@ -131,21 +137,21 @@ def _show(found: "Comparison") -> None:
             "space",
             ">mean distance",
             f">precision@{found.k}" + (f" of {found.label}" if found.label else ""),
-            ">bytes an image",
-            "images a second",
+            ">bytes per image",
+            "images per second",
         ],
         [_row(one) for one in (found.first, found.second)],
     )
     output.out(f"{found.overlap:.3f} of the {found.k} neighbours in common, over {output.count(found.images, 'image')}")
     if found.gain is not None:
-        sure = "more" if found.gain.low > 0 else "less" if found.gain.high < 0 else "no sure difference"
+        verdict = "higher" if found.gain.low > 0 else "lower" if found.gain.high < 0 else "no significant difference"
         output.out(
-            f"precision of {found.second.space} less that of {found.first.space}: {found.gain.precision:+.3f} "
-            f"(95 %: {found.gain.low:+.3f} to {found.gain.high:+.3f}), {sure}"
+            f"precision of {found.second.space} minus that of {found.first.space}: {found.gain.precision:+.3f} "
+            f"(95 %: {found.gain.low:+.3f} to {found.gain.high:+.3f}), {verdict}"
         )
     if found.examples:
-        told = ", ".join(f"{one.image_id} ({one.overlap:.0%})" for one in found.examples)
-        output.out(f"least in common: images {told}")
+        images = ", ".join(f"{one.image_id} ({one.overlap:.0%})" for one in found.examples)
+        output.out(f"fewest neighbours in common: images {images}")
 
 
 def _row(one: "Side") -> tuple[object, ...]:
@@ -155,5 +161,5 @@ def _row(one: "Side") -> tuple[object, ...]:
         f"{one.distance:.3f}",
         None if one.precision is None else f"{one.precision:.3f}",
         None if one.bytes_per_image is None else f"{one.bytes_per_image:,.0f}",
-        speeds or "not known: no worker has embedded in it since it counts",
+        speeds or "unknown: no worker has recorded its speed yet",
     )

@@ -12,40 +12,46 @@ if TYPE_CHECKING:
     from app.monitoring.costs import Ledger, WorkerCost
 
 EPILOG = examples(
-    "lookalike costs                                      seconds and bytes of an image",
-    "lookalike costs --hour 2.5 --gb-month 0.10           and what a million come to",
+    "lookalike costs                              seconds and bytes per image",
+    "lookalike costs --hour 2.5 --gb-month 0.10   also the price of a million images",
     "lookalike costs --hour 2.5 --gb-month 0.10 --server-hour 0.8 --server-cores 8",
     "lookalike costs --files --json",
-    after="Workers write down what they spend as they work. Seconds are those in which a worker had work: a machine "
-    "that waits costs the same and does less. Stages run in several threads at once, so that they may add up to more. "
-    "Without --server-hour a search is priced as one core of the worker's machine. A gigabyte is 10⁹ bytes.",
+    after="Workers record the seconds they spend on each stage. Idle time is not counted, though an idle machine costs "
+    "the same. Stages run in parallel threads, so their sum can exceed the total. Without --server-hour, a search is "
+    "priced as one core of the worker's machine. A gigabyte is 10⁹ bytes.",
 )
 
 
 def costs(
     hour: Annotated[
-        float | None, typer.Option(metavar="PRICE", min=0, help="Of an hour of a worker's machine.")
+        float | None, typer.Option(metavar="PRICE", min=0, help="Price of a worker's machine per hour.")
     ] = None,
-    gb_month: Annotated[float | None, typer.Option(metavar="PRICE", min=0, help="Of a gigabyte for a month.")] = None,
+    gb_month: Annotated[
+        float | None, typer.Option(metavar="PRICE", min=0, help="Price of storage per gigabyte and month.")
+    ] = None,
     server_hour: Annotated[
-        float | None, typer.Option(metavar="PRICE", min=0, help="Of an hour of the database server.")
+        float | None, typer.Option(metavar="PRICE", min=0, help="Price of the database server per hour.")
     ] = None,
-    server_cores: Annotated[int, typer.Option(min=1, help="Cores of that server, each of which serves a search.")] = 1,
-    days: Annotated[int, typer.Option(min=0, max=36_500, help="How far back; 0: today, in UTC.")] = 30,
-    files: Annotated[bool, typer.Option("--files", help="Add up uploaded files too: lists all of them.")] = False,
+    server_cores: Annotated[int, typer.Option(min=1, help="Cores of the database server; a search uses one.")] = 1,
+    days: Annotated[
+        int, typer.Option(min=0, max=36_500, help="Number of past days to include. 0: today only, in UTC.")
+    ] = 30,
+    files: Annotated[
+        bool, typer.Option("--files", help="Include the size of uploaded files; lists every file.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show seconds of workers and bytes for one image, and what a million images and searches come to."""
+    """Show worker seconds and bytes per image, and the price of a million images and searches."""
     from app.media import uploads
     from app.monitoring import costs as domain
 
     if (hour is None) != (gb_month is None):
-        raise InvalidInputError("--hour and --gb-month go together: give both, or none for seconds and bytes alone")
+        raise InvalidInputError("--hour and --gb-month go together: give both, or neither for seconds and bytes alone")
     prices = None
     if hour is not None and gb_month is not None:
         prices = domain.Prices(hour=hour, gb_month=gb_month, server_hour=server_hour, server_cores=server_cores)
     elif server_hour is not None:
-        raise InvalidInputError("--server-hour needs --hour and --gb-month beside it")
+        raise InvalidInputError("--server-hour needs --hour and --gb-month too")
     with session.connection() as conn:
         opened = uploads.open_storage(session.settings()) if files else None
         found = domain.read(conn, days=days, prices=prices, storage=opened)
@@ -59,11 +65,11 @@ def costs(
 
 def _show_workers(found: "Ledger") -> None:
     if not found.workers:
-        output.say(f"no worker has written down what it spent in the last {output.count(found.days, 'day')}")
+        output.say(f"no worker has recorded its costs in the last {output.count(found.days, 'day')}")
         return
     stages = ("claim", "fetch", "lookup", "decode", "encode", "write")
     output.table(
-        ["space", ">images", ">queries", ">a second", ">ms each", *(f">{stage}" for stage in stages), "device"],
+        ["space", ">images", ">queries", ">per second", ">ms each", *(f">{stage}" for stage in stages), "device"],
         [
             (
                 one.space,
@@ -101,16 +107,16 @@ def _show_storage(found: "Ledger") -> None:
     ]
     if found.files is not None:
         rows.append(("all spaces", "uploaded files", "files", output.size(found.files), None))
-    output.table(["space", "part", "kind", ">size", ">bytes an image"], rows)
+    output.table(["space", "part", "kind", ">size", ">bytes per image"], rows)
     if found.bytes_per_image is not None:
-        output.out(f"\n{found.bytes_per_image:,.0f} bytes an image, other spaces than the active one left out")
+        output.out(f"\n{found.bytes_per_image:,.0f} bytes per image, counting only the active space")
 
 
 def _show_prices(found: "Ledger") -> None:
     search = found.search
     if search.seconds is not None:
-        source = "live searches" if search.live else "searches by stored images, made for this"
-        output.out(f"{search.seconds * 1000:.2f} ms a search, by {search.searches:,} {source}")
+        source = "live searches" if search.live else "test searches by stored images"
+        output.out(f"{search.seconds * 1000:.2f} ms per search, from {search.searches:,} {source}")
     if found.price is None:
         return
     rows = [
@@ -119,7 +125,7 @@ def _show_prices(found: "Ledger") -> None:
     others = (
         ("a million images kept for a month", found.price.million_images_month, "storage"),
         ("a million searches", found.price.million_queries, "server"),
-        ("a million pictures as queries, besides", found.price.million_query_images, "the cheapest device"),
+        ("a million query images embedded", found.price.million_query_images, "the cheapest device"),
     )
     rows += [(what, price, by) for what, price, by in others if price is not None]
     output.out("")

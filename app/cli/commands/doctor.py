@@ -1,4 +1,4 @@
-"""`lookalike doctor`: what works, and the way out where it does not."""
+"""`lookalike doctor`: checks of the installation, each with a remedy."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import output, session
-from app.cli.help import Json
+from app.cli.help import Json, examples
 from app.errors import InvalidInputError, LookalikeError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at: fine or not, what was found, and what to do about it."""
+    """One check: whether it passed, what was found, and the remedy."""
 
     name: str
     ok: bool
@@ -26,17 +26,22 @@ class Check:
     remedy: str = ""
 
 
+EPILOG = examples(
+    "lookalike doctor",
+    "lookalike doctor --only workers   as a health check",
+    after="Each failed check prints a remedy. Exit code 1 if any check fails.",
+)
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="NAME", help="Look at this alone, for scripts and health checks. Repeatable."),
+    typer.Option("--only", metavar="NAME", help="Report only this check, for scripts and health checks. Repeatable."),
 ]
 
 
 def doctor(json: Json = False, only: Only = None) -> None:
-    """Check database, pgvector, schema, settings, space, index, workers, recall and extras; exit 1 if one is wrong."""
+    """Check the installation: database, schema, settings, roles, space, index, workers, recall."""
     checks = list(_checks())
     if only:
-        # What comes before it may have kept a check from being made; then that is what is wrong.
+        # If an earlier failure kept the check from running, report that failure.
         checks = [check for check in checks if check.name in only] or [check for check in checks if not check.ok]
         if not checks:
             raise InvalidInputError(f"there is no check {', '.join(only)}; lookalike doctor lists them")
@@ -62,8 +67,8 @@ def _checks() -> Iterator[Check]:
 
 def _worker_extra() -> Check:
     present = importlib.util.find_spec("torch") is not None and importlib.util.find_spec("timm") is not None
-    said = "torch and timm are installed" if present else "torch and timm are not installed; workers run elsewhere"
-    return Check("worker", ok=True, found=said)
+    found = "torch and timm are installed" if present else "torch and timm are not installed; workers run elsewhere"
+    return Check("worker", ok=True, found=found)
 
 
 def _of_database(url: str) -> Iterator[Check]:
@@ -73,13 +78,13 @@ def _of_database(url: str) -> Iterator[Check]:
     from app.db import schema
     from app.monitoring import status
 
-    # Not db.connect: that wants pgvector's types, which may be what is missing.
+    # db.connect would fail if pgvector is missing, which is one of the checks.
     with db.translated(), psycopg.connect(url, autocommit=True) as conn:
         yield Check("server", ok=True, found=f"PostgreSQL {_text(conn, 'SHOW server_version')}")
         yield _tried("pgvector", lambda: db.check_server(conn), lambda: f"pgvector {_pgvector(conn)}")
-        fitting = _tried("schema", lambda: schema.check(conn), lambda: _revision(schema.check(conn)))
-        yield fitting
-        if fitting.ok:
+        revision = _tried("schema", lambda: schema.check(conn), lambda: _revision(schema.check(conn)))
+        yield revision
+        if revision.ok:
             yield _settings(conn)
             yield _roles(conn)
             yield from _of_status(status.read_status(conn))
@@ -88,7 +93,7 @@ def _of_database(url: str) -> Iterator[Check]:
 
 
 def _of_index(conn: "Connection") -> Iterator[Check]:
-    """What searches find, and what may keep them from finding more."""
+    """Yield the live recall, and the possible causes of a low one."""
     from app.index import health
     from app.index.drift import measure_drift
     from app.index.health import drift_cause, read_evidence
@@ -99,13 +104,13 @@ def _of_index(conn: "Connection") -> Iterator[Check]:
         return
     now = recall.current_estimate(recall.estimates(conn), evidence.space)
     if now is not None and now.recall is not None and now.searches >= recall.FEWEST:
-        told = recall.warning_text(now)
+        warning = recall.warning_text(now)
         yield Check(
             "recall",
-            ok=told is None,
-            found=told
-            or f"{now.recall:.3f} of the true neighbours, {now.low:.3f} at least, by {now.searches:,} searches",
-            remedy="where nothing below is wrong, search deeper: LOOKALIKE_RECALL_ADJUST lets workers do it, "
+            ok=warning is None,
+            found=warning
+            or f"{now.recall:.3f} of the true neighbours ({now.low:.3f} or more), from {now.searches:,} searches",
+            remedy="if no check below fails, search deeper: LOOKALIKE_RECALL_ADJUST lets workers do it, "
             f"lookalike recall adjust {evidence.search_depth * 1.5:g} does it now",
         )
     drifted = measure_drift(conn)
@@ -138,8 +143,8 @@ def _roles(conn: "Connection") -> Check:
     return Check(
         "roles",
         ok=not wrong,
-        found=f"without their rights: {missing}" if wrong else "reader, writer, worker and api have their rights",
-        # The grant, which comes last for each, comes once and last for all.
+        found=f"missing privileges: {missing}" if wrong else "reader, writer, worker and api have their privileges",
+        # All roles share one grant statement, which comes last.
         remedy="; ".join(sorted(statements, key=lambda one: one.startswith("SELECT")))
         + " (as a role that may create roles, and as the schema's owner)",
     )
@@ -153,7 +158,7 @@ def _standbys(conn: "Connection") -> Iterator[Check]:
             "standby",
             ok=one.fit and one.advice is None,
             found=f"{one.host} answers searches" if one.fit else f"{one.host} is left out: {one.reason}",
-            remedy=one.advice or "the primary answers in its place; see docs/how-to/use-read-replicas.md",
+            remedy=one.advice or "the primary answers instead; see docs/how-to/use-read-replicas.md",
         )
 
 
@@ -169,7 +174,7 @@ def _text(conn: "object", query: str) -> str:
 def _revision(found: str) -> str:
     from app.db import schema
 
-    ahead = f", newer than this code ({schema.head()}), which it goes on serving" if found != schema.head() else ""
+    ahead = f", newer than this code ({schema.head()}), and compatible with it" if found != schema.head() else ""
     return f"revision {found}{ahead}"
 
 
@@ -177,8 +182,8 @@ def _tried(name: str, check: Callable[[], object], found: Callable[[], str]) -> 
     try:
         check()
     except LookalikeError as error:
-        said, _, remedy = str(error).partition("; ")
-        return Check(name, ok=False, found=said, remedy=remedy)
+        problem, _, remedy = str(error).partition("; ")
+        return Check(name, ok=False, found=problem, remedy=remedy)
     return Check(name, ok=True, found=found())
 
 
@@ -190,8 +195,8 @@ def _of_status(now: "Status") -> Iterator[Check]:
         yield Check("space", ok=True, found=f"{active.name}, {active.embedded:,} embedded, {active.queued:,} queued")
         yield _index(active)
     alive = sum(worker.alive for worker in now.workers)
-    said = output.count(alive, "live worker") if alive else "no live worker: images and query images are not embedded"
-    yield Check("workers", ok=alive > 0, found=said, remedy="start one: lookalike worker")
+    found = output.count(alive, "live worker") if alive else "no live worker: images and query images are not embedded"
+    yield Check("workers", ok=alive > 0, found=found, remedy="start one: lookalike worker")
     if active is not None and active.failed:
         yield Check("failures", ok=False, found=f"{active.failed:,} images failed", remedy="lookalike failures")
 
@@ -202,12 +207,12 @@ def _index(space: "SpaceStatus") -> Check:
         return Check(
             "index",
             ok=few,
-            found="none: searches are exact" + (", which is quick for so few" if few else ""),
-            remedy="a worker builds it when its queue is drained; lookalike index rebuild builds it now",
+            found="none: searches are exact" + (", which is fast for so few images" if few else ""),
+            remedy="a worker builds it once its queue is empty; lookalike index rebuild builds it now",
         )
     return Check(
         "index",
         ok=bool(space.index_valid),
-        found=space.index_name if space.index_valid else f"{space.index_name} is being built, or was left unfinished",
-        remedy="a worker builds it when its queue is drained; lookalike index rebuild builds it now",
+        found=space.index_name if space.index_valid else f"{space.index_name} is being built, or its build has failed",
+        remedy="a worker builds it once its queue is empty; lookalike index rebuild builds it now",
     )

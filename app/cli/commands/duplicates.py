@@ -8,26 +8,26 @@ from app.cli import output, session
 from app.cli.help import examples
 
 EPILOG = examples(
-    "lookalike duplicates                       groups of images that look the same",
-    "lookalike duplicates --threshold 0.2       the same but for a few pixels",
+    "lookalike duplicates                   groups of images that look the same",
+    "lookalike duplicates --threshold 0.2   images that differ in a few pixels only",
     'lookalike duplicates --where \'{"seller": "a"}\' --json',
     after="""
-Two images are in one group where a chain of images leads from one to the other, each step at most the threshold long
-(L2, 0 to 2; 0.35 is a cosine similarity of 0.94), or where their bytes are the same. A group is named by its
-smallest id. Costs one index search an image.
+Images belong to one group if their bytes are equal, or if a chain of images connects them whose every step is within
+the threshold (L2 distance, 0 to 2; 0.35 is a cosine similarity of 0.94). The smallest id names the group. The command
+runs one index search per image.
 """,
 )
 
 
 def duplicates(
-    threshold: Annotated[float, typer.Option(min=0, max=2, help="The longest step from image to image.")] = 0.35,
+    threshold: Annotated[float, typer.Option(min=0, max=2, help="Largest distance between two neighbours.")] = 0.35,
     where: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Only images whose attributes and columns fit this filter.")
+        str | None, typer.Option(metavar="JSON", help="Filter on attributes and columns: only matching images.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many groups, those of the smallest ids.")] = 100,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /v1/duplicates answers.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of groups, smallest ids first.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON in the form of GET /v1/duplicates.")] = False,
 ) -> None:
-    """List groups of near-duplicates."""
+    """List groups of near-duplicate images."""
     from app.search import duplicates as domain
     from app.search import filters
 
@@ -48,4 +48,4 @@ def duplicates(
     if not found.groups:
         output.say(f"no two images within {threshold:g} of each other")
     elif len(found.groups) < found.total:
-        output.say(f"{len(found.groups):,} of {found.total:,} groups; more by --limit")
+        output.say(f"{len(found.groups):,} of {found.total:,} groups; raise --limit to see more")

@@ -22,7 +22,7 @@ def frames(
     patience: float | None,
     json: bool,
 ) -> None:
-    """Ingest the frames of these videos, one after the other; a stream or a device goes on until a signal ends it."""
+    """Ingest the frames of these videos one after the other; a live source runs until a signal stops it."""
     from app.ingest.frames import FrameIngest
     from app.media import uploads, video
     from app.media.limits import limits_of
@@ -31,7 +31,7 @@ def frames(
     limits = limits_of(settings)
     found = [video.source_of(one, limits) for one in given]
     if len(found) > 1 and any(one.live for one in found):
-        raise InvalidInputError("a live source does not end: give one of them alone, and run one process for each")
+        raise InvalidInputError("a live source never ends: give it alone, and run one process per source")
     place = uploads.open_storage(settings)
     done: list[FrameIngest] = []
     stopped = False
@@ -42,7 +42,7 @@ def frames(
         for one in done:
             one.stop()
 
-    with signals.ended_by_signals(stop), session.database() as url, progress.line() as show:
+    with signals.stop_on_signals(stop), session.database() as url, progress.line() as show:
         for source in found:
             if stopped:
                 break
@@ -58,24 +58,24 @@ def frames(
             try:
                 one.run(
                     lambda: session.connected(url, "lookalike frames"),
-                    lambda one=one: show(_sentence(one)),  # type: ignore[misc]
+                    lambda one=one: show(_status_line(one)),  # type: ignore[misc]
                     patience=patience,
                 )
             except ImageError as error:
                 one.trouble = error.reason
             if one.trouble:
                 output.say(f"refused: {output.shown(source.name)}: {output.shown(one.trouble)}")
-    _tell(done, json=json)
+    _print(done, json=json)
     if any(one.trouble for one in done):
         raise typer.Exit(_REFUSED)
 
 
-def _tell(done: "list[FrameIngest]", *, json: bool) -> None:
+def _print(done: "list[FrameIngest]", *, json: bool) -> None:
     if json:
         output.as_json([_result(one) for one in done])
     else:
         for one in done:
-            output.out(_sentence(one))
+            output.out(_status_line(one))
 
 
 def _result(one: "FrameIngest") -> dict[str, object]:
@@ -98,15 +98,14 @@ def _result(one: "FrameIngest") -> dict[str, object]:
     }
 
 
-def _sentence(one: "FrameIngest") -> str:
+def _status_line(one: "FrameIngest") -> str:
     counts, tracker = one.counts, one.tracker
-    numbers = (
-        (counts.unchanged, "known before"),
-        (counts.similar, "similar to the one before and left out"),
+    parts = (
+        (counts.unchanged, "unchanged"),
+        (counts.similar, "skipped as similar to the frame before"),
         (counts.dropped, "dropped as too late"),
-        (counts.read.corrupt, "damaged"),
+        (counts.read.corrupt, "corrupt"),
         (counts.reconnects, "reconnects"),
     )
-    return signals.sentence(
-        f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}", numbers, tracker
-    )
+    start = f"{output.shown(one.source.name)}: {output.count(counts.new, 'new frame')}"
+    return signals.status_line(start, parts, tracker)

@@ -1,4 +1,4 @@
-"""`lookalike index`: the ANN indexes, chosen, watched, rebuilt and cancelled."""
+"""`lookalike index`: list, choose, watch, rebuild and cancel ANN indexes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="The ANN indexes that searches use. Workers build the first; here they are chosen, watched, rebuilt and "
-    "cancelled.",
+    help="Manage ANN indexes. Workers build the first one; searches use the old index while a new one is built.",
     epilog=examples(
         "lookalike index ls",
-        "lookalike index choose 'bits(512)+rerank(100)'     a fifteenth of the bytes; the old index serves meanwhile",
+        "lookalike index choose 'bits(512)+rerank(100)'   a fifteenth of the bytes",
         "lookalike index choose lite2 'hnsw(m=24,ef_construction=128)'",
-        "lookalike index status                      builds that go on: phase, time left, what they wait for",
-        "lookalike index rebuild --memory 4GB        the active space's; the old one serves until the new one is valid",
+        "lookalike index status                           progress of running builds",
+        "lookalike index rebuild --memory 4GB             index of the active space",
         "lookalike index rebuild lite2 --m 24 --ef-construction 128",
-        "lookalike index cancel                      from any session; nothing is left of the build",
+        "lookalike index cancel                           stop a build from any session",
     ),
 )
-Name = Annotated[str | None, typer.Argument(metavar="[SPACE]", help="The space; left out, the active one.")]
+Name = Annotated[str | None, typer.Argument(metavar="[SPACE]", help="Space. Default: the active one.")]
 Memory = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="maintenance_work_mem of the build: 4GB. Else the server's.")
+    str | None,
+    typer.Option(metavar="SIZE", help="maintenance_work_mem of the build, such as 4GB. Default: the server's."),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=0, max=64, help="Parallel workers of the build. Else the server's number.")
+    int | None, typer.Option(min=0, max=64, help="Parallel workers of the build. Default: the server's setting.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Although the disk seems too small.")]
+Force = Annotated[bool, typer.Option("--force", help="Build even if the disk seems too small.")]
 
 
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
-    """List the ANN indexes of all spaces, finished or not."""
+    """List the ANN indexes of all spaces, valid or not."""
     from app.index.build import list_indexes
 
     with session.connection() as conn:
@@ -50,7 +50,7 @@ def ls(json: Json = False) -> None:
     if json:
         output.as_json(found)
     elif not found:
-        output.say("no index yet: searches are exact; a worker builds the first, or lookalike index rebuild")
+        output.say("no index yet: searches are exact; a worker builds the first one, or lookalike index rebuild does")
     else:
         output.table(
             ["space", "", "index", "state", ">m", ">ef_construction", ">lists", ">size", ">scans"],
@@ -73,7 +73,7 @@ def ls(json: Json = False) -> None:
 
 @app.command("choices", cls=Command)
 def show(json: Json = False) -> None:
-    """Show what each space is searched by: the choice, the transform it was fitted with, bytes."""
+    """Show the chosen index of each space, its transform and its size."""
     from app.index.switch import index_state
     from app.store import spaces
 
@@ -106,18 +106,19 @@ def choose(
         str, typer.Argument(metavar="[SPACE] CHOICE", help="hnsw, ivfflat, exact, bits(512)+rerank(100) …")
     ],
     second: Annotated[str | None, typer.Argument(hidden=True)] = None,
-    refit: Annotated[bool, typer.Option("--refit", help="Fit the transform anew, on embeddings of today.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample and the rotation.")] = 0,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit the transform again, on the current embeddings.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the sample and the rotation.")] = 0,
     memory: Memory = None,
     workers: Workers = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Give a space (the active one, if none is named) another kind of index, with no failed search in between.
+    """Switch a space to another kind of index, without a failed search. Default: the active space.
 
-    exact; hnsw(m=16,ef_construction=64); ivfflat(lists=141,probes=12); or candidates that the embeddings rank again:
-    pca(128)+rerank(50), bits(512,m=8)+rerank(100), bits(512,lists=141)+rerank(100), bits(512)+pca(128)+rerank(50).
-    What a choice leaves open follows from k and recall of each search. Cut off, it is run again and goes on.
+    Choices: exact; hnsw(m=16,ef_construction=64); ivfflat(lists=141,probes=12); or compressed candidates that full
+    embeddings rerank: pca(128)+rerank(50), bits(512,m=8)+rerank(100), bits(512,lists=141)+rerank(100),
+    bits(512)+pca(128)+rerank(50).
+    Options that you leave out follow from the k and recall of each search. If interrupted, run it again to resume.
     """
     from app.index.resources import Resources, parse_memory
     from app.index.spec import parse_spec
@@ -127,13 +128,13 @@ def choose(
     resources = Resources(memory=None if memory is None else parse_memory(memory), workers=workers)
     with session.connection() as conn:
         space = _space(conn, None if second is None else first)
-        with build_progress(f"index of {space.name}") as tell:
+        with build_progress(f"index of {space.name}") as show_build:
             done = switch_index(
                 conn,
                 space,
                 choice,
                 report=output.say,
-                progress=tell,
+                progress=show_build,
                 resources=resources,
                 seed=seed,
                 refit=refit,
@@ -143,13 +144,13 @@ def choose(
         output.as_json(done)
         return
     size = f", index {output.size(done.state.index_bytes)}" if done.state.index else ""
-    beside = f", candidates {output.size(done.state.candidates_bytes)}" if done.state.candidates_bytes else ""
-    output.out(f"{space.name}: {done.state.choice}{size}{beside}")
+    candidates = f", candidates {output.size(done.state.candidates_bytes)}" if done.state.candidates_bytes else ""
+    output.out(f"{space.name}: {done.state.choice}{size}{candidates}")
 
 
 @app.command("status", cls=Command)
 def status(json: Json = False) -> None:
-    """Show the builds that go on, and what builds that were cut off have left."""
+    """Show running builds, and leftovers of interrupted ones."""
     from app.index.build import list_indexes, running_builds
 
     with session.connection() as conn:
@@ -178,26 +179,29 @@ def status(json: Json = False) -> None:
     else:
         output.out("no index is being built")
     for one in left:
-        output.say(f"{one.name} is not valid: a build was cut off. A worker, or lookalike index rebuild, clears it up")
+        output.say(
+            f"{one.name} is not valid: its build was interrupted; a worker or lookalike index rebuild repairs it"
+        )
 
 
 @app.command("rebuild", cls=Command)
 def rebuild(
     name: Name = None,
     m: Annotated[
-        int | None, typer.Option("--m", min=2, max=100, help="Neighbours a node; left out, as before.")
+        int | None, typer.Option("--m", min=2, max=100, help="Neighbours per node. Default: unchanged.")
     ] = None,
     ef_construction: Annotated[
-        int | None, typer.Option(min=4, max=1000, help="At least twice m; left out, as before.")
+        int | None, typer.Option(min=4, max=1000, help="Build depth, at least twice m. Default: unchanged.")
     ] = None,
     memory: Memory = None,
     workers: Workers = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Build a new index beside the old one, which serves until the new one is valid.
+    """Build a new index. Searches use the old one until the new one is valid.
 
-    Ctrl-C stops the build. One whose terminal is lost goes on in the server; rebuild again finishes it.
+    Ctrl-C stops the build. If only the terminal is lost, the build continues in the server; run the command again to
+    finish it.
     """
     from app.index.build import rebuild_index
     from app.index.resources import Resources, estimate_build, parse_memory
@@ -215,23 +219,23 @@ def rebuild(
             dimensions=wanted.halfvec_dimensions,
             resources=resources,
         )
-        output.say(_told(needs))
-        with build_progress(f"index of {space.name}") as tell:
+        output.say(_needs_text(needs))
+        with build_progress(f"index of {space.name}") as show_build:
             done = rebuild_index(
                 conn,
                 space,
                 m=m,
                 ef_construction=ef_construction,
                 resources=resources,
-                progress=tell,
+                progress=show_build,
                 force=force,
             )
     if json:
         output.as_json({"rebuilt": done, "needs": needs})
         return
     index = done.index
-    verb = "was ready, and is in its place" if done.resumed else f"built in {output.age(done.seconds)}"
-    before = f", before {output.size(done.bytes_before)}" if done.bytes_before else ""
+    verb = "already built, now in use" if done.resumed else f"built in {output.age(done.seconds)}"
+    before = f" ({output.size(done.bytes_before)} before)" if done.bytes_before else ""
     options = f"{index.lists} lists" if index.m is None else f"m {index.m}, ef_construction {index.ef_construction}"
     output.out(f"{index.name}: {options}, {verb}, {output.size(index.bytes)}{before}")
 
@@ -239,9 +243,11 @@ def rebuild(
 @app.command("cancel", cls=Command)
 def cancel(
     name: Name = None,
-    wait: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="For the build to end.")] = 60,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="Maximum time to wait for the build to end.")
+    ] = 60,
 ) -> None:
-    """Stop a build that goes on in another session; what it made so far is dropped."""
+    """Stop a build that runs in another session, and drop the unfinished index."""
     from app.index.build import cancel_build, list_indexes
 
     with session.connection() as conn:
@@ -250,7 +256,7 @@ def cancel(
         first = not any(one.valid for one in list_indexes(conn, space))
     output.out(f"{stopped.application} (pid {stopped.pid}) stopped building the index of {space.name}")
     if first:
-        output.say("the space has no index: a worker that serves it begins anew within minutes")
+        output.say("the space has no index: a worker that serves it starts a new build within minutes")
 
 
 def _space(conn: "Connection", name: str | None) -> "Space":
@@ -260,23 +266,23 @@ def _space(conn: "Connection", name: str | None) -> "Space":
 
 
 def _state(index: "Index") -> str:
-    return "valid" if index.valid else "being built" if index.building else "left by a build that was cut off"
+    return "valid" if index.valid else "being built" if index.building else "left by an interrupted build"
 
 
-def _told(needs: "Needs") -> str:
+def _needs_text(needs: "Needs") -> str:
     from app.index.resources import shown
 
-    free = "an unknown amount is" if needs.disk_free is None else f"{shown(needs.disk_free)} are"
+    free = "free space unknown" if needs.disk_free is None else f"{shown(needs.disk_free)} free"
     return (
-        f"about {output.count(needs.rows, 'row')}: disk {shown(needs.disk)} with the WAL ({free} free), memory "
-        f"{shown(needs.graph)} for the graph (maintenance_work_mem {shown(needs.memory)}), "
-        f"{output.count(needs.workers, 'parallel worker')} at most"
+        f"about {output.count(needs.rows, 'row')}: needs {shown(needs.disk)} of disk with the WAL ({free}) and "
+        f"{shown(needs.graph)} of memory for the graph (maintenance_work_mem {shown(needs.memory)}), "
+        f"uses up to {output.count(needs.workers, 'parallel worker')}"
     )
 
 
 @contextmanager
 def build_progress(description: str) -> Iterator["Progress"]:
-    """Yield what shows a build's phase, share done and time left, on stderr."""
+    """Yield a callback that shows a build's phase, share done and time left on stderr."""
     with progress.share(description) as show:
         yield lambda now: show(now.done, ", ".join(filter(None, (now.phase, _note(now)))))
 

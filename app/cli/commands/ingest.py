@@ -19,40 +19,41 @@ if TYPE_CHECKING:
 
 PARTLY_REFUSED = 3
 _LISTED = 50
-_WATCH = "A folder that is watched"
-_VIDEO = "Frames of videos"
+_WATCH = "Watching a folder"
+_VIDEO = "Video frames"
 
 EPILOG = examples(
-    "lookalike ingest ~/photos                     a folder, with all that is in it",
-    "lookalike ingest ~/photos --wait              … and wait until it is searchable",
-    "lookalike ingest 'shots/*/front-*.png' a.jpg  patterns, single files",
-    "lookalike ingest --manifest products.csv      a CSV: file,title,category,price",
+    "lookalike ingest ~/photos                      a folder, with subfolders",
+    "lookalike ingest ~/photos --wait               … until it is searchable",
+    "lookalike ingest 'shots/*/front-*.png' a.jpg   patterns and single files",
+    "lookalike ingest --manifest products.csv       CSV: file,title,category,price",
     "lookalike ingest ~/photos --base-uri s3://bucket/photos",
-    "lookalike ingest --watch /srv/incoming        what lands there is searchable at once, until Ctrl-C",
-    "lookalike ingest clip.mp4 --fps 1             a frame a second; a file, rtsp://, http(s):// or /dev/video0",
+    "lookalike ingest --watch /srv/incoming         new files as they arrive",
+    "lookalike ingest clip.mp4 --fps 1              one frame per second of video",
+    "lookalike ingest rtsp://camera/live --fps 2    also http(s):// or /dev/video0",
     after="""
-A CSV names its columns in its first line: file (a path, relative to the CSV) or uri (a URL, registered without being
-fetched; or a path) says which image; caption or title is the caption; every other column becomes an attribute to
-filter by. A column is a number where every value is one, true/false likewise, else text; --text NAME keeps it text.
-Empty cells, and metadata that is not given, leave what the database has. Separators: comma, semicolon or tab; in
-UTF-8. With a PATH and a manifest both are ingested, and a file in both has the manifest's metadata.
+You can run ingest again or interrupt it at any time, because an image is identified by its uri and content. A file
+whose bytes changed is embedded again. In folders, ingest skips hidden files and files without an image's extension.
 
-An image is known by its uri and its content: run it again whenever you like, interrupt it when you like. A file whose
-bytes changed is embedded again. In folders, files with other endings and names that begin with a dot are passed over.
+Manifest: the first line of the CSV names the columns. "file" (a path relative to the CSV) or "uri" (a path, or a URL
+that is registered without a fetch) identifies the image. "caption" or "title" is the caption. All other columns become
+attributes to filter by: numbers if every value is a number, true/false likewise, else text; --text COLUMN keeps it
+text. Empty cells and missing metadata leave the database's values unchanged. The separator is comma, semicolon or tab,
+the encoding UTF-8. You can give a PATH too; a file in both gets the manifest's metadata.
 
---watch takes one folder with all below it. A file is taken when its writer has closed it, or when it has not changed
-for half a second, and waited for while its end is missing. Moved files keep their image, changed ones are embedded
-again. Symbolic links are passed over. It outlives restarts of the database, and ends at Ctrl-C with exit code 0.
+--watch covers one folder and its subfolders. It ingests a file once its writer closes it, or once it has not changed
+for half a second; while its end is missing, it waits. A moved file keeps its image; a changed one is embedded again.
+Symbolic links are skipped. Watching survives a restart of the database and ends at Ctrl-C with exit code 0.
 
-Exit codes: 0 all went in; 3 some were refused (not an image, unreadable, empty, too large), each listed with its
-reason, and the others went in; 1 nothing could be done.
+Exit codes: 0 all files were ingested; 3 some were refused (not an image, unreadable, empty, too large) and listed with
+a reason, the others were ingested; 1 nothing was done.
 """,
 )
 
 
 @dataclass
 class _Counts:
-    """The sum of what has been committed so far."""
+    """Sums over the batches that are committed."""
 
     new: int = 0
     changed: int = 0
@@ -75,40 +76,46 @@ class _Counts:
 def ingest(
     paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", help="Folders, files, patterns, CSVs.")] = None,
     manifest: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="A CSV of images with their metadata; see below.")
+        Path | None, typer.Option(metavar="CSV", help="CSV of images with their metadata; see below.")
     ] = None,
     base_uri: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="Register URI/path-in-the-folder: where workers see the files, if not here."),
+        typer.Option(
+            metavar="URI", help="Register files as URI/relative-path, if workers find them there instead of here."
+        ),
     ] = None,
     text: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Keep this column of the CSV as text. Repeatable.")
+        list[str] | None, typer.Option(metavar="COLUMN", help="Keep this CSV column as text. Repeatable.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the images are searchable.")] = False,
     worker_timeout: Annotated[
-        float, typer.Option(min=0, help="With --wait: seconds to go on without any live worker.")
+        float, typer.Option(min=0, help="With --wait: give up after this many seconds without a live worker.")
     ] = 60,
     json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Go on: files become images as they land in the folder.", rich_help_panel=_WATCH),
+        typer.Option("--watch", help="Keep running, and ingest files as they arrive.", rich_help_panel=_WATCH),
     ] = False,
     delete: Annotated[
         bool,
-        typer.Option("--delete", help="Delete the images of files that are gone. Else kept.", rich_help_panel=_WATCH),
+        typer.Option(
+            "--delete", help="Delete the images of deleted files. Default: keep them.", rich_help_panel=_WATCH
+        ),
     ] = False,
     poll: Annotated[
         float | None,
         typer.Option(
             min=0.1,
             metavar="SECONDS",
-            help="Look at the whole folder so often. Else told by the kernel; 2 on network filesystems.",
+            help="Rescan interval. Default: inotify events, or 2 on network file systems.",
             rich_help_panel=_WATCH,
         ),
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(min=0.001, max=1000, metavar="N", help="Frames a second of video time.", rich_help_panel=_VIDEO),
+        typer.Option(
+            min=0.001, max=1000, metavar="N", help="Frames to take per second of video.", rich_help_panel=_VIDEO
+        ),
     ] = None,
     skip_similar: Annotated[
         float,
@@ -116,7 +123,7 @@ def ingest(
             min=0,
             max=1,
             metavar="X",
-            help="Leave out a frame that differs from the one before by less: 0 identical, 1 black to white.",
+            help="Skip a frame that differs from the one before by less than X: 0 identical, 1 black to white.",
             rich_help_panel=_VIDEO,
         ),
     ] = 0,
@@ -125,21 +132,22 @@ def ingest(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Most that frames wait for a worker: then a file pauses, a live source (60) drops frames.",
+            help="Longest wait of a frame for a worker. Beyond it, a file pauses and a live source drops frames. "
+            "Default: 60 for live sources.",
             rich_help_panel=_VIDEO,
         ),
     ] = None,
 ) -> None:
-    """Register images, so that a worker embeds them and they become searchable."""
+    """Register images; workers then embed them, and they become searchable."""
     given, patience = paths or [], worker_timeout if wait else None
     if fps is not None:
         from app.cli.commands import frames as command
 
         if watch or manifest or base_uri or text or not given:
-            raise InvalidInputError("--fps wants videos, and none of --watch, --manifest, --base-uri and --text")
+            raise InvalidInputError("--fps needs videos, and excludes --watch, --manifest, --base-uri and --text")
         command.frames(given, fps=fps, skip_similar=skip_similar, max_lag=max_lag, patience=patience, json=json)
         return
-    _no_video(given, skip_similar=skip_similar, max_lag=max_lag)
+    _check_no_video(given, skip_similar=skip_similar, max_lag=max_lag)
     if watch:
         _watch(given, manifest or text or wait, base_uri=base_uri, delete=delete, poll=poll, json=json)
         return
@@ -148,15 +156,15 @@ def ingest(
     _ingest(given, manifest, base_uri, text or [], patience, json=json)
 
 
-def _no_video(given: list[str], *, skip_similar: float, max_lag: float | None) -> None:
-    """Refuse what makes sense of videos alone."""
+def _check_no_video(given: list[str], *, skip_similar: float, max_lag: float | None) -> None:
+    """Raise InvalidInputError for videos, and for options that need --fps."""
     from app.media import video
 
     if skip_similar or max_lag is not None:
         raise InvalidInputError(f"{'--skip-similar' if skip_similar else '--max-lag'} goes with --fps")
     for one in given:
         if video.is_video(one):
-            raise InvalidInputError(f"{one} is a video; say how many frames a second to take: --fps 1")
+            raise InvalidInputError(f"{one} is a video; give the frames to take per second: --fps 1")
 
 
 def _watch(
@@ -165,7 +173,7 @@ def _watch(
     from app.cli.commands import watch as command
 
     if len(paths) != 1 or other:
-        raise InvalidInputError("--watch wants one folder, and neither --manifest, --text nor --wait")
+        raise InvalidInputError("--watch needs exactly one folder, and excludes --manifest, --text and --wait")
     command.watch(paths[0], base_uri=base_uri, delete=delete, poll=poll, json=json)
 
 
@@ -185,14 +193,14 @@ def _ingest(
     found = find_images(paths, manifest=manifest, base_uri=base_uri, text=text)
     counts = _Counts(refused=list(found.refused))
     with session.connection() as conn:
-        with _told_anyhow(counts, of=len(found.candidates)):
+        with _reporting_partial(counts, of=len(found.candidates)):
             _run(conn, found.candidates, counts)
         waiting = _wait(conn, counts.ids, patience) if patience is not None and counts.ids else None
-    _tell_refused(counts.refused)
+    _print_refused(counts.refused)
     if json:
         output.as_json(_result(counts, found.skipped, waiting))
     else:
-        output.out(_sentence(counts, found.skipped, waiting))
+        output.out(_summary(counts, found.skipped, waiting))
     if counts.refused:
         raise typer.Exit(PARTLY_REFUSED)
 
@@ -216,12 +224,13 @@ def _run(conn: "Connection", candidates: "list[Candidate]", counts: _Counts) -> 
 
 
 @contextmanager
-def _told_anyhow(counts: _Counts, *, of: int) -> Iterator[None]:
+def _reporting_partial(counts: _Counts, *, of: int) -> Iterator[None]:
+    """Report what is committed if the block fails."""
     try:
         yield
     except BaseException:
         if counts.ids:
-            output.say(f"{len(counts.ids):,} of {of:,} images are in, and stay so; run it again for the rest")
+            output.say(f"{len(counts.ids):,} of {of:,} images are registered; run it again for the rest")
         raise
 
 
@@ -238,7 +247,7 @@ def _wait(conn: "Connection", ids: list[int], patience: float) -> "Progress":
         return domain.wait_until_searchable(conn, ids, patience=patience, progress=show)
 
 
-def _tell_refused(refused: "list[Refusal]") -> None:
+def _print_refused(refused: "list[Refusal]") -> None:
     for one in refused[:_LISTED]:
         output.say(f"refused: {output.shown(one.origin)}: {output.shown(one.reason)}")
     if len(refused) > _LISTED:
@@ -257,13 +266,13 @@ def _result(counts: _Counts, skipped: int, waiting: "Progress | None") -> dict[s
     }
 
 
-def _sentence(counts: _Counts, skipped: int, waiting: "Progress | None") -> str:
-    said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
-    said += f", {len(counts.refused):,} refused"
+def _summary(counts: _Counts, skipped: int, waiting: "Progress | None") -> str:
+    text = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
+    text += f", {len(counts.refused):,} refused"
     if skipped:
-        said += f" ({output.count(skipped, 'other file')} passed over)"
+        text += f" ({output.count(skipped, 'other file')} skipped)"
     if waiting:
-        said += f"; {waiting.searchable:,} searchable"
+        text += f"; {waiting.searchable:,} searchable"
         if waiting.failed:
-            said += f", {waiting.failed:,} failed: lookalike failures"
-    return said
+            text += f", {waiting.failed:,} failed: lookalike failures"
+    return text

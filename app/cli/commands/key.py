@@ -1,4 +1,4 @@
-"""`lookalike key`: keys of the HTTP API."""
+"""`lookalike key`: API keys."""
 
 import re
 from typing import Annotated
@@ -12,14 +12,14 @@ from app.errors import InvalidInputError
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Keys of the HTTP API. A key is shown once, when it is made; only its hash is stored.",
+    help="Manage API keys. A key is shown only once, when you create it; the database stores its hash.",
     epilog=examples(
         "lookalike key create shop --scope search --expires 90d",
         "lookalike key ls",
         "lookalike key revoke shop",
         after="""
-search: read images and search. write: and add, change and delete images. admin: and operate. A key is sent as
-Authorization: Bearer lk_… and may be revoked at any time; running servers know within five seconds.
+Scopes: search reads images and searches; write also adds, changes and deletes images; admin also operates. Clients
+send the key as "Authorization: Bearer lk_…". A revoked key stops working within five seconds.
 """,
     ),
 )
@@ -28,18 +28,20 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @app.command("create", cls=Command)
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for; free again once it is revoked.")],
-    scope: Annotated[str, typer.Option(metavar="SCOPE", help="search, write or admin; each holds those before it.")],
+    name: Annotated[str, typer.Argument(help="Name of the key; reusable once the key is revoked.")],
+    scope: Annotated[
+        str, typer.Option(metavar="SCOPE", help="search, write or admin; each includes the ones before it.")
+    ],
     expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Seconds, or 30m, 12h, 90d, 4w. Default: never.")
+        str | None, typer.Option(metavar="TIME", help="Lifetime: seconds, or 30m, 12h, 90d, 4w. Default: unlimited.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a key and print it, for the only time."""
+    """Create a key and print it. It cannot be shown again."""
     from app.store import api_keys
 
     if scope not in api_keys.SCOPES:
-        raise InvalidInputError(f"there is no scope {scope}; choose {', '.join(api_keys.SCOPES)}")
+        raise InvalidInputError(f"scope {scope!r} does not exist; choose {', '.join(api_keys.SCOPES)}")
     with session.connection() as conn:
         key, made = api_keys.create(conn, name, scope=scope, expires_seconds=_seconds(expires))
     if json:
@@ -47,12 +49,12 @@ def create(
         return
     output.out(key)
     until = f" until {made.expires_at.astimezone():%Y-%m-%d %H:%M}" if made.expires_at else ""
-    output.say(f"scope {made.scope}{until}; keep it now: it is not stored and cannot be shown again")
+    output.say(f"scope {made.scope}{until}; save the key now, because it cannot be shown again")
 
 
 @app.command("ls", cls=Command)
 def ls(json: Json = False) -> None:
-    """List the keys, by what they begin with."""
+    """List the keys, each by its first characters."""
     from app.store import api_keys
 
     with session.connection() as conn:
@@ -80,8 +82,8 @@ def ls(json: Json = False) -> None:
 
 
 @app.command("revoke", cls=Command)
-def revoke(name: Annotated[str, typer.Argument(help="Its name, or what it begins with (lk_…).")]) -> None:
-    """Revoke a key, for good."""
+def revoke(name: Annotated[str, typer.Argument(help="Name or first characters (lk_…) of the key.")]) -> None:
+    """Revoke a key permanently."""
     from app.store import api_keys
 
     with session.connection() as conn:
@@ -94,5 +96,5 @@ def _seconds(text: str | None) -> float | None:
         return None
     found = re.fullmatch(r"(\d{1,9})([smhdw]?)", text.strip())
     if found is None or int(found[1]) == 0:
-        raise InvalidInputError(f"{text!r} is no time from now; write 3600, 30m, 12h, 90d or 4w")
+        raise InvalidInputError(f"{text!r} is not a valid lifetime; write 3600, 30m, 12h, 90d or 4w")
     return float(int(found[1]) * _UNITS[found[2] or "s"])

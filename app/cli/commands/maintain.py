@@ -1,4 +1,4 @@
-"""`lookalike maintain`: clears up what changes leave behind, where evidence asks for it."""
+"""`lookalike maintain`: rebuild and vacuum spaces with many dead rows or an oversized index."""
 
 from typing import Annotated
 
@@ -8,24 +8,25 @@ from app.cli import output, session
 from app.cli.help import Json, examples
 
 EPILOG = examples(
-    "lookalike maintain --dry-run          what changes have left, and what would be done about it",
-    "lookalike maintain                    for cron, at night",
+    "lookalike maintain --dry-run   show dead rows and sizes, and what would be done",
+    "lookalike maintain             for cron, at night",
     after="""
-A space with 10 % dead rows, or an index 1.5 times the size of a fresh one, gets a new index beside the old one, then
-VACUUM, in that order. Where live searches are known to find too few (recall below its goal), 2 % and 1.1 times suffice.
-Searches and writes go on. Idle workers do it too (LOOKALIKE_MAINTAIN).
+A space is rebuilt and then vacuumed if 10 % of its rows are dead, or if its index is 1.5 times the size of a fresh one.
+If the recall of live searches is below its goal, 2 % or 1.1 times is enough. Searches and writes continue. Idle workers
+do the same (LOOKALIKE_MAINTAIN).
 """,
 )
 
 
 def maintain(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and why.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be done, and why.")] = False,
     memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="maintenance_work_mem of rebuilds: 4GB. Else the server's.")
+        str | None,
+        typer.Option(metavar="SIZE", help="maintenance_work_mem of rebuilds, such as 4GB. Default: the server's."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Rebuild and vacuum where changes have left too many dead rows or too large an index; say why."""
+    """Rebuild and vacuum spaces with too many dead rows or too large an index."""
     from app.index import maintenance
     from app.index.resources import Resources, parse_memory
 
@@ -39,9 +40,8 @@ def maintain(
     if json:
         output.as_json([{"evidence": one, "decision": what} for one, what in zip(found, decisions, strict=True)])
         return
-    said = {False: "nothing", True: "vacuum"}
     output.table(
-        ["space", ">rows", ">dead", ">index", ">a fresh one", "would do" if dry_run else "done", "why"],
+        ["space", ">rows", ">dead", ">index", ">if rebuilt", "would do" if dry_run else "done", "why"],
         [
             (
                 one.space,
@@ -49,7 +49,7 @@ def maintain(
                 f"{one.dead:,}",
                 output.size(one.index_bytes) if one.index else None,
                 output.size(one.fresh_bytes),
-                "rebuild, vacuum" if what.rebuild else said[what.vacuum],
+                "rebuild, vacuum" if what.rebuild else "vacuum" if what.vacuum else "nothing",
                 what.why,
             )
             for one, what in zip(found, decisions, strict=True)

@@ -10,33 +10,33 @@ from app.cli.help import examples
 from app.errors import InvalidInputError, LookalikeError, SchemaError
 
 EPILOG = examples(
-    "lookalike migrate                    to the newest revision; a second run finds nothing to do",
-    "lookalike migrate --check            exit 0 when the database is there already, 1 when not",
-    "lookalike migrate --plan             the SQL of what is to come, its locks, and how large what it touches is",
-    "lookalike migrate --to 0001          up or down to a revision",
-    "lookalike migrate --to base          down to nothing; refused while there are images",
+    "lookalike migrate             upgrade to the newest revision",
+    "lookalike migrate --check     exit 0 if the database is up to date, else 1",
+    "lookalike migrate --plan      the SQL to run, its locks and the sizes of tables",
+    "lookalike migrate --to 0001   upgrade or downgrade to a revision",
+    "lookalike migrate --to base   remove the schema; refused while there are images",
     after="""
-Each revision is one transaction. Searches and writes go on: where one would have to wait for half a second, the
-revision is rolled back and tried again, for --wait seconds. A downgrade that would lose rows says which, and needs
---lose-data. "alembic upgrade head" does the same.
+Each revision is one transaction. Searches and writes continue: if they would have to wait for more than half a second,
+the revision is rolled back and tried again, for up to --wait seconds. A downgrade that would lose rows lists them and
+needs --lose-data. "alembic upgrade head" does the same.
 """,
 )
 
 
 def migrate(
     to: Annotated[
-        str, typer.Option(metavar="REVISION", help="Revision to go to, up or down: a name, head, base or -1.")
+        str, typer.Option(metavar="REVISION", help="Target revision, newer or older: a name, head, base or -1.")
     ] = "head",
-    lose_data: Annotated[bool, typer.Option("--lose-data", help="Let a downgrade drop what it would lose.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 where it is needed.")] = False,
+    lose_data: Annotated[bool, typer.Option("--lose-data", help="Allow a downgrade to delete data.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if a migration is needed.")] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Change nothing; print what would run, its locks and what it touches.")
+        bool, typer.Option("--plan", help="Change nothing; print the SQL, its locks and the tables it touches.")
     ] = False,
     wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Try as long to run without keeping others waiting.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Maximum time to retry when other sessions hold locks.")
     ] = 60,
 ) -> None:
-    """Create or update the schema in the database, and print from which revision to which."""
+    """Create or upgrade the database schema."""
     with session.database() as url:
         before = _revision(url)
         if plan:
@@ -69,7 +69,7 @@ def _go(url: str, to: str, current: str | None, *, lose_data: bool, wait: float)
 
 
 def _print_plan(url: str) -> None:
-    """Print SQL, with all else as its comments."""
+    """Print the plan as SQL, with locks and sizes in comments."""
     from app import db
     from app.db import migration_plan
 
@@ -79,18 +79,16 @@ def _print_plan(url: str) -> None:
         output.out(f"-- {plan.current}: nothing to do")
     for step in plan.steps:
         output.out(f"-- Revision {step.revision}: {step.title}")
-        code = (
-            f"of {step.serves} and later goes on working" if step.serves != step.revision else "of before does not fit"
-        )
-        output.out(f"-- Code {code} while it runs and after it; about {_seconds(plan.seconds(step))} here.")
+        seconds = _seconds(plan.seconds(step))
+        output.out(f"-- Works with code of {step.serves} and later, during and after it; takes about {seconds} here.")
         for name, mode in sorted(step.locks.items()):
-            out = migration_plan.blocked_by(mode)
-            output.out(f"-- Locks {name}{_of_size(plan.sizes.get(name))}: {_spelled(mode)}, keeps out {out}")
+            blocked = migration_plan.blocked_by(mode)
+            output.out(f"-- Locks {name}{_size_text(plan.sizes.get(name))}: {_spelled(mode)}, blocks {blocked}")
         for statement in step.statements:
             output.out("")
             for what, names in (("reads all of", statement.reads), ("rewrites", statement.rewrites)):
                 for name in names:
-                    output.out(f"-- {what} {name}{_of_size(plan.sizes.get(name))}")
+                    output.out(f"-- {what} {name}{_size_text(plan.sizes.get(name))}")
             for name, mode in statement.locks.items():
                 output.out(f"-- locks {name}: {_spelled(mode)}")
             output.out(statement.sql.rstrip(";") + ";")
@@ -101,7 +99,7 @@ def _seconds(value: float) -> str:
     return f"{value:.1f} s" if value < 60 else str(output.age(value))
 
 
-def _of_size(size: tuple[int, int] | None) -> str:
+def _size_text(size: tuple[int, int] | None) -> str:
     return "" if size is None else f" ({output.count(size[0], 'row')}, {output.size(size[1])})"
 
 
@@ -118,11 +116,11 @@ def _checked(url: str, current: str | None) -> str:
         return f"{current} is the newest revision"
     if current is None or current in schema.revisions():
         raise SchemaError(
-            f"the database is at {current or 'no revision'}, this code wants {head}; run: lookalike migrate"
+            f"the database is at {current or 'no revision'}, this code needs {head}; run: lookalike migrate"
         )
     with db.translated(), db.connect(url) as conn:
         schema.check(conn)
-    return f"{current} is newer than this code ({head}), and serves it"
+    return f"{current} is newer than this code ({head}), and compatible with it"
 
 
 def _revision(url: str) -> str | None:
@@ -131,13 +129,17 @@ def _revision(url: str) -> str | None:
     from app import db
     from app.db import schema
 
-    # Not db.connect: that wants pgvector's types, which the first revision brings.
+    # db.connect needs pgvector's types, which the first revision creates.
     with db.translated(), psycopg.connect(url, autocommit=True) as conn:
         return schema.current(conn)
 
 
 def _is_down(to: str, current: str | None) -> bool:
-    """Say whether `to` lies below the current revision; InvalidInputError where there is no such revision."""
+    """Return whether `to` is older than the current revision.
+
+    Raises:
+        InvalidInputError: there is no such revision; the message lists the revisions.
+    """
     from app.db import schema
 
     if to == "base" or to.startswith("-"):
@@ -146,5 +148,5 @@ def _is_down(to: str, current: str | None) -> bool:
         return False
     known = schema.revisions()
     if to not in known:
-        raise InvalidInputError(f"there is no revision {to}; there are: {', '.join(known)}, head, base")
+        raise InvalidInputError(f"there is no revision {to}; choose one of {', '.join(known)}, head, base")
     return current in known and known.index(to) < known.index(current)

@@ -1,4 +1,4 @@
-"""`lookalike preset`: settings that belong together, for four cases."""
+"""`lookalike preset`: sets of settings for four use cases."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Settings that belong together: a social feed, live cameras, a shop, a medical archive.",
+    help="Apply sets of settings for a use case: social feed, live cameras, shop, medical archive.",
     epilog=examples(
         "lookalike preset ls",
-        "lookalike preset show shop           what it wants, and what there is now",
-        "lookalike preset apply shop          searches and writes go on meanwhile",
+        "lookalike preset show shop    its settings beside the current ones",
+        "lookalike preset apply shop   searches and writes continue meanwhile",
         after="""
-Each has a page in docs/ with its measured numbers. What fits your own images best: lookalike tradeoffs, lookalike tune.
+docs/ has a page per preset with measured numbers. To measure on your own images: lookalike tradeoffs, lookalike tune.
 """,
     ),
 )
-Name = Annotated[str, typer.Argument(help="The preset; lookalike preset ls lists them.")]
-SpaceName = Annotated[str | None, typer.Option("--space", metavar="NAME", help="Left out, the active space.")]
+Name = Annotated[str, typer.Argument(help="Preset; lookalike preset ls lists them.")]
+SpaceName = Annotated[str | None, typer.Option("--space", metavar="NAME", help="Space. Default: the active one.")]
 
 
 @app.command("ls", cls=Command)
@@ -40,7 +40,7 @@ def ls(json: Json = False) -> None:
 
 @app.command("show", cls=Command)
 def show(name: Name, space: SpaceName = None, json: Json = False) -> None:
-    """Show what a preset wants, beside what there is now."""
+    """Show a preset's settings beside the current ones."""
     from app.store import spaces
     from app.tuning import presets
 
@@ -58,7 +58,7 @@ def show(name: Name, space: SpaceName = None, json: Json = False) -> None:
 
 @app.command("apply", cls=Command)
 def apply(name: Name, space: SpaceName = None, json: Json = False) -> None:
-    """Make index, tables, database and settings of processes as the preset wants them; begun again at any time."""
+    """Apply a preset to the index, tables, database and process settings. You can run it again at any time."""
     from app.store import spaces
     from app.tuning import presets
 
@@ -72,7 +72,7 @@ def apply(name: Name, space: SpaceName = None, json: Json = False) -> None:
     else:
         _table(lines)
     if preset.environment:
-        output.say("workers and API read their settings at their start: start them again")
+        output.say("restart workers and API: they read their settings at start")
 
 
 def _table(lines: "list[Line]") -> None:

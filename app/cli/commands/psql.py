@@ -12,12 +12,12 @@ from app.cli.help import examples
 from app.errors import ConfigurationError
 
 EPILOG = examples(
-    "lookalike psql                                          interactive",
+    "lookalike psql                                     interactive",
     'lookalike psql -c "SELECT count(*) FROM gallery"',
     "lookalike psql -f report.sql -At",
     after="""
-All arguments go to psql. The search_path is lookalike, public. The exit code is psql's own. The embedded server runs
-as long as psql does.
+psql receives all arguments, runs with search_path "lookalike, public", and returns its own exit code. The embedded
+server stops when psql exits.
 """,
 )
 
@@ -39,7 +39,7 @@ def _of_path() -> str:
     found = shutil.which("psql")
     if found is None:
         raise ConfigurationError(
-            "there is no psql here; install PostgreSQL's client (Debian: apt install postgresql-client)"
+            "psql is not installed; install PostgreSQL's client (Debian: apt install postgresql-client)"
         )
     return found
 
@@ -56,16 +56,16 @@ def _run(program: str, url: str, arguments: list[str]) -> int:
     if password is not None:
         environment["PGPASSWORD"] = str(password)  # not as an argument, which other users can see
     environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} -c search_path=lookalike,public".strip()
-    # psql knows what to do with Ctrl-C; we only wait for it. A handler, unlike SIG_IGN, is not inherited.
+    # psql handles Ctrl-C itself, so this process ignores it. A child inherits SIG_IGN, but not a handler.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         code = subprocess.run(
             [program, "-d", make_conninfo("", **parts), *arguments], env=environment, check=False
         ).returncode
     except OSError as error:
-        raise ConfigurationError(f"{program} cannot be run: {error.strerror}") from error
+        raise ConfigurationError(f"cannot run {program}: {error.strerror}") from error
     finally:
         signal.signal(signal.SIGINT, before)
     if code < 0:
-        output.say(f"psql was ended by signal {-code}")
+        output.say(f"psql was killed by signal {-code}")
     return code if code >= 0 else 128 - code

@@ -1,4 +1,4 @@
-"""`lookalike recall`: what live searches find of their true neighbours."""
+"""`lookalike recall`: the measured recall of live searches."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -18,13 +18,14 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=False,
     invoke_without_command=True,
-    help="What live searches find of their true neighbours: a share is kept and checked exactly in idle time.",
+    help="Show the recall of live searches. Idle workers check a sample of them by exact search.",
     epilog=examples(
-        "lookalike recall                      estimates by plan and filter, and the trend",
-        "lookalike recall check                check now what waits",
-        "lookalike recall adjust 1             searches as deep as set up again",
-        after="LOOKALIKE_RECALL_SAMPLE is the share that is kept, LOOKALIKE_RECALL_BUDGET the share of the time that "
-        "idle workers spend on checks, LOOKALIKE_RECALL_ADJUST how much deeper they may make searches below the goal.",
+        "lookalike recall            estimates by plan and filter, and the trend",
+        "lookalike recall check      check the waiting samples now",
+        "lookalike recall adjust 1   reset the search depth",
+        after="LOOKALIKE_RECALL_SAMPLE is the share of searches that is sampled, LOOKALIKE_RECALL_BUDGET the share of "
+        "time that idle workers spend on checks. LOOKALIKE_RECALL_ADJUST limits how much deeper workers may make "
+        "searches whose recall is below its goal.",
     ),
 )
 
@@ -74,11 +75,11 @@ def recall(ctx: typer.Context, json: Json = False) -> None:
 
 def _waiting(found: "Recall") -> Iterator[str]:
     if not found.estimates:
-        yield "no live search has been checked yet: searches by the API and the CLI are kept by chance"
+        yield "no live search has been checked yet: a random sample of API and CLI searches is kept for checking"
     if found.waiting:
-        yield f"{found.waiting:,} kept searches wait for an idle worker, or for: lookalike recall check"
+        yield f"{found.waiting:,} sampled searches wait for an idle worker, or for: lookalike recall check"
     elif found.waiting is None:
-        yield "this is a standby: searches are kept and checked on the primary alone"
+        yield "this is a standby: searches are sampled and checked on the primary only"
 
 
 def _row(one: "RecallEstimate") -> tuple[object, ...]:
@@ -106,7 +107,7 @@ def _by_recall(point: "RecallPoint") -> float:
 
 
 def _curve(points: "list[RecallPoint]") -> str:
-    """One letter a point, as high as its recall stands between the lowest and 1."""
+    """Return a bar character per point; its height is the recall between the lowest one and 1."""
     lowest = min(point.recall for point in points)
     spread = max(1 - lowest, 1e-9)
     return "".join(_BARS[1 + round((point.recall - lowest) / spread * 7)] for point in points)
@@ -115,31 +116,31 @@ def _curve(points: "list[RecallPoint]") -> str:
 @app.command("check", cls=Command)
 def check(
     seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Stop after so long; else when none waits any more.")
+        float | None, typer.Option(min=0.1, help="Maximum total time. Default: until all samples are checked.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Give up a check that takes longer.")] = 30,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Maximum time of one check, in seconds.")] = 30,
 ) -> None:
-    """Check the kept searches that wait, at once and without a budget; for cron where workers are never idle."""
+    """Check all waiting samples now, without a budget. Use it in cron if workers are never idle."""
     from app.monitoring import recall as domain
 
     with session.connection() as conn:
         done = domain.check(conn, seconds=seconds, timeout=timeout)
         left = domain.waiting(conn)
-        told = domain.warning(conn)
+        warning = domain.warning(conn)
     output.out(
         f"searches checked: {done.checked:,} in {done.seconds:.1f} s, of these given up: {done.failed}; "
         f"left: {left or 0}"
     )
-    if told:
-        output.say(told)
+    if warning:
+        output.say(warning)
 
 
 @app.command("adjust", cls=Command)
 def adjust(
-    depth: Annotated[float, typer.Argument(min=1, max=100, help="How many times deeper than set up; 1: as set up.")],
-    space: Annotated[str | None, typer.Option(metavar="NAME", help="Of this space, not of the active one.")] = None,
+    depth: Annotated[float, typer.Argument(min=1, max=100, help="Multiple of the configured search depth; 1 resets.")],
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Space. Default: the active one.")] = None,
 ) -> None:
-    """Set how deep searches go, as a multiple of what is set up; it stands in lookalike.recall_adjustments."""
+    """Change the search depth, as a multiple of the configured one. lookalike.recall_adjustments records it."""
     from app.monitoring import recall as domain
     from app.store import spaces
 

@@ -1,4 +1,4 @@
-"""`lookalike settings`: the environment variables, from the settings' own declarations."""
+"""`lookalike settings`: the environment variables, listed from the declarations in app.config."""
 
 from app.cli import output, session
 from app.cli.help import Json, examples
@@ -7,7 +7,7 @@ EPILOG = examples("lookalike settings", "lookalike settings --json", "LOOKALIKE_
 
 
 def settings(json: Json = False) -> None:
-    """List the environment variables: name, what it is now, default, meaning."""
+    """List the environment variables with value, default and meaning."""
     from app.config import Settings
 
     current = session.settings()
@@ -44,5 +44,5 @@ def _without_password(url: object) -> str | None:
         return None
     parts = conninfo_to_dict(str(url))
     if "password" in parts:
-        parts["password"] = "…"  # noqa: S105 — what is shown in its place
+        parts["password"] = "…"  # noqa: S105 — a placeholder
     return make_conninfo("", **parts)

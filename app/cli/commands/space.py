@@ -1,4 +1,4 @@
-"""`lookalike space`: embedding spaces side by side."""
+"""`lookalike space`: list, create, fill, compare and switch embedding spaces."""
 
 import json as jsons
 import subprocess
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Embedding spaces: a model, its preprocessing and its index. Another model is another space beside the first.",
+    help="Manage embedding spaces. A space is a model with its preprocessing and index; each model has its own space.",
     epilog=examples(
         "lookalike space create lite2 --model tf_efficientnet_lite2",
         "lookalike space create small --from lite2 --transform pca:128",
-        "lookalike space backfill lite2                 watch the workers fill it",
+        "lookalike space backfill lite2         wait until workers have filled it",
         "lookalike space compare lite2 --label category",
-        "lookalike space activate lite2                 searches use it from now on",
-        "lookalike space rollback                       and the one before again",
+        "lookalike space activate lite2         use it for searches from now on",
+        "lookalike space rollback               go back to the space before",
         "lookalike space drop tf_efficientnet_lite0",
     ),
 )
-Name = Annotated[str, typer.Argument(help="The space; lookalike space ls lists them.")]
-_LOOK_SECONDS = 1.0
+Name = Annotated[str, typer.Argument(help="Space; lookalike space ls lists them.")]
+_POLL_SECONDS = 1.0
 
 
 @app.command("ls", cls=Command)
@@ -48,7 +48,7 @@ def ls(json: Json = False) -> None:
     if json:
         output.as_json(found)
     elif not found:
-        output.say("no embedding space yet: the first worker makes one (lookalike worker)")
+        output.say("no embedding space yet: the first worker creates one (lookalike worker)")
     else:
         output.table(
             ["space", "", "model", ">dimensions", "index", "created", "table"],
@@ -69,7 +69,7 @@ def ls(json: Json = False) -> None:
 
 @app.command("show", cls=Command)
 def show(name: Name, json: Json = False) -> None:
-    """Show one space: what it is, how far it is, and what searches would lose by it."""
+    """Show a space: its model, its progress, and which images searches would miss if you activated it."""
     from app.store import spaces
 
     with session.connection() as conn:
@@ -82,7 +82,7 @@ def show(name: Name, json: Json = False) -> None:
     rows = [
         ("state", "active" if space.active else "not active"),
         ("model", space.model),
-        ("weights", space.weights or "a weight package, else timm's own"),
+        ("weights", space.weights or "from a weight package or timm"),
         ("preprocessing", jsons.dumps(space.preprocessing)),
         ("fingerprint", space.fingerprint),
         ("dimensions", space.dimensions),
@@ -102,24 +102,28 @@ def show(name: Name, json: Json = False) -> None:
 @app.command("create", cls=Command)
 def create(
     name: Annotated[str, typer.Argument(help="Name of the new space: lower-case letters, digits, _ and -.")],
-    model: Annotated[str | None, typer.Option(metavar="MODEL", help="timm model.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Name of the timm model.")] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Local weight file, where workers find it too.")
+        str | None, typer.Option(metavar="FILE", help="Local weight file, at a path that workers can read too.")
     ] = None,
     preprocessing: Annotated[
-        str, typer.Option(metavar="JSON", help="Values of timm's data config to change: '{\"crop_pct\": 1.0}'.")
+        str, typer.Option(metavar="JSON", help="Overrides of timm's data config: '{\"crop_pct\": 1.0}'.")
     ] = "{}",
-    m: Annotated[int, typer.Option("--m", min=2, max=100, help="Of its HNSW index.")] = 16,
-    ef_construction: Annotated[int, typer.Option(min=4, max=1000, help="Of its HNSW index; 2 m or more.")] = 64,
+    m: Annotated[int, typer.Option("--m", min=2, max=100, help="Neighbours per node of the HNSW index.")] = 16,
+    ef_construction: Annotated[
+        int, typer.Option(min=4, max=1000, help="Build depth of the HNSW index, at least twice m.")
+    ] = 64,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="SPACE", help="With --transform: reduce its embeddings instead.")
+        str | None, typer.Option("--from", metavar="SPACE", help="Space whose embeddings --transform reduces.")
     ] = None,
-    transform: Annotated[str | None, typer.Option(metavar="pca:N", help="How --from is reduced.")] = None,
+    transform: Annotated[
+        str | None, typer.Option(metavar="pca:N", help="Reduction of --from's embeddings to N dimensions.")
+    ] = None,
 ) -> None:
-    """Create a space beside those there are, and queue all images for it. Run it where a worker could run.
+    """Create a space beside the others, and queue all images for it. Needs torch, as a worker does.
 
-    With --from and --transform the space holds the reduced form of another one's embeddings: filled from there, nothing
-    is embedded again, and the other one may be dropped once this one is active.
+    With --from and --transform, the space holds reduced embeddings of another space. Nothing is embedded again, and you
+    can drop the other space once this one is active.
     """
     from app.store import spaces
 
@@ -127,12 +131,12 @@ def create(
         _derive(name, source, transform, model)
         return
     if model is None:
-        raise InvalidInputError("name a --model, or a space and how to reduce it: --from SPACE --transform pca:128")
+        raise InvalidInputError("give --model, or a space to reduce: --from SPACE --transform pca:128")
     if ef_construction < 2 * m:
         raise InvalidInputError(f"--ef-construction {ef_construction} is less than twice --m {m}")
     with session.connection() as conn:
         if any(space.name == name for space in spaces.ls(conn)):
-            raise ConflictError(f"an embedding space {name} is already there")
+            raise ConflictError(f"embedding space {name} already exists; choose another name")
         found = _describe(model, weights, preprocessing)
         space = spaces.create(
             conn,
@@ -146,7 +150,7 @@ def create(
         )
         queued = spaces.counts(conn, space).queued
     output.out(f"{name}: {model}, {space.dimensions} dimensions, weights from {found['source']}")
-    output.say(f"{output.count(queued, 'image')} queued; lookalike space backfill {name} shows how far it is")
+    output.say(f"{output.count(queued, 'image')} queued; lookalike space backfill {name} shows the progress")
 
 
 def _derive(name: str, source: str | None, transform: str | None, model: str | None) -> None:
@@ -154,7 +158,7 @@ def _derive(name: str, source: str | None, transform: str | None, model: str | N
     from app.store import spaces
 
     if source is None or transform is None or model is not None:
-        raise InvalidInputError("--from SPACE and --transform pca:N go together, and without --model")
+        raise InvalidInputError("--from SPACE and --transform pca:N go together, and exclude --model")
     dimensions = reduced_space.dimensions_of(transform)
     with session.connection() as conn:
         space = reduced_space.derive(
@@ -166,19 +170,19 @@ def _derive(name: str, source: str | None, transform: str | None, model: str | N
 
 
 def _describe(model: str, weights: str | None, preprocessing: str) -> dict[str, Any]:
-    """Ask a process with torch what this model is."""
+    """Return dimensions, preprocessing and fingerprint of a model, from a subprocess with torch."""
     check_worker_extra()
     try:
         changes = jsons.loads(preprocessing)
     except ValueError as error:
-        raise InvalidInputError(f"--preprocessing {preprocessing} is no JSON: {error}") from error
+        raise InvalidInputError(f"--preprocessing {preprocessing} is not JSON: {error}") from error
     if not isinstance(changes, dict):
-        raise InvalidInputError(f"--preprocessing {preprocessing} is no JSON object")
+        raise InvalidInputError(f"--preprocessing {preprocessing} is not a JSON object")
     command = [sys.executable, "-m", "workers.describe_model", f"--preprocessing={preprocessing}"]
     command += [f"--weights={weights}"] if weights else []
     done = subprocess.run([*command, "--", model], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ConfigurationError(done.stderr.strip().rpartition("\n")[2] or f"the model {model} cannot be loaded")
+        raise ConfigurationError(done.stderr.strip().rpartition("\n")[2] or f"cannot load model {model}")
     found: dict[str, Any] = jsons.loads(done.stdout)
     return found
 
@@ -188,13 +192,13 @@ def backfill(
     name: Name,
     wait: Annotated[bool, typer.Option(help="Show progress until the queue is empty.")] = True,
 ) -> None:
-    """Queue what a space lacks, and show how the workers fill it; ended and begun again at any time."""
+    """Queue the images that a space is missing, and show progress. You can interrupt and rerun it at any time."""
     from app.store import spaces
 
     with session.connection() as conn:
         space = spaces.get(conn, name)
         queued = spaces.backfill(conn, space)
-        output.say(f"{output.count(queued, 'image')} queued that the space lacked")
+        output.say(f"{output.count(queued, 'missing image')} queued")
         if wait:
             _wait_for(conn, space)
         counts = spaces.counts(conn, space)
@@ -212,7 +216,7 @@ def _wait_for(conn: "Connection", space: "Space") -> None:
                 return
             note = "no worker serves it: lookalike worker" if not now.live_workers else f"{now.failed} failed"
             advance_to(now.embedded + now.failed, note)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 app.command("compare", cls=Command)(compare.compare)
@@ -221,18 +225,19 @@ app.command("compare", cls=Command)(compare.compare)
 @app.command("activate", cls=Command)
 def activate(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Although it lacks images or an index.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Activate even if images or the index are missing.")] = False,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="For the workers to catch up, and for long transactions.")
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="Maximum time to wait for workers and for long transactions."),
     ] = 30,
 ) -> None:
-    """Make a space the one that is searched, in one transaction; refused where images would be missing."""
+    """Make a space the active one, in one transaction. Refused if searches would miss images."""
     from app.store import spaces
 
     with session.connection() as conn:
         before = spaces.active(conn).name
         end = time.monotonic() + wait
-        # While images come in, one more or less is always on its way: a moment without any is looked for.
+        # While images arrive, a few are always queued: wait for a moment when none is missing.
         while not force and before != name and spaces.missing(conn, name).missing and time.monotonic() < end:
             time.sleep(0.2)
         spaces.activate(conn, name, force=force, patience=max(end - time.monotonic(), 1))
@@ -241,7 +246,7 @@ def activate(
 
 @app.command("rollback", cls=Command)
 def rollback() -> None:
-    """Make the space active again that was it before the last switch."""
+    """Activate the space that was active before the last switch."""
     from app.store import spaces
 
     with session.connection() as conn:
@@ -252,19 +257,19 @@ def rollback() -> None:
 @app.command("drop", cls=Command)
 def drop(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Drop a space that is not active, with its embeddings and index."""
+    """Drop an inactive space with its embeddings and index."""
     from app.store import spaces
 
     with session.connection() as conn:
         space = spaces.get(conn, name)
-        held = spaces.counts(conn, space).embedded
-        if held and not space.active and not yes and not _agreed(f"drop {held:,} embeddings of {name}?"):
-            raise NotFoundError(f"{name} stays; --yes drops it without asking")
+        embedded = spaces.counts(conn, space).embedded
+        if embedded and not space.active and not yes and not _confirmed(f"drop {embedded:,} embeddings of {name}?"):
+            raise NotFoundError(f"{name} was not dropped; --yes drops it without confirmation")
         spaces.drop(conn, name)
-    output.out(f"dropped {name} with {output.count(held, 'embedding')}")
+    output.out(f"dropped {name} with {output.count(embedded, 'embedding')}")
 
 
-def _agreed(question: str) -> bool:
+def _confirmed(question: str) -> bool:
     return sys.stdin.isatty() and typer.confirm(question, err=True)

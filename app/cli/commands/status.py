@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from app.db import Connection
     from app.monitoring.status import SpaceStatus, Status
 
-_CAPPED = 100_000  # where the status views stop counting
+_CAPPED = 100_000  # the status views stop counting here
 _MOST_REASONS = 8
 _DAY = 86_400
 
 EPILOG = examples(
-    "lookalike status                      spaces, queues, freshness, failures, workers",
-    "lookalike status --watch              the same, live",
+    "lookalike status           spaces, queues, freshness, failures, workers",
+    "lookalike status --watch   live display",
     "lookalike status --json | jq '.spaces[0].queued_about'",
-    after="Cheap however long the queue: it is counted up to 100,000, and estimated beyond (about 2,000,000).",
+    after="Long queues are cheap: they are counted up to 100,000 jobs, and estimated beyond (about 2,000,000).",
 )
 FAILURES_EPILOG = examples("lookalike failures --limit 20", "lookalike failures --json", "lookalike retry")
 RETRY_EPILOG = examples(
-    "lookalike retry                       all that failed, in every space",
-    "lookalike retry 17 42                 these images",
-    "lookalike retry --space NAME          those of one space",
+    "lookalike retry                all failed images, in every space",
+    "lookalike retry 17 42          these images",
+    "lookalike retry --space NAME   failed images of one space",
 )
 
 
 def status(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, as GET /v1/status answers.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks of --watch.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON in the form of GET /v1/status.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Update the display until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between updates of --watch.")] = 2,
 ) -> None:
-    """Show what is searchable, queued and failed, how fresh it is, and who works on it."""
+    """Show searchable, queued and failed images, freshness, and workers."""
     if json and watch:
-        raise InvalidInputError("--json and --watch exclude each other; ask for --json again and again instead")
+        raise InvalidInputError("--json and --watch exclude each other; run status --json repeatedly instead")
     with session.connection() as conn:
         if watch:
             _watch(conn, interval)
@@ -67,7 +67,7 @@ def _read(conn: "Connection") -> "Status":
 
 
 def _watch(conn: "Connection", interval: float) -> None:
-    """Show the state live, until interrupted; without a terminal, one report after the other."""
+    """Update the display until interrupted; without a terminal, print one report after the other."""
     from rich.console import Group as Stack
     from rich.text import Text
 
@@ -97,12 +97,12 @@ class _Table:
 
 
 def _headline(found: "Status") -> str:
-    told = f"{output.count(found.images, 'image', capped=_CAPPED)}, schema {found.revision}"
-    return told if found.spaces else f"{told}; no embedding space yet: the first worker makes one (lookalike worker)"
+    text = f"{output.count(found.images, 'image', capped=_CAPPED)}, schema {found.revision}"
+    return text if found.spaces else f"{text}; no embedding space yet: the first worker creates one (lookalike worker)"
 
 
 def _tables(found: "Status") -> Iterator[_Table]:
-    """Yield the tables that have something to tell."""
+    """Yield the tables that have rows."""
     made = (
         _spaces(found),
         _freshness(found),
@@ -135,7 +135,7 @@ def _spaces(found: "Status") -> _Table:
 
 
 def _freshness(found: "Status") -> _Table:
-    """The last minute and the last hour, where there was anything."""
+    """Return the periods with any activity: last minute, last hour."""
     return _Table(
         ["freshness", "period", ">images/s", ">searchable p50", ">p95", ">queries/s", ">query p50", ">p95", ">reused"],
         [
@@ -157,7 +157,7 @@ def _freshness(found: "Status") -> _Table:
 
 
 def _recall(found: "Status") -> _Table:
-    """The last day, over all plans and filters."""
+    """Return the recall of the last day, over all plans and filters."""
     return _Table(
         ["recall", "period", ">searches checked", ">recall", ">95 % interval", ">goal"],
         [
@@ -203,7 +203,7 @@ def _workers(found: "Status") -> _Table:
 
 def _standbys(found: "Status") -> _Table:
     return _Table(
-        ["standby", "searches", ">behind", "why not"],
+        ["standby", "searches", ">lag", "why not"],
         [(one.host, "yes" if one.fit else "no", output.latency(one.lag_seconds), one.reason) for one in found.standbys],
     )
 
@@ -215,7 +215,7 @@ def _number(number: int) -> str:
 def _index(space: "SpaceStatus") -> str:
     if space.index_name is None:
         return "none (exact search)"
-    return "ready" if space.index_valid else "being built, or left by a failed build"
+    return "ready" if space.index_valid else "not valid: a build is running or has failed"
 
 
 def _advice(found: "Status") -> Iterator[str]:
@@ -228,17 +228,17 @@ def _advice(found: "Status") -> Iterator[str]:
         options = " ".join(f"--space {space.name}" for space in unserved)
         yield f"images are queued in spaces that no live worker serves: lookalike worker {options}"
     active = next((space.name for space in found.spaces if space.active), "")
-    if told := recall.warning_text(recall.current_estimate(found.recall, active)):
-        yield told
+    if warning := recall.warning_text(recall.current_estimate(found.recall, active)):
+        yield warning
     if any(space.failed for space in found.spaces):
-        yield "some images failed, with a reason each: lookalike failures"
+        yield "some images failed; lookalike failures lists the reasons"
 
 
 def failures(
-    limit: Annotated[int, typer.Option(min=1, help="Most that are listed, newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of failures, newest first.")] = 100,
     json: Json = False,
 ) -> None:
-    """List images that could not be embedded, and why."""
+    """List images that could not be embedded, with reasons."""
     from app.store import jobs
 
     with session.connection() as conn:
@@ -267,9 +267,9 @@ def failures(
 
 def retry(
     ids: Annotated[
-        list[int] | None, typer.Argument(metavar="ID", help="Images; where none is given, all that failed.")
+        list[int] | None, typer.Argument(metavar="ID", help="Images to retry. Default: all failed ones.")
     ] = None,
-    space: Annotated[str | None, typer.Option(metavar="NAME", help="Only in this embedding space.")] = None,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Only failures in this embedding space.")] = None,
 ) -> None:
     """Put failed images back into the queue."""
     from app.store import jobs, spaces
@@ -278,5 +278,5 @@ def retry(
         in_space = spaces.get(conn, space) if space else None
         queued = jobs.retry(conn, image_ids=ids or None, space=in_space)
     if ids and not queued:
-        raise NotFoundError(f"no failure of {', '.join(map(str, ids))}; lookalike failures lists those there are")
+        raise NotFoundError(f"no failures of {', '.join(map(str, ids))}; lookalike failures lists all")
     output.out(f"{output.count(queued, 'job')} queued again")

@@ -1,4 +1,4 @@
-"""`lookalike tradeoffs`: index choices measured on your own images."""
+"""`lookalike tradeoffs`: measure index choices on your own images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -22,53 +22,59 @@ if TYPE_CHECKING:
     from app.tuning.records import Run
 
 EPILOG = examples(
-    "lookalike tradeoffs --quick                        a coarse grid, under two minutes on the demo gallery",
-    "lookalike tradeoffs --label category               and how often neighbours share the attribute",
-    "lookalike tradeoffs --queries photos/*.jpg         searched by files, embedded by a worker",
+    "lookalike tradeoffs --quick               a coarse grid; two minutes on the demo",
+    "lookalike tradeoffs --label category      also measure precision by attribute",
+    "lookalike tradeoffs --queries photos/*.jpg",
     'lookalike tradeoffs --choice "hnsw(m=12,ef_construction=100,ef_search=80)"',
-    "lookalike tradeoffs --resume                       what the last run lacks",
-    "lookalike tradeoffs --show                         the last run's table and report again",
+    "lookalike tradeoffs --resume              finish the last run",
+    "lookalike tradeoffs --show                table and report of the last run",
     after="""
-Choices are built and searched in a scratch database beside yours (or by --scratch-url on another server), with a sample
-of your embeddings; your own tables are only read, in short statements. Every result is stored in
-lookalike.measurements with its raw times, and lookalike tune picks by them. Ctrl-C loses one build at most.
+The command builds each choice on a sample of your embeddings in a scratch database, on your server or the one of
+--scratch-url. It only reads your own tables, in short statements. lookalike.measurements stores every result with its
+raw times, and lookalike tune chooses from them. Ctrl-C loses at most one build.
 """,
 )
 _LEAST_LOGGED = 10
 
 
 def tradeoffs(
-    quick: Annotated[bool, typer.Option("--quick", help="A coarse grid, each choice timed once.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Measure a coarse grid, each choice once.")] = False,
     choice: Annotated[
-        list[str] | None, typer.Option(metavar="CHOICE", help="Measure this one; repeat it. Else a grid of them.")
+        list[str] | None,
+        typer.Option(metavar="CHOICE", help="Index choice to measure. Repeatable. Default: a grid of choices."),
     ] = None,
-    space: Annotated[str | None, typer.Option(metavar="NAME", help="Left out, the active space.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Neighbours of a search.")] = 10,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Space. Default: the active one.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Number of neighbours per search.")] = 10,
     queries: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Search by these pictures, not by held-out images.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Query image, instead of held-out images. Repeatable. Needs a worker."),
     ] = None,
     logged: Annotated[
-        bool, typer.Option("--logged", help="Search by the latest live searches that are kept for the recall monitor.")
+        bool, typer.Option("--logged", help="Use the latest live searches sampled by the recall monitor as queries.")
     ] = False,
-    query_count: Annotated[int | None, typer.Option(min=10, max=10_000, help="Images held out to search by.")] = None,
-    sample: Annotated[int, typer.Option(min=100, help="Measure on so many images at most.")] = 100_000,
+    query_count: Annotated[
+        int | None, typer.Option(min=10, max=10_000, help="Number of images to hold out as queries.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=100, help="Maximum number of images to measure on.")] = 100_000,
     label: Annotated[
-        str | None, typer.Option(metavar="ATTRIBUTE", help="Tell how often neighbours have the query's value of it.")
+        str | None,
+        typer.Option(metavar="ATTRIBUTE", help="Also measure how often neighbours share the query's value."),
     ] = None,
     clients: Annotated[
-        str | None, typer.Option(metavar="N,N", help="For queries a second: how many search at once.")
+        str | None, typer.Option(metavar="N,N", help="Numbers of concurrent clients for the throughput. Default: 1,4.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample and of the order of searches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample and of the order of searches.")] = 0,
     build_workers: Annotated[
-        int | None, typer.Option(min=0, max=64, help="Parallel workers of an index build. Left out: half the cores.")
+        int | None, typer.Option(min=0, max=64, help="Parallel workers of an index build. Default: half the cores.")
     ] = None,
     scratch_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Server for the scratch database. Left out: your database's own.")
+        str | None, typer.Option(metavar="URL", help="Server for the scratch database. Default: your database's.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last run, as it was begun.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the last run with its own options.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Measure nothing; show the last run.")] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Of the report, HTML and PNG. Left out: LOOKALIKE_HOME.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder for the HTML and PNG report. Default: LOOKALIKE_HOME."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -88,8 +94,8 @@ def tradeoffs(
             run = results.interrupted(conn, chosen)
             images = [_read(Path(name)) for name in run.request.files]
             if run.request.source == "logged":
-                raise ConflictError(f"run {run.id} searched by live searches, which are not kept; begin a new one")
-            output.say(f"run {run.id} goes on: {run.choices} of {len(run.request.choices)} choices are measured")
+                raise ConflictError(f"run {run.id} used live searches, which are not stored; start a new run")
+            output.say(f"resuming run {run.id}: {run.choices} of {len(run.request.choices)} choices are measured")
         else:
             from app.index.spec import parse_spec
             from app.tuning import grid
@@ -119,25 +125,29 @@ def tradeoffs(
                     clients=_numbers(clients) if clients else (1, 4),
                     seconds=0.5 if quick else 2.0,
                     rounds=1 if quick else 3,
-                    workers=build_workers if build_workers is not None else _polite(conn),
+                    workers=build_workers if build_workers is not None else _half_the_cores(conn),
                 ),
             )
             if live is not None:
-                output.say(f"searching by {len(live)} live searches; they are not kept, so this run cannot be resumed")
+                output.say(f"using {len(live)} live searches; they are not stored, so you cannot resume this run")
         vectors = live if live is not None else _embedded(conn, images, chosen)
         try:
-            with progress.share(f"run {run.id}") as tell:
+            with progress.share(f"run {run.id}") as show_share:
                 lab.resume(
-                    url, run, scratch_url=scratch_url, queries=vectors, callback=lambda now: tell(now.done, _note(now))
+                    url,
+                    run,
+                    scratch_url=scratch_url,
+                    queries=vectors,
+                    callback=lambda now: show_share(now.done, _note(now)),
                 )
         except (KeyboardInterrupt, LookalikeError):
-            output.say(f"run {run.id} is not complete; lookalike tradeoffs --resume goes on with it")
+            output.say(f"run {run.id} is not complete; lookalike tradeoffs --resume finishes it")
             raise
         _show(conn, results.get(conn, run.id), chosen, report, json=json)
 
 
 def _query_count(conn: "Connection", space: "Space", *, quick: bool) -> int:
-    """Return how many images to hold out: 200, but no more than a tenth of a small gallery (20 at least)."""
+    """Return the number of images to hold out: 200 (100 if quick), at most an eighth of the gallery, at least 20."""
     from app.tuning import run as lab
 
     return max(min(100 if quick else 200, lab.rows_of(conn, space) // 8), 20)
@@ -149,7 +159,7 @@ def _last(conn: "Connection", space: "Space") -> "Run":
 
     found = results.latest(conn, space)
     if found is None:
-        raise NotFoundError(f"nothing was measured in space {space.name} yet; lookalike tradeoffs does")
+        raise NotFoundError(f"space {space.name} has no measurements yet; run: lookalike tradeoffs")
     return found
 
 
@@ -157,14 +167,14 @@ def _numbers(text: str) -> tuple[int, ...]:
     try:
         found = tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError as error:
-        raise InvalidInputError(f'--clients "{text}": write numbers with commas between them, as 1,4,16') from error
+        raise InvalidInputError(f'--clients "{text}": write numbers separated by commas, such as 1,4,16') from error
     if not found or found[0] < 1 or found[-1] > 200:
-        raise InvalidInputError(f'--clients "{text}": each is 1 to 200')
+        raise InvalidInputError(f'--clients "{text}": each number must be 1 to 200')
     return found
 
 
-def _polite(conn: "Connection") -> int:
-    """Half the cores, since production wants the others; no more than the server allows."""
+def _half_the_cores(conn: "Connection") -> int:
+    """Return half the cores, because production needs the others, or the server's limit if that is lower."""
     import os
 
     row = conn.execute("SELECT current_setting('max_parallel_maintenance_workers')::int").fetchone()
@@ -172,7 +182,7 @@ def _polite(conn: "Connection") -> int:
 
 
 def _embedded(conn: "Connection", images: "Sequence[bytes]", space: "Space") -> "Vectors | None":
-    """Have a worker embed the pictures to search by; None where there are none."""
+    """Return the embeddings of these query images, made by a worker; None without images."""
     if not images:
         return None
     import numpy as np
@@ -198,7 +208,11 @@ def _read(file: Path) -> bytes:
 
 
 def _logged(conn: "Connection", space: "Space", most: int) -> "Vectors":
-    """Return the latest live searches by which the recall monitor goes."""
+    """Return the vectors of the latest live searches that the recall monitor sampled.
+
+    Raises:
+        ConflictError: there are too few.
+    """
     import numpy as np
 
     from app.db import sql, vectors
@@ -206,8 +220,8 @@ def _logged(conn: "Connection", space: "Space", most: int) -> "Vectors":
     rows = conn.execute(sql.query("logged_queries"), {"space_id": space.id, "most": most}).fetchall()
     if len(rows) < _LEAST_LOGGED:
         raise ConflictError(
-            f"{output.count(len(rows), 'live search')} of space {space.name} without a filter kept, too few to measure "
-            f"by ({_LEAST_LOGGED} are needed); the recall monitor keeps a share of them: docs/how-to/monitor-recall.md"
+            f"only {output.count(len(rows), 'live search')} without a filter in space {space.name}, but "
+            f"{_LEAST_LOGGED} are needed; the recall monitor samples a share of them: docs/how-to/monitor-recall.md"
         )
     return np.stack([vectors.unit(cast("HalfVector", row[0])) for row in rows])
 
@@ -270,7 +284,7 @@ def _table(points: "list[Point]", *, label: str | None) -> None:
             ]
         )
     output.table(columns, rows)
-    output.out("●  no other is as good or better in recall, p50 and bytes together")
+    output.out("●  not beaten: every other choice is worse in recall, p50 or bytes")
 
 
 def _note(now: "Progress") -> str:

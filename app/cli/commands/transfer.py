@@ -1,4 +1,4 @@
-"""`lookalike export` and `lookalike import`: embeddings leave and come in."""
+"""`lookalike export` and `lookalike import`: images with their embeddings, to and from files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,35 +13,36 @@ _LISTED = 20
 
 EXPORT_EPILOG = examples(
     "lookalike export gallery.parquet",
-    "lookalike export gallery.npy               embeddings as float16, with gallery.jsonl and gallery.json beside it",
+    "lookalike export gallery.npy   also writes gallery.jsonl and gallery.json",
     "lookalike export lite2.parquet --space lite2",
     after="""
-All images as of one moment, with their embeddings in one space, bit for bit as they are stored; images that have none
-yet are in the file without. The file says which model made them. It takes its name when it is whole.
+The file holds a consistent snapshot of all images and their embeddings in one space, bit for bit as stored, and names
+the model that made them. Images without an embedding are included. A .npy file holds float16. The file appears under
+its name only when it is complete.
 """,
 )
 IMPORT_EPILOG = examples(
-    "lookalike import gallery.parquet               into the space of the same model; nothing is embedded again",
-    "lookalike import gallery.parquet --create      and makes that space where there is none",
-    "lookalike import vectors.npy --space lite0 --trust   a file that does not say which model made it",
-    "lookalike import gallery.parquet --check       only looks the file through",
+    "lookalike import gallery.parquet            into the space of the same model",
+    "lookalike import gallery.parquet --create   create that space first",
+    "lookalike import gallery.parquet --check    only validate the file",
+    "lookalike import vectors.npy --space lite0 --trust",
     after="""
-A file needs uri and embedding; id, sha256, media_type, width, height, caption, attributes (JSON), created_at and
-updated_at may be there. It is looked through as a whole before anything is written: dimension, length 1, finite
-numbers, uris that come twice, the model's fingerprint. Then a thousand rows a transaction. Run it again after an
-interruption, or whenever you like: what is there already is passed over. Images known here with another sha256 are left
-alone, listed, and make exit code 3.
+A file must have uri and embedding; id, sha256, media_type, width, height, caption, attributes (JSON), created_at and
+updated_at are optional. Before it writes, import validates the whole file: dimensions, length 1, finite numbers,
+duplicate uris, the model's fingerprint. Then it writes a thousand rows per transaction.
+
+Nothing is embedded again. You can run import again at any time, also after an interruption: it skips what is already
+stored. It leaves images with another sha256 unchanged, lists them, and exits with code 3.
 """,
 )
-_Space = Annotated[str | None, typer.Option("--space", metavar="NAME", help="The embedding space.")]
 
 
 def export(
     path: Annotated[Path, typer.Argument(help="File to write, ending in .parquet or .npy.")],
-    space: _Space = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Embedding space. Default: the active one.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write images and their embeddings (of the active space, or another) to a Parquet or numpy file."""
+    """Write images and their embeddings to a Parquet or numpy file."""
     from app.archive import transfer
     from app.store import spaces
 
@@ -53,19 +54,25 @@ def export(
 
 
 def import_(
-    path: Annotated[Path, typer.Argument(help="A .parquet file, or a .npy with its .jsonl (and .json) beside it.")],
-    space: _Space = None,
-    create: Annotated[bool, typer.Option("--create", help="Make the space that the file tells of.")] = False,
-    trust: Annotated[bool, typer.Option("--trust", help="The file says no fingerprint: I know its model.")] = False,
+    path: Annotated[
+        Path, typer.Argument(help="Parquet file, or .npy file with a .jsonl (and optional .json) file beside it.")
+    ],
+    space: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Embedding space. Default: the one of the file's model.")
+    ] = None,
+    create: Annotated[bool, typer.Option("--create", help="Create the space that the file describes.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Accept a file without a fingerprint; you vouch for its model.")
+    ] = False,
     normalize: Annotated[bool, typer.Option("--normalize", help="Scale embeddings to length 1.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace captions, attributes and embeddings that are here.")
+        bool, typer.Option("--overwrite", help="Replace stored captions, attributes and embeddings.")
     ] = False,
-    keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Give new images the ids that the file has.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only look the file through; write nothing.")] = False,
+    keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Keep the file's ids for new images.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only validate the file; write nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Take in images with embeddings that were made elsewhere, by the model of a space that is here."""
+    """Import images with embeddings from a file, into the space of the same model."""
     from app.archive import transfer
     from app.archive.files import open_reader
 
@@ -76,12 +83,12 @@ def import_(
             if create
             else transfer.target_space(conn, reader.origin, space, trust=trust).dimensions
         )
-        with progress.counted(f"looking through {path}", reader.origin.images or 0) as advance_to:
+        with progress.counted(f"checking {path}", reader.origin.images or 0) as advance_to:
             rows = transfer.check(reader, dimensions, normalize=normalize, progress=lambda done: advance_to(done, ""))
         if reader.skipped:
-            output.say(f"no columns of ours: {', '.join(reader.skipped)}; put them into attributes")
+            output.say(f"unknown columns skipped: {', '.join(reader.skipped)}; put them into attributes")
         if check:
-            output.out(f"{path}: {output.count(rows, 'row')}, nothing wrong")
+            output.out(f"{path}: {output.count(rows, 'row')}, all valid")
             return
         chosen = (
             transfer.create_space(conn, reader.origin, space)
@@ -103,9 +110,9 @@ def import_(
     else:
         output.out(
             f"{output.count(done.rows, 'row')}: {done.inserted:,} new images, {done.embedded:,} embeddings written "
-            f"into {chosen.name}, {done.unchanged:,} there already"
+            f"into {chosen.name}, {done.unchanged:,} unchanged"
         )
     if done.other_content:
         shown = ", ".join(done.other_content[:_LISTED])
-        output.say(f"{output.count(len(done.other_content), 'image')} with other bytes here left as they are: {shown}")
+        output.say(f"{output.count(len(done.other_content), 'image')} stored with other bytes, left unchanged: {shown}")
         raise typer.Exit(PARTLY_REFUSED)

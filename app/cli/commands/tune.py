@@ -1,4 +1,4 @@
-"""`lookalike tune`: the measured choice that meets a goal, and the switch to it."""
+"""`lookalike tune`: pick the measured index choice that meets a goal, and switch to it."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -15,34 +15,40 @@ if TYPE_CHECKING:
     from app.tuning.records import Run
 
 EPILOG = examples(
-    "lookalike tune --recall 0.99                        the quickest that has it",
-    "lookalike tune --recall 0.99 --bytes-per-image 400  the quickest of those that are small enough",
-    "lookalike tune --p95-ms 5 --qps 300                 the highest recall at that speed",
-    "lookalike tune --recall 0.99 --apply                build it beside the old, switch, check the promise",
+    "lookalike tune --recall 0.99                          the fastest choice",
+    "lookalike tune --recall 0.99 --bytes-per-image 400    the fastest small one",
+    "lookalike tune --p95-ms 5 --qps 300                   the highest recall",
+    "lookalike tune --recall 0.99 --apply                  switch to it and check it",
     after="""
-Chosen is among what lookalike tradeoffs has measured, by what that proves: the floor of the recall and the ceiling of
-the p95. What the goal leaves open is made as good as it can be: recall first, then p95, then bytes. Exit code 1 where
-no choice meets the goal, or where a promise was checked and not kept.
+tune chooses from the measurements of lookalike tradeoffs, by their confidence bounds: the lower bound of the recall and
+the upper bound of the p95. Among the choices that meet the goal, it prefers recall, then p95, then bytes. Exit code 1
+if no choice meets the goal, or if the check after --apply fails.
 """,
 )
 _CHECKED = 100
 
 
 def tune(
-    recall: Annotated[float | None, typer.Option(metavar="SHARE", help="Of true neighbours, at least: 0.99.")] = None,
-    p95_ms: Annotated[float | None, typer.Option("--p95-ms", metavar="MS", help="p95 of a search, at most.")] = None,
-    bytes_per_image: Annotated[
-        float | None, typer.Option(metavar="BYTES", help="Embedding and indexes of an image, at most.")
+    recall: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Minimum share of true neighbours found, such as 0.99.")
     ] = None,
-    qps: Annotated[float | None, typer.Option("--qps", metavar="N", help="Queries a second, at least.")] = None,
-    space: Annotated[str | None, typer.Option(metavar="NAME", help="Left out, the active space.")] = None,
-    run: Annotated[int | None, typer.Option(metavar="N", help="Measurements to go by. Left out: the last.")] = None,
+    p95_ms: Annotated[
+        float | None, typer.Option("--p95-ms", metavar="MS", help="Maximum p95 latency of a search.")
+    ] = None,
+    bytes_per_image: Annotated[
+        float | None, typer.Option(metavar="BYTES", help="Maximum size of an embedding with its indexes.")
+    ] = None,
+    qps: Annotated[float | None, typer.Option("--qps", metavar="N", help="Minimum queries per second.")] = None,
+    space: Annotated[str | None, typer.Option(metavar="NAME", help="Space. Default: the active one.")] = None,
+    run: Annotated[
+        int | None, typer.Option(metavar="N", help="Trade-off run to choose from. Default: the last one.")
+    ] = None,
     apply: Annotated[
-        bool, typer.Option("--apply", help="Build the choice and switch to it, while searches go on.")
+        bool, typer.Option("--apply", help="Build the choice and switch to it, while searches continue.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Pick the measured index choice that meets a goal, and say what it costs."""
+    """Pick the measured index choice that meets a goal, and show what it costs."""
     from app.errors import NotFoundError
     from app.store import spaces
     from app.tuning import goals, results
@@ -53,11 +59,11 @@ def tune(
         chosen = spaces.active(conn) if space is None else spaces.get(conn, space)
         by = results.latest(conn, chosen) if run is None else results.of_space(conn, chosen, run)
         if by is None:
-            raise NotFoundError(f"nothing was measured in space {chosen.name} yet; lookalike tradeoffs does")
+            raise NotFoundError(f"space {chosen.name} has no measurements yet; run: lookalike tradeoffs")
         found = goals.pick(results.measurements(conn, by), goal, current=current_text(chosen))
         if not json:
-            _tell(found)
-            _tell_age(conn, by, chosen)
+            _print_pick(found)
+            _warn_about_growth(conn, by, chosen)
         kept = _apply(conn, chosen, by, found, quiet=json) if apply and found.chosen else None
         if json:
             output.as_json({"run": by.id, "pick": _plain(found), "checked": kept})
@@ -65,12 +71,12 @@ def tune(
         raise typer.Exit(1)
 
 
-def _tell(found: "Pick") -> None:
+def _print_pick(found: "Pick") -> None:
     if found.chosen is None or found.promise is None:
         nearest = found.nearest
         output.out("no measured choice meets the goal")
         if nearest:
-            output.out(f"nearest: {nearest.choice}; in its way:")
+            output.out(f"nearest: {nearest.choice}, which misses:")
             for miss in found.misses:
                 output.out(f"  {miss.text}")
         return
@@ -78,7 +84,7 @@ def _tell(found: "Pick") -> None:
     output.out(f"{found.chosen.choice}")
     output.out(
         f"  promises recall@{promise.k} {promise.recall:.4f} or more, p95 {promise.p95_ms:.2f} ms or less, "
-        f"{promise.bytes_per_image:,.0f} bytes an image, {promise.qps:,.0f} queries a second"
+        f"{promise.bytes_per_image:,.0f} bytes per image, {promise.qps:,.0f} queries per second"
     )
     for line in found.given_up:
         output.out(f"  gives up: {line}" if not line.startswith("against") else f"  {line}")
@@ -88,22 +94,22 @@ def _tell(found: "Pick") -> None:
         output.out("  no other measured choice meets the goal")
 
 
-def _tell_age(conn: "Connection", run: "Run", space: "Space") -> None:
-    """Say what the numbers stand on, where that is less than the whole space of today."""
+def _warn_about_growth(conn: "Connection", run: "Run", space: "Space") -> None:
+    """Print a note if the run covers only a part of the space as it is now."""
     from app.tuning import run as lab
 
     now = lab.rows_of(conn, space)
     if run.request.sample < 0.9 * now:
         output.say(
-            f"measured on a sample of {run.request.sample:,} of {now:,} images: of all, searches take longer and find "
-            "less; --apply checks the promise on all"
+            f"measured on a sample of {run.request.sample:,} of {now:,} images: searches of all images are slower and "
+            "find less; --apply checks the promise on all"
         )
     elif now > 1.2 * run.rows_total:
-        output.say(f"measured with {run.rows_total:,} images; there are {now:,} now: lookalike tradeoffs measures anew")
+        output.say(f"measured with {run.rows_total:,} images; there are {now:,} now: run lookalike tradeoffs again")
 
 
 def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, quiet: bool) -> dict[str, object] | None:
-    """Switch to the choice; where its space is the active one, measure whether the promise is kept."""
+    """Switch to the choice. If its space is the active one, check the promise and return the result."""
     from app.cli.commands.index import build_progress
     from app.index.spec import IndexSpec
     from app.store import spaces
@@ -117,12 +123,12 @@ def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, qui
         switch_and_promise(conn, space, choice, promise={**asdict(found.promise), "run": run.id}, progress=progress)
     now = spaces.get(conn, space.name)
     if not quiet:
-        output.out(f"{space.name} is searched by {current_text(now)}")
+        output.out(f"{space.name} now uses {current_text(now)}")
     if not now.active:
-        output.say(f"{space.name} is not the active space: nothing searches it now, and the promise is not checked")
+        output.say(f"{space.name} is not the active space, so the promise is not checked")
         return None
     checked = check_promise(conn, now, k=found.promise.k, queries=_CHECKED)
-    # What the promise bounds from below, the check must not prove to be less; and so with the p95.
+    # The check is a sample too, so it fails only beyond a tolerance.
     kept = checked.recall >= found.promise.recall - 0.01 and checked.p95_ms <= found.promise.p95_ms * 1.2
     text = (
         f"promise checked on {checked.queries} stored images: recall {checked.recall:.4f}, "
@@ -131,7 +137,7 @@ def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, qui
     if not quiet:
         output.out(text)
     if not kept:
-        output.say("lookalike tradeoffs with a larger --sample measures nearer to what is there now")
+        output.say("run lookalike tradeoffs with a larger --sample, which comes closer to all images")
     return {**asdict(checked), "kept": kept}
 
 

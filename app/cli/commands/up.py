@@ -1,4 +1,4 @@
-"""`lookalike up`: database, workers and API together."""
+"""`lookalike up`: run database, workers and API together."""
 
 import os
 import socket
@@ -21,21 +21,21 @@ _WORKER_TRIES = 5
 
 EPILOG = examples(
     "lookalike up",
-    "LOOKALIKE_PORT=0 lookalike up                        any free port; it says which",
-    "LOOKALIKE_DATABASE_URL=postgresql://… lookalike up   your own server in place of the embedded one",
-    "lookalike up --workers 0                             API alone; workers run elsewhere",
+    "lookalike up --workers 0                             no worker here",
+    "LOOKALIKE_PORT=0 lookalike up                        any free port",
+    "LOOKALIKE_DATABASE_URL=postgresql://… lookalike up   your own server",
     after="""
-It migrates first. One Ctrl-C ends all: workers (each finishes the batch in hand), API, embedded server; a second one
-does not wait for them. A worker that dies is started again, five times in a row at most. Exit codes: 0 ended by
-Ctrl-C or SIGTERM; 1 a part could not be kept alive.
+up migrates the database first. Ctrl-C stops workers, API and embedded server in this order; each worker finishes its
+batch. A second Ctrl-C does not wait. A worker that exits is restarted, at most five times in a row. Exit codes: 0
+stopped by Ctrl-C or SIGTERM; 1 a process kept exiting.
 """,
 )
 
 
 def up(
-    workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers; one a GPU is the rule.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Number of workers, usually one per GPU.")] = 1,
 ) -> None:
-    """Run the database, a worker and the API together, until Ctrl-C."""
+    """Run the database, a worker and the API together until Ctrl-C."""
     from app import db
     from app.cli.supervisor import Child, Milestone, Supervisor
     from app.db import schema
@@ -63,21 +63,21 @@ def up(
         }
         address = _address(settings.host, port)
         supervisor = Supervisor(say=output.say, environment=environment)
-        milestones = [Milestone(lambda: _answers(address), lambda: _tell(settings, address))]
+        milestones = [Milestone(lambda: _answers(address), lambda: _print_addresses(settings, address))]
         if workers:
             milestones.append(Milestone(lambda: _worker_alive(url), lambda: output.say("a worker is ready")))
         code = supervisor.run(children, milestones)
     if code:
-        raise LookalikeError("a part of Lookalike could not be kept alive; its last lines are above")
-    output.say("ended")
+        raise LookalikeError("a process of Lookalike kept exiting; its last lines are above")
+    output.say("stopped")
 
 
-def _tell(settings: "Settings", address: str) -> None:
+def _print_addresses(settings: "Settings", address: str) -> None:
     own = "" if settings.database_url else f"LOOKALIKE_HOME={settings.home.resolve()} "
     output.say(f"API     {address}")
     output.say(f"SQL     {own}lookalike psql")
     output.say(f"images  {own}lookalike ingest FOLDER --wait")
-    output.say("Ctrl-C ends all")
+    output.say("Ctrl-C stops all")
 
 
 def _address(host: str, port: int) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None, json: bool) -> None:
-    """Keep the database in step with a folder until a signal ends it; then print what was done."""
+    """Keep the database in sync with a folder until a signal stops it, then print the counts."""
     from app.ingest.watch import Watch
 
     settings = session.settings()
@@ -23,28 +23,28 @@ def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None
         delete=delete,
         poll=poll,
     )
-    with signals.ended_by_signals(watched.stop), session.database() as url, progress.line() as show:
+    with signals.stop_on_signals(watched.stop), session.database() as url, progress.line() as show:
         ready = False
 
-        def tell(refused: "list[Refusal]") -> None:
+        def report(refused: "list[Refusal]") -> None:
             nonlocal ready
             for one in refused:
                 output.say(f"refused: {output.shown(one.origin)}: {output.shown(one.reason)}")
             if watched.caught_up and not watched.waiting and not ready:
                 ready = True
-                output.say(f"caught up: {_sentence(watched)}; watching {output.shown(watched.folder)}")
-            show(_sentence(watched))
+                output.say(f"caught up: {_status_line(watched)}; watching {output.shown(watched.folder)}")
+            show(_status_line(watched))
 
-        output.say(f"looking at {output.shown(watched.folder)}, {_way(watched)}; Ctrl-C ends it")
-        watched.run(lambda: session.connected(url, "lookalike watch"), tell)
+        output.say(f"scanning {output.shown(watched.folder)}, {_way(watched)}; Ctrl-C stops it")
+        watched.run(lambda: session.connected(url, "lookalike watch"), report)
     if json:
         output.as_json(_result(watched))
     else:
-        output.out(_sentence(watched))
+        output.out(_status_line(watched))
 
 
 def _way(watched: "Watch") -> str:
-    return f"every {watched.polling:g} s" if watched.polling is not None else "then told of changes by the kernel"
+    return f"every {watched.polling:g} s" if watched.polling is not None else "then following inotify events"
 
 
 def _result(watched: "Watch") -> dict[str, object]:
@@ -69,18 +69,18 @@ def _result(watched: "Watch") -> dict[str, object]:
     }
 
 
-def _sentence(watched: "Watch") -> str:
+def _status_line(watched: "Watch") -> str:
     counts, tracker = watched.counts, watched.tracker
-    numbers = (
+    parts = (
         (counts.renamed, "renamed"),
         (counts.deleted, "deleted"),
-        (counts.kept, "gone from the folder and kept (--delete removes such)"),
+        (counts.kept, "gone from the folder but kept (--delete removes them)"),
         (counts.refused, "refused"),
-        (counts.skipped.others, "other files"),
-        (counts.skipped.links, "links passed over"),
-        (counts.skipped.closed, "folders that cannot be read"),
+        (counts.skipped.others, "other files skipped"),
+        (counts.skipped.links, "links skipped"),
+        (counts.skipped.closed, "unreadable folders"),
         (counts.reconnects, "reconnects"),
         (watched.waiting, "files waiting"),
     )
-    said = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
-    return signals.sentence(said, numbers, tracker)
+    start = f"{counts.new:,} new, {counts.changed:,} changed, {counts.unchanged:,} unchanged"
+    return signals.status_line(start, parts, tracker)
