@@ -12,7 +12,7 @@ demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 	$(BIN)/python -m app.demo
 
 test: $(STAMP)  ## The whole test suite, on a real embedded PostgreSQL
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore=tests/browser
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --ignore=tests/browser
 
 # The oldest server that is supported, which the embedded package carries too. What it cannot show is told apart there:
 # hiding pgvector from a server needs PostgreSQL 18's extension_control_path.

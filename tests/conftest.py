@@ -1,8 +1,10 @@
 """A real embedded PostgreSQL for the session; for each test a database of its own, cloned from a migrated template."""
 
+import fcntl
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -38,6 +40,11 @@ def pytest_configure() -> None:
     os.environ.setdefault("LOOKALIKE_IMAGE_HOSTS", "*")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules marked as long, so that none of them is the last to end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")
@@ -118,12 +125,31 @@ def lite0() -> "Encoder":
 
 
 @pytest.fixture(scope="session")
-def gallery_template(new_database: Callable[..., str], template: str) -> str:
-    """The name of a database to clone: the first 240 images of the demo gallery, embedded by a worker and indexed."""
-    url = new_database(template)
-    running.embed_gallery(url, images=240)
-    with db.connect(url, autocommit=True) as connection:
-        build_index(connection, spaces.active(connection))
+def gallery_template(
+    server: embedded.EmbeddedServer,
+    new_database: Callable[..., str],
+    template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """The name of a database to clone: the first 240 images of the demo gallery, embedded by a worker and indexed.
+
+    The first test process that needs it makes it; the others restore its dump, because embedding takes much longer.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    dump = shared / "gallery.dump"
+    with (shared / "gallery.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if dump.exists():
+            url = new_database()
+            subprocess.run([server.bin_dir / "pg_restore", f"--dbname={url}", dump], check=True)
+        else:
+            url = new_database(template)
+            running.embed_gallery(url, images=240)
+            with db.connect(url, autocommit=True) as connection:
+                build_index(connection, spaces.active(connection))
+            subprocess.run([server.bin_dir / "pg_dump", "--format=custom", f"--file={dump}", url], check=True)
     return str(conninfo_to_dict(url)["dbname"])
 
 

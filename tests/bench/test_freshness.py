@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.freshness import report
 from tests.support import running
+
+pytestmark = pytest.mark.long
 
 
 def test_it_runs_and_its_table_comes_from_its_file(tmp_path: Path):

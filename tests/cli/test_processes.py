@@ -20,6 +20,8 @@ from app import db
 from app.cli.supervisor import Child, Milestone, Supervisor, status
 from app.db import schema
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 GALLERY = ROOT / "app" / "demo" / "gallery"
 

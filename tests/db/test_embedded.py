@@ -20,6 +20,8 @@ from app.db import embedded
 from app.db.embedded.sizing import GB, MB, Machine, settings_for, this_machine
 from app.errors import ConfigurationError, ConflictError, DatabaseUnavailableError
 
+pytestmark = pytest.mark.long
+
 FAST = {"fsync": "off", "shared_buffers": "32MB"}
 
 # Enters the server's block as a process of its own, says the server's pid, and leaves when its input closes.

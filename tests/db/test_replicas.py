@@ -35,6 +35,8 @@ from tests.support.cli import runner
 from tests.support.images import encoded, picture
 from tests.support.standby import Pair, running_pair
 
+pytestmark = pytest.mark.long
+
 STANDBY = "standby-1"
 
 

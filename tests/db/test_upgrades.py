@@ -24,6 +24,8 @@ from tests.support import clients, revisions, running
 from tests.support.cli import runner
 from tests.support.clients import busy
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def url(database_url: str) -> str:

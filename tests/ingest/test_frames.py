@@ -26,6 +26,8 @@ from app.media.limits import Limits
 from tests.support import running, videos
 from tests.support.ingest import embed, make_space
 
+pytestmark = pytest.mark.long
+
 LIMITS = Limits(max_bytes=2**26, max_pixels=10**7, timeout=5, allowed_hosts=frozenset({"127.0.0.1"}))
 
 

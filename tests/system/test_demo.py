@@ -13,6 +13,8 @@ from app.errors import NotFoundError
 from app.media import contact_sheet
 from tests.support.running import Running
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def stops(live: Running) -> list[tour.Visit]:

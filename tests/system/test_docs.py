@@ -16,6 +16,8 @@ from app.db.embedded import EmbeddedServer
 from tests.support import videos
 from tests.support.running import Running
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 

@@ -23,6 +23,8 @@ from tests.conftest import FAST
 from tests.support.api import fill
 from tests.support.gunicorn import fetched, gunicorn
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 # What stands around `serve` in the CLI must be left once, though every worker process ends too.
 

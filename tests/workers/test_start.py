@@ -12,6 +12,8 @@ from psycopg.conninfo import make_conninfo
 
 from tests.support import running
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("part", "said"), [("dbname", '"nowhere" does not exist'), ("user", '"nowhere" does not exist')]

@@ -30,6 +30,8 @@ from workers.models import load_model
 from workers.served_spaces import serve
 from workers.tasks import Outcome, Task
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def psql(server, database_url) -> Callable[[str], str]:
