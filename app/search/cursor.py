@@ -1,4 +1,4 @@
-"""Cursors: where a page of a search ended, as a short text that only the same search takes."""
+"""Cursors: the end of a page of a search, as a short text that only the same search accepts."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ _PACKED = struct.Struct(">dq16s")  # distance, image id, fingerprint of the sear
 
 
 def fingerprint(*parts: object) -> bytes:
-    """Return 16 bytes that stand for a search: bytes as they are, anything else as JSON with sorted keys."""
+    """Return 16 bytes that identify a search. Bytes count as they are, anything else as JSON with sorted keys."""
     digest = hashlib.sha256()
     for part in parts:
         text = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()

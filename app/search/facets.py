@@ -1,6 +1,6 @@
-"""Looking around without a query: what there is to filter by, and a few images.
+"""Browse without a query: attributes to filter by, and a few images.
 
-Both read a sample of a large table, so that asking costs the same at a thousand images and at ten million.
+Both read a sample of a large table, so that the cost is the same at a thousand images and at ten million.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from app.db import Connection, sql, translated
 from app.store.images import Image
 from app.types import Json
 
-# Images that are looked at: some 0.1 s for ten attributes.
+# Images to read: some 0.1 s for ten attributes.
 SAMPLE = 10_000
 _MARK = "/*filter*/ TRUE"
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of an attribute, and in how many images it is."""
+    """A value of an attribute, and the number of images that have it."""
 
     value: str | int | float | bool
     images: int
@@ -31,7 +31,7 @@ class Value:
 class Facet:
     """An attribute to filter by; `kind` is number, text, boolean or element (of an array: filter by $contains).
 
-    Numbers have a range and, where it is not a point, 24 bins of equal width; the others their most common values.
+    Numbers have a range and, unless it is a point, 24 bins of equal width; other kinds have their most common values.
     """
 
     name: str
@@ -59,9 +59,10 @@ def facets(
     filter: Json | None = None,  # noqa: A002 — the name that search has
     names: Sequence[str] | None = None,
 ) -> Facets:
-    """Return what the images that pass a filter can be filtered by further: up to 40 attributes, or those named.
+    """Return up to 40 attributes (or those named) by which the images that pass a filter can be filtered further.
 
-    InvalidInputError for a malformed filter.
+    Raises:
+        InvalidInputError: the filter is malformed.
     """
     with translated():
         percent = _percent(conn)
@@ -95,9 +96,12 @@ def sample(
     limit: int = 48,
     seed: int = 0,
 ) -> list[Image]:
-    """Return up to `limit` searchable images that pass a filter: a mixed lot, the same for the same seed.
+    """Return up to `limit` searchable images that pass a filter, drawn at random: the same for the same seed.
 
-    Where a sample of the table holds too few that pass, the latest ones. InvalidInputError for a malformed filter.
+    If a sample of the table holds too few of them, these are the latest ones.
+
+    Raises:
+        InvalidInputError: the filter is malformed.
     """
     with translated():
         percent = _percent(conn)
@@ -119,7 +123,7 @@ def _percent(conn: Connection) -> float:
 
 
 def _filtered(conn: Connection, query: str, filter_: Json | None) -> LiteralString:
-    """Return a statement of sql/queries with a filter's condition, which is the database's own text, in its place."""
+    """Return a statement with the condition of a filter filled in; the database itself writes and quotes that text."""
     statement = sql.query(query)
     if filter_ is None:
         return statement

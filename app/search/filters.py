@@ -1,4 +1,4 @@
-"""Filters as they come in, as JSON text; what they mean is `lookalike.filter_condition`'s alone."""
+"""Parse filters from JSON text; `lookalike.filter_condition` alone gives them a meaning."""
 
 import json
 import re
@@ -12,11 +12,12 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def parse(text: str) -> dict[str, object]:
-    """Return the filter that this JSON text holds, to be handed to the database as jsonb.
+    """Return the filter that this JSON text holds, to be passed to the database as jsonb.
 
-    InvalidInputError, with the position where JSON itself is broken, for anything but one JSON object: for a key given
-    twice, of which jsonb would silently keep the last; for NaN and Infinity; for a number that Python would round; for
-    text that PostgreSQL cannot store.
+    Raises:
+        InvalidInputError: the text is not one JSON object (with the position if the JSON is broken); a key comes twice,
+            because jsonb would silently keep the last; the filter holds NaN, Infinity, a number that Python would
+            round, or text that PostgreSQL cannot store.
     """
     try:
         found = json.loads(
@@ -27,7 +28,7 @@ def parse(text: str) -> dict[str, object]:
             f"the filter is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
         ) from error
     except RecursionError as error:
-        raise InvalidInputError("the filter nests too deep; 32 levels are taken") from error
+        raise InvalidInputError("the filter nests too deep; 32 levels are allowed") from error
     if not isinstance(found, dict):
         raise InvalidInputError(
             f'a filter is a JSON object such as {{"price": {{"$lt": 100}}}}, got {text.strip()[:60]}'
@@ -63,19 +64,19 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _constant(name: str) -> NoReturn:
-    raise InvalidInputError(f"the filter holds {name}, which is no JSON number")
+    raise InvalidInputError(f"the filter holds {name}, which is not a JSON number")
 
 
 def _float(digits: str) -> float:
     number = float(digits)
     if Decimal(repr(number)) != Decimal(digits):
         raise InvalidInputError(
-            f"the filter's number {digits[:60]} has more digits, or is larger, than a double holds; SQL itself takes it"
+            f"the filter's number {digits[:60]} has more digits, or is larger, than a double holds; pass it in SQL instead"
         )
     return number
 
 
 def _integer(digits: str) -> int:
     if len(digits) > 1000:
-        raise InvalidInputError(f"the filter's number {digits[:20]}... has {len(digits)} digits; 1000 are taken")
+        raise InvalidInputError(f"the filter's number {digits[:20]}... has {len(digits)} digits; 1000 are allowed")
     return int(digits)

@@ -72,7 +72,7 @@ _UPLOAD = openapi.upload_of(
     },
 )
 def search_images(query: SearchQuery) -> Response:
-    """The answer has min(k, matching images) results, nearest first.
+    """Return min(k, matching images) results, nearest first.
 
     A picture is embedded by a worker; without a live one the answer is 503 at once.
     """
@@ -95,7 +95,7 @@ def search_images(query: SearchQuery) -> Response:
 def _by_upload(query: SearchQuery, began: float) -> Response:
     settings = services().settings
     data, options = request_body.read_upload(UploadOptions, max_bytes=settings.max_image_bytes, text_fields=_TEXTS)
-    # What is no image is refused here, worker or not.
+    # A body that is not an image is refused here, whether a worker is live or not.
     read_header(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
 
     def wanted(space: Space, embeddings: list[Embedding]) -> Request:
@@ -198,8 +198,7 @@ def _respond(
     answered: float,
     embed_ms: float | None = None,
 ) -> Response:
-    # Written from the records as they are; tests compare what is written with SearchAnswer. What was not asked for is
-    # left out of the answer.
+    # Serialized from the records; tests compare the JSON with SearchAnswer. The answer leaves out what nobody asked for.
     body: dict[str, object] = {"space": found.space, "results": [_result(hit, asked_for) for hit in found.hits]}
     if found.complete is not None:
         body["complete"] = found.complete
