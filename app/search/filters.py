@@ -71,7 +71,8 @@ def _float(digits: str) -> float:
     number = float(digits)
     if Decimal(repr(number)) != Decimal(digits):
         raise InvalidInputError(
-            f"the filter's number {digits[:60]} has more digits, or is larger, than a double holds; pass it in SQL instead"
+            f"the filter's number {digits[:60]} has more digits, or is larger, than a double holds; "
+            "pass it in SQL instead"
         )
     return number
 

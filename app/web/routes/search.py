@@ -198,7 +198,7 @@ def _respond(
     answered: float,
     embed_ms: float | None = None,
 ) -> Response:
-    # Serialized from the records; tests compare the JSON with SearchAnswer. The answer leaves out what nobody asked for.
+    # Serialized from the records; tests compare the JSON with SearchAnswer. Options that were not given leave nothing.
     body: dict[str, object] = {"space": found.space, "results": [_result(hit, asked_for) for hit in found.hits]}
     if found.complete is not None:
         body["complete"] = found.complete
