@@ -50,6 +50,7 @@ def _warn(said: psycopg.errors.Diagnostic) -> None:
 
 
 def _configure(**options: object) -> None:
+    sources.describe(metadata)
     context.configure(
         target_metadata=metadata,
         version_table_schema="lookalike",

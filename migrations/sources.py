@@ -5,8 +5,9 @@
 database and an upgraded one are the same. `sql.lock` names the revision that loads each current file, with its hashes.
 
 The comment lines that open a file are its header. From 0009 on the header is the object's COMMENT, so that psql's \\df+
-shows it. Before 0009 nothing stored it, which is why it has a hash of its own. Further comments below an empty line are
-notes for whoever edits the file; nothing stores or hashes them.
+shows it. Before 0009 nothing stored it, which is why it has a hash of its own. Below `Columns:` the header of a view or
+table describes its columns, which get comments of their own. Further comments below an empty line are notes for whoever
+edits the file; nothing stores or hashes them. Files of tables have only headers, because revisions create tables.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from pathlib import Path
 from alembic import context, op
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script
-from sqlalchemy import text
+from sqlalchemy import MetaData, text
 
 from app.db import sql
 from app.errors import SchemaError
@@ -29,34 +30,66 @@ FROZEN = Path(__file__).parent / "frozen"
 LOCK = Path(__file__).parent / "sql.lock"
 _TRIGGER_TABLE = re.compile(r"^[^-].*\bON lookalike\.(\w+)", re.MULTILINE)
 _HEADER = re.compile(r"(?:--.*\n)*")
+_COLUMNS = re.compile(r"^Columns:\n", re.MULTILINE)
+_ITEM = re.compile(r"^  (\S+) +(.+(?:\n {4,}.+)*)", re.MULTILINE)
+_SPACES = re.compile(r"\s+")
 _ABOVE_BODY = re.compile(r"(?:(?:--.*)?\n)*")
 # The first revision that has the table of what each serves.
 FIRST_RECORDED = "0005"
 # The first revision that stores the headers of files, as comments on their objects.
 FIRST_COMMENTED = "0009"
-LOADED_FOLDERS = ("functions", "views", "triggers")
-_KINDS = {"functions": "ROUTINE", "views": "VIEW"}
+LOADED_FOLDERS = ("functions", "tables", "triggers", "views")
+_KINDS = {"functions": "ROUTINE", "tables": "TABLE", "views": "VIEW"}
 
 
 def load(revision: str, *paths: str) -> None:
     """Create or replace these objects (`functions/search.sql`: kind and name, whatever the folder) as at `revision`.
 
-    From 0009 on this sets their comments too.
+    From 0009 on this sets their comments too, and nothing else if they are tables.
     """
     for path in paths:
-        _execute(_text_at(revision, path))
+        if not path.startswith("tables/"):
+            _execute(_text_at(revision, path))
     if revision >= FIRST_COMMENTED:
         comment(revision, *paths)
 
 
 def comment(revision: str, *paths: str) -> None:
-    """Set the comments of these objects to the headers of their files as at `revision`."""
-    _comment_on({path: _literal(header(_text_at(revision, path))) for path in paths})
+    """Set the comments of these objects, and of their columns, to what their files say as at `revision`."""
+    _comment_on({name: text for path in paths for name, text in comments(path, _text_at(revision, path)).items()})
 
 
-def uncomment(*paths: str) -> None:
-    """Remove the comments of these objects."""
-    _comment_on(dict.fromkeys(paths, "NULL"))
+def uncomment(revision: str, *paths: str) -> None:
+    """Remove the comments of these objects, and of the columns that their files describe as at `revision`."""
+    _comment_on({name: None for path in paths for name in comments(path, _text_at(revision, path))})
+
+
+def comments(path: str, text: str) -> dict[str, str]:
+    """Return the comments of an object and its columns, each by its name as COMMENT ON takes it; `text` is its file."""
+    opening = header(text)
+    if path.startswith(("functions/", "triggers/")):
+        return {_object(path): opening}
+    name = path.partition("/")[2].removesuffix(".sql")
+    above, *below = _COLUMNS.split(opening, maxsplit=1)
+    described, _, rest = "".join(below).partition("\n\n")
+    own = "\n\n".join(part.strip("\n") for part in (above, rest) if part.strip("\n"))
+    columns = {f'COLUMN lookalike.{name}."{column}"': text for column, text in items(described).items()}
+    return {_object(path): own, **columns}
+
+
+def items(section: str) -> dict[str, str]:
+    """Return the descriptions by name in a section of a header, such as the lines below `Columns:`."""
+    return {name: _SPACES.sub(" ", text).strip() for name, text in _ITEM.findall(section)}
+
+
+def describe(metadata: MetaData) -> None:
+    """Give these tables and their columns the comments that `sql/tables/` has now."""
+    for table in metadata.tables.values():
+        path = f"tables/{table.name}.sql"
+        texts = comments(path, source_of(path))
+        table.comment = texts[_object(path)]
+        for column in table.columns:
+            column.comment = texts.get(f'COLUMN lookalike.{table.name}."{column.name}"')
 
 
 def header(text: str) -> str:
@@ -71,13 +104,15 @@ def loaded_by(revision: str) -> list[str]:
     return [path for path, entry in locked().items() if min(_frozen_at(path) | {entry["revision"]}) <= revision]
 
 
-def _comment_on(literals: Mapping[str, str]) -> None:
-    if literals:
-        _execute("".join(f"COMMENT ON {_object(path)} IS {literal};\n" for path, literal in literals.items()))
+def _comment_on(texts: Mapping[str, str | None]) -> None:
+    if texts:
+        _execute("".join(f"COMMENT ON {name} IS {_literal(text)};\n" for name, text in texts.items()))
 
 
-def _literal(text: str) -> str:
+def _literal(text: str | None) -> str:
     """Return an SQL literal that standard_conforming_strings does not change."""
+    if text is None:
+        return "NULL"
     quoted = text.replace("'", "''")
     return "E'{}'".format(quoted.replace("\\", "\\\\")) if "\\" in quoted else f"'{quoted}'"
 

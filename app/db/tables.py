@@ -1,7 +1,7 @@
 """The tables of schema `lookalike` as SQLAlchemy metadata, which Alembic compares the database with.
 
 They exclude the tables of embedding spaces (`embeddings_<id>`), which `lookalike.create_space` creates. Functions,
-views and triggers come from `sql/`.
+views and triggers come from `sql/`; `sql/tables/` describes tables and columns.
 """
 
 from datetime import datetime
@@ -73,7 +73,6 @@ images = Table(
     Index(None, "attributes", postgresql_using="gin", postgresql_ops={"attributes": "jsonb_path_ops"}),
     Index(None, "sha256"),
     Index("images_document", text("lookalike.image_document(caption, attributes)"), postgresql_using="gin"),
-    comment="One row an image. Any client may write; triggers keep jobs and embeddings right.",
 )
 
 embedding_spaces = Table(
@@ -82,23 +81,17 @@ embedding_spaces = Table(
     Column("id", SmallInteger, Identity(always=True), primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("model", Text, nullable=False),
-    Column("weights", Text, comment="Local weight file; NULL: a weight package or timm's own"),
-    Column("preprocessing", JSONB, nullable=False, comment="timm data config"),
-    Column("fingerprint", Text, nullable=False, comment="Of model, preprocessing and weights together"),
+    Column("weights", Text),
+    Column("preprocessing", JSONB, nullable=False),
+    Column("fingerprint", Text, nullable=False),
     Column("dimensions", Integer, nullable=False),
     Column("index_options", JSONB, nullable=False),
     Column("table_name", Text, nullable=False),
     Column("active", Boolean, nullable=False, server_default=text("false")),
     time_column("created_at"),
-    Column(
-        "transform_id",
-        SmallInteger,
-        ForeignKey("lookalike.transforms.id", use_alter=True),
-        comment="Reduces what the model encodes to what is stored; NULL: it is stored as encoded",
-    ),
-    Column("encoded_dimensions", Integer, comment="Of what the model encodes, where it is reduced"),
+    Column("transform_id", SmallInteger, ForeignKey("lookalike.transforms.id", use_alter=True)),
+    Column("encoded_dimensions", Integer),
     Index("embedding_spaces_one_active", "active", unique=True, postgresql_where=text("active")),
-    comment="A model with its preprocessing and index; the embeddings are in a table of its own.",
 )
 
 jobs = Table(
@@ -106,19 +99,12 @@ jobs = Table(
     metadata,
     Column("image_id", BigInteger, ForeignKey("lookalike.images.id", ondelete="CASCADE"), primary_key=True),
     Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), primary_key=True),
-    Column("lease", Uuid, comment="The claim that holds the job"),
+    Column("lease", Uuid),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
-    Column(
-        "available_at",
-        DateTime(timezone=True),
-        nullable=False,
-        server_default=_now,
-        comment="Due from then on; a claim moves it to the end of its lease",
-    ),
+    Column("available_at", DateTime(timezone=True), nullable=False, server_default=_now),
     time_column("enqueued_at"),
     Index("jobs_due", "space_id", "available_at"),
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_threshold": "500"},
-    comment="Images to embed, one row an image and space; gone when the embedding is written.",
 )
 
 failures = Table(
@@ -127,19 +113,18 @@ failures = Table(
     Column("image_id", BigInteger, ForeignKey("lookalike.images.id", ondelete="CASCADE"), primary_key=True),
     Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), primary_key=True),
     Column("uri", Text, nullable=False),
-    Column("step", Text, nullable=False, comment="fetch, decode, transform, encode or write"),
+    Column("step", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("attempts", SmallInteger, nullable=False),
     time_column("failed_at"),
     Index(None, "space_id", "failed_at"),
-    comment="Images that could not be embedded, with the reason; lookalike.retry_failures queues them again.",
 )
 
 workers = Table(
     "workers",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("name", Text, nullable=False, comment="host:pid"),
+    Column("name", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("device", Text, nullable=False),
     Column("space_ids", ARRAY(SmallInteger), nullable=False),
@@ -150,7 +135,6 @@ workers = Table(
     Column("images_failed", BigInteger, nullable=False, server_default=text("0")),
     Column("queries_answered", BigInteger, nullable=False, server_default=text("0")),
     Column("last_error", Text),
-    comment="One row a running worker; see lookalike.worker_status.",
 )
 
 latencies = Table(
@@ -158,19 +142,8 @@ latencies = Table(
     metadata,
     Column("space_id", SmallInteger, primary_key=True, autoincrement=False),
     Column("measure", Text, primary_key=True),
-    Column(
-        "slot",
-        DateTime(timezone=True),
-        primary_key=True,
-        comment="Ten seconds from then on; -infinity: all that is older",
-    ),
-    Column(
-        "bucket",
-        SmallInteger,
-        primary_key=True,
-        autoincrement=False,
-        comment="Its end is lookalike.latency_bound(bucket) seconds",
-    ),
+    Column("slot", DateTime(timezone=True), primary_key=True),
+    Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
     Column("count", BigInteger, nullable=False),
     Column("seconds", Double, nullable=False),
     postgresql_with={
@@ -178,7 +151,6 @@ latencies = Table(
         "autovacuum_vacuum_scale_factor": "0.1",
         "autovacuum_vacuum_threshold": "500",
     },
-    comment="How long things took: counts by slot of time and bucket of duration; see lookalike.latency_status.",
 )
 
 query_images = Table(
@@ -186,15 +158,14 @@ query_images = Table(
     metadata,
     Column("sha256", LargeBinary, primary_key=True),
     Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), primary_key=True),
-    Column("image", LargeBinary, comment="The bytes, until they are embedded"),
+    Column("image", LargeBinary),
     Column("embedding", HALFVEC),
-    Column("reason", Text, comment="Why it could not be embedded"),
+    Column("reason", Text),
     time_column("asked_at"),
     time_column("available_at"),
     time_column("answered_at", nullable=True),
     Index("query_images_due", "space_id", "available_at", postgresql_where=text("answered_at IS NULL")),
     prefixes=["UNLOGGED"],
-    comment="Query images on their way to a worker and back; a cache of a while, not a record.",
 )
 
 transforms = Table(
@@ -202,18 +173,16 @@ transforms = Table(
     metadata,
     Column("id", SmallInteger, Identity(always=True), primary_key=True),
     Column("space_id", SmallInteger, ForeignKey("lookalike.embedding_spaces.id", ondelete="CASCADE"), nullable=False),
-    Column("bits", Integer, comment="How many sign bits, along rotated axes"),
-    Column("dimensions", Integer, comment="How many principal components"),
-    Column("fingerprint", Text, nullable=False, comment="Of its axes and shifts together"),
+    Column("bits", Integer),
+    Column("dimensions", Integer),
+    Column("fingerprint", Text, nullable=False),
     Column("sample_size", Integer, nullable=False),
     Column("seed", BigInteger, nullable=False),
-    Column("explained_variance", Double, nullable=False, comment="Share of the sample's variance within the axes"),
+    Column("explained_variance", Double, nullable=False),
     time_column("fitted_at"),
-    Column("filled_at", DateTime(timezone=True), comment="When all embeddings there had their candidates"),
+    Column("filled_at", DateTime(timezone=True)),
     CheckConstraint("bits IS NOT NULL OR dimensions IS NOT NULL", name="form"),
     Index(None, "space_id"),
-    comment="Rotations fitted on embeddings of a space: what candidates_<id> holds of each. Never changed, only fitted "
-    "anew.",
 )
 
 transform_axes = Table(
@@ -222,10 +191,9 @@ transform_axes = Table(
     Column("transform_id", SmallInteger, ForeignKey("lookalike.transforms.id", ondelete="CASCADE"), primary_key=True),
     Column("form", Text, primary_key=True),
     Column("n", SmallInteger, primary_key=True, autoincrement=False),
-    Column("shift", Double, nullable=False, comment="The inner product of the axis with the mean of the sample"),
+    Column("shift", Double, nullable=False),
     Column("axis", HALFVEC, nullable=False),
     CheckConstraint("form IN ('bits', 'reduced')", name="form"),
-    comment="The rows of the rotations; see lookalike.transformed.",
 )
 
 api_keys = Table(
@@ -233,13 +201,8 @@ api_keys = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("name", Text, nullable=False),
-    Column("prefix", Text, nullable=False, comment="What a key begins with, to recognise it by"),
-    Column(
-        "secret_sha256",
-        LargeBinary,
-        nullable=False,
-        comment="Of the whole key, which is 256 random bits and stored nowhere",
-    ),
+    Column("prefix", Text, nullable=False),
+    Column("secret_sha256", LargeBinary, nullable=False),
     Column("scope", Text, nullable=False),
     time_column("created_at"),
     time_column("expires_at", nullable=True),
@@ -250,13 +213,12 @@ api_keys = Table(
     CheckConstraint("scope IN ('search', 'write', 'admin')", name="scope"),
     Index("api_keys_name_key", "name", unique=True, postgresql_where=text("revoked_at IS NULL")),
     Index(None, "prefix"),
-    comment="Keys of the HTTP API; see lookalike key.",
 )
 
 api_answers = Table(
     "api_answers",
     metadata,
-    Column("caller", Text, primary_key=True, comment="The API key's id; empty where none was asked for"),
+    Column("caller", Text, primary_key=True),
     Column("idempotency_key", Text, primary_key=True),
     Column("request_sha256", LargeBinary, nullable=False),
     Column("status", SmallInteger, nullable=False),
@@ -264,7 +226,6 @@ api_answers = Table(
     Column("body", LargeBinary, nullable=False),
     time_column("answered_at"),
     Index(None, "answered_at"),
-    comment="Answers to writes that came with an Idempotency-Key, for 24 hours; a cache, not a record.",
 )
 
 space_switches = Table(
@@ -275,14 +236,8 @@ space_switches = Table(
     Column("switched_by", Text, nullable=False, server_default=text("SESSION_USER")),
     Column("from_space", Text, nullable=False),
     Column("to_space", Text, nullable=False),
-    Column(
-        "missing",
-        BigInteger,
-        nullable=False,
-        comment="Images that could be found before the switch and had no embedding in the space switched to",
-    ),
+    Column("missing", BigInteger, nullable=False),
     Column("forced", Boolean, nullable=False),
-    comment="Each switch of the active embedding space; lookalike.rollback_space goes back by it.",
 )
 
 search_samples = Table(
@@ -291,18 +246,16 @@ search_samples = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     _of_space(),
     Column("source", Text, nullable=False),
-    Column("query", HALFVEC, nullable=False, comment="Gone with the row once it is checked, or after some days"),
+    Column("query", HALFVEC, nullable=False),
     Column("k", Integer, nullable=False),
     Column("filter", JSONB),
     Column("max_distance", Double),
     Column("exclude", ARRAY(BigInteger), nullable=False),
     Column("recall", Double, nullable=False),
     Column("strategy", Text, nullable=False),
-    Column("proven", Boolean, nullable=False, comment="The answer given was exact"),
+    Column("proven", Boolean, nullable=False),
     time_column("searched_at"),
     prefixes=["UNLOGGED"],
-    comment="Live searches whose recall is still to be checked; see lookalike.sample_search. "
-    "Not in backups, WAL or standbys.",
 )
 
 recall_checks = Table(
@@ -314,17 +267,16 @@ recall_checks = Table(
     Column("searched_at", DateTime(timezone=True), nullable=False),
     time_column("checked_at"),
     Column("k", Integer, nullable=False),
-    Column("asked", Double, nullable=False, comment="The recall that the search asked for"),
+    Column("asked", Double, nullable=False),
     Column("plan", Text),
     Column("ef_search", Integer),
-    Column("passing", Double, comment="Share of the images that pass the filter; NULL without one"),
+    Column("passing", Double),
     Column("expected", Integer),
-    Column("recall", Double, comment="NULL where nothing was to be found, or nothing could be checked"),
+    Column("recall", Double),
     Column("search_seconds", Double),
     Column("seconds", Double, nullable=False),
-    Column("reason", Text, comment="Why it could not be checked"),
+    Column("reason", Text),
     Index(None, "checked_at", "space_id"),
-    comment="Recall of live searches, each checked against an exact search; see lookalike.recall_status.",
 )
 
 recall_adjustments = Table(
@@ -337,7 +289,6 @@ recall_adjustments = Table(
     Column("from_depth", Double, nullable=False),
     Column("to_depth", Double, nullable=False),
     Column("reason", Text, nullable=False),
-    comment="Each change of a space's search depth; see lookalike.adjust_recall and set_search_depth.",
 )
 
 worker_costs = Table(
@@ -350,19 +301,12 @@ worker_costs = Table(
     Column("count", BigInteger, nullable=False),
     Column("seconds", Double, nullable=False),
     postgresql_with={"fillfactor": "60"},
-    comment="What workers have spent, by space, device and day in UTC; see lookalike.cost_status.",
 )
 
 schema_revisions = Table(
     "schema_revisions",
     metadata,
     Column("revision", Text, primary_key=True),
-    Column(
-        "serves",
-        Text,
-        nullable=False,
-        comment="Code of this revision and later ones works while and after the revision runs",
-    ),
+    Column("serves", Text, nullable=False),
     time_column("applied_at"),
-    comment="Revisions in effect, from 0005 on, and the oldest code that goes on working with each.",
 )

@@ -1,4 +1,4 @@
-"""Dead rows that no counter counts twice; a comment on every function, view and trigger."""
+"""Dead rows that no counter counts twice; a comment on every object and column."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,8 @@ serves: str = "0008"
 
 NEW: tuple[str, ...] = ("functions/dead_about.sql",)
 CHANGED: tuple[str, ...] = ()
-SOURCES = NEW + CHANGED
+TABLES: tuple[str, ...] = tuple(path for path in loaded_by("0009") if path.startswith("tables/"))
+SOURCES = NEW + CHANGED + TABLES
 
 
 def upgrade() -> None:
@@ -26,4 +27,6 @@ def downgrade() -> None:
     use_schema_path()
     drop(*reversed(NEW))
     load(down_revision, *CHANGED)
-    uncomment(*loaded_by(down_revision))
+    below = loaded_by(down_revision)
+    uncomment(revision, *below)
+    comment(down_revision, *TABLES)

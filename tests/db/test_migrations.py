@@ -85,18 +85,33 @@ def test_every_file_of_sql_is_loaded_by_the_revision_that_the_lock_names() -> No
         assert not kept.exists(), f"{kept} would be loaded in place of sql/{path}"
 
 
-def test_every_function_view_and_trigger_has_the_header_of_its_file_as_comment(conn: db.Connection) -> None:
-    rows = conn.execute(
-        "SELECT 'functions/' || p.proname || '.sql', obj_description(p.oid, 'pg_proc') FROM pg_proc p"
-        " WHERE p.pronamespace = 'lookalike'::regnamespace"
-        " UNION ALL SELECT 'views/' || c.relname || '.sql', obj_description(c.oid, 'pg_class') FROM pg_class c"
-        " WHERE c.relnamespace = 'lookalike'::regnamespace AND c.relkind = 'v'"
-        " UNION ALL SELECT 'triggers/' || t.tgname || '.sql', obj_description(t.oid, 'pg_trigger') FROM pg_trigger t"
-        " JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'lookalike'::regnamespace AND NOT t.tgisinternal"
-    ).fetchall()
-    headers = {path: sources.header(sources.source_of(path)) for path in sources.current()}
-    assert all(headers.values())
-    assert dict(rows) == headers
+# The comment of each object and column in the catalog, by its name as COMMENT ON takes it. One table is Alembic's.
+COMMENTS = """
+SELECT 'ROUTINE lookalike.' || p.proname, obj_description(p.oid, 'pg_proc')
+FROM pg_proc p WHERE p.pronamespace = 'lookalike'::regnamespace
+UNION ALL
+SELECT format('TRIGGER %s ON %s', t.tgname, t.tgrelid::regclass), obj_description(t.oid, 'pg_trigger')
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = 'lookalike'::regnamespace AND NOT t.tgisinternal
+UNION ALL
+SELECT CASE WHEN a.attname IS NOT NULL THEN format('COLUMN %s."%s"', c.oid::regclass, a.attname)
+            ELSE CASE c.relkind WHEN 'v' THEN 'VIEW ' ELSE 'TABLE ' END || c.oid::regclass END,
+       CASE WHEN a.attname IS NOT NULL THEN col_description(c.oid, a.attnum) ELSE obj_description(c.oid, 'pg_class') END
+FROM pg_class c
+LEFT JOIN LATERAL (
+    SELECT a.attname, a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL SELECT NULL, NULL) a ON true
+WHERE c.relnamespace = 'lookalike'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> 'alembic_version'
+"""
+
+
+def test_every_object_and_column_has_the_comment_of_its_file(conn: db.Connection) -> None:
+    rows = conn.execute(COMMENTS).fetchall()
+    assert [name for name, text in rows if not text] == []
+    of_files: dict[str, str] = {}
+    for path in sources.current():
+        of_files |= sources.comments(path, sources.source_of(path))
+    assert dict(rows) == of_files
 
 
 def test_downgrade_that_would_lose_rows_is_refused_and_says_what(database_url: str, conn: db.Connection) -> None:

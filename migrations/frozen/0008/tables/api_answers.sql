@@ -1,0 +1,4 @@
+-- Answers to writes that came with an Idempotency-Key, for 24 hours; a cache, not a record.
+--
+-- Columns:
+--   caller  The API key's id; empty where none was asked for

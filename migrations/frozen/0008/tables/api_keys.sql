@@ -1,0 +1,5 @@
+-- Keys of the HTTP API; see lookalike key.
+--
+-- Columns:
+--   prefix         What a key begins with, to recognise it by
+--   secret_sha256  Of the whole key, which is 256 random bits and stored nowhere

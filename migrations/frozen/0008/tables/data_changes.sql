@@ -1,0 +1,1 @@
+-- Each statement that changed the data of an audited space; their number is lookalike.data_version.

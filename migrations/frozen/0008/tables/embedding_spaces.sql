@@ -1,0 +1,8 @@
+-- A model with its preprocessing and index; the embeddings are in a table of its own.
+--
+-- Columns:
+--   weights             Local weight file; NULL: a weight package or timm's own
+--   preprocessing       timm data config
+--   fingerprint         Of model, preprocessing and weights together
+--   transform_id        Reduces what the model encodes to what is stored; NULL: it is stored as encoded
+--   encoded_dimensions  Of what the model encodes, where it is reduced

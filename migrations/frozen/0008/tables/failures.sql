@@ -1,0 +1,4 @@
+-- Images that could not be embedded, with the reason; lookalike.retry_failures queues them again.
+--
+-- Columns:
+--   step  fetch, decode, transform, encode or write

@@ -1,0 +1,1 @@
+-- One row an image. Any client may write; triggers keep jobs and embeddings right.

@@ -1,0 +1,5 @@
+-- Images to embed, one row an image and space; gone when the embedding is written.
+--
+-- Columns:
+--   lease         The claim that holds the job
+--   available_at  Due from then on; a claim moves it to the end of its lease

@@ -1,0 +1,5 @@
+-- How long things took: counts by slot of time and bucket of duration; see lookalike.latency_status.
+--
+-- Columns:
+--   slot    Ten seconds from then on; -infinity: all that is older
+--   bucket  Its end is lookalike.latency_bound(bucket) seconds

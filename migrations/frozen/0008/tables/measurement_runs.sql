@@ -1,0 +1,6 @@
+-- Each run of lookalike tradeoffs: what was asked for, and under what conditions.
+--
+-- Columns:
+--   ended_at    NULL: interrupted or going on
+--   rows_total  Embeddings of the space then; a sample of them was measured
+--   conditions  Hardware, versions and settings

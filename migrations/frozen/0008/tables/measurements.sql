@@ -1,0 +1,12 @@
+-- What one index choice gave on a sample of a space; see lookalike tradeoffs.
+--
+-- Columns:
+--   options         As index_options of a space that is to be searched so
+--   recall_floor    The mean recall of such queries is above it, with 95 % confidence
+--   p95_ceiling_ms  The p95 of such queries is below it, with 95 % confidence
+--   qps             Queries a second, by the number of clients at once
+--   insert_ms       A row written with this index in place
+--   table_bytes     Embeddings with their primary key, without the ANN index
+--   memory_bytes    What a build of the index holds in memory
+--   query_ms        Raw: each timed search
+--   query_recalls   Raw: each query

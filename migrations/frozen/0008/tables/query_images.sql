@@ -1,0 +1,5 @@
+-- Query images on their way to a worker and back; a cache of a while, not a record.
+--
+-- Columns:
+--   image   The bytes, until they are embedded
+--   reason  Why it could not be embedded

@@ -1,0 +1,1 @@
+-- Each change of a space's search depth; see lookalike.adjust_recall and set_search_depth.

@@ -1,0 +1,7 @@
+-- Recall of live searches, each checked against an exact search; see lookalike.recall_status.
+--
+-- Columns:
+--   asked    The recall that the search asked for
+--   passing  Share of the images that pass the filter; NULL without one
+--   recall   NULL where nothing was to be found, or nothing could be checked
+--   reason   Why it could not be checked

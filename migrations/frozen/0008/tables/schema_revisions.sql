@@ -1,0 +1,4 @@
+-- Revisions in effect, from 0005 on, and the oldest code that goes on working with each.
+--
+-- Columns:
+--   serves  Code of this revision and later ones works while and after the revision runs

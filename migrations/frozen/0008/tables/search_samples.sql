@@ -1,0 +1,5 @@
+-- Live searches whose recall is still to be checked; see lookalike.sample_search. Not in backups, WAL or standbys.
+--
+-- Columns:
+--   query   Gone with the row once it is checked, or after some days
+--   proven  The answer given was exact

@@ -1,0 +1,4 @@
+-- Each switch of the active embedding space; lookalike.rollback_space goes back by it.
+--
+-- Columns:
+--   missing  Images that could be found before the switch and had no embedding in the space switched to

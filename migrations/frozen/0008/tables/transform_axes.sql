@@ -1,0 +1,4 @@
+-- The rows of the rotations; see lookalike.transformed.
+--
+-- Columns:
+--   shift  The inner product of the axis with the mean of the sample

@@ -1,0 +1,8 @@
+-- Rotations fitted on embeddings of a space: what candidates_<id> holds of each. Never changed, only fitted anew.
+--
+-- Columns:
+--   bits                How many sign bits, along rotated axes
+--   dimensions          How many principal components
+--   fingerprint         Of its axes and shifts together
+--   explained_variance  Share of the sample's variance within the axes
+--   filled_at           When all embeddings there had their candidates

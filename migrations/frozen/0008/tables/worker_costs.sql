@@ -1,0 +1,1 @@
+-- What workers have spent, by space, device and day in UTC; see lookalike.cost_status.

@@ -1,0 +1,4 @@
+-- One row a running worker; see lookalike.worker_status.
+--
+-- Columns:
+--   name  host:pid

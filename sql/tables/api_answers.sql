@@ -1,0 +1,10 @@
+-- Internal: answers to writes with an Idempotency-Key, kept for 24 hours; a cache, not a record.
+--
+-- Columns:
+--   caller           id of the API key; empty if the API needs no key
+--   idempotency_key  key of the request
+--   request_sha256   of the request
+--   status           HTTP status of the answer
+--   headers          of the answer
+--   body             of the answer
+--   answered_at      time of the answer

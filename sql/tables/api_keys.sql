@@ -1,0 +1,12 @@
+-- Internal: keys of the HTTP API; `lookalike key` manages them.
+--
+-- Columns:
+--   id             the key
+--   name           its name
+--   prefix         beginning of the key, to recognise it
+--   secret_sha256  of the whole key, which is 256 random bits and stored nowhere
+--   scope          search, write or admin
+--   created_at     when it was created
+--   expires_at     when it expires; NULL: never
+--   last_used_at   when it was last used
+--   revoked_at     when it was revoked; NULL: still valid

@@ -1,0 +1,8 @@
+-- Statements that changed the data of an audited space; their number is lookalike.data_version.
+--
+-- Columns:
+--   id          the change
+--   space_id    the embedding space
+--   operation   kind of statement
+--   changed_at  time of the change
+--   changed_by  database user

@@ -1,0 +1,16 @@
+-- Embedding spaces: a model with its preprocessing and index; the embeddings are in a table of their own.
+--
+-- Columns:
+--   id                  the space
+--   name                its name
+--   model               name of the timm model
+--   weights             path of a local weight file; NULL: a weight package or timm's own
+--   preprocessing       timm data config
+--   fingerprint         of model, preprocessing and weights together
+--   dimensions          of the stored embeddings
+--   index_options       the index choice, and settings of its searches
+--   table_name          table of the embeddings, in schema lookalike
+--   active              whether searches use this space
+--   created_at          when the space was created
+--   transform_id        transform that reduces what the model encodes; NULL: stored as encoded
+--   encoded_dimensions  dimensions of what the model encodes, if a transform reduces it

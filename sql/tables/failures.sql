@@ -1,0 +1,10 @@
+-- Images that could not be embedded, with the reason; lookalike.retry_failures queues them again.
+--
+-- Columns:
+--   image_id   the image
+--   space_id   the embedding space
+--   uri        its uri at that time
+--   step       fetch, decode, transform, encode or write
+--   reason     why it failed
+--   attempts   number of claims of the job
+--   failed_at  when it failed

@@ -1,0 +1,13 @@
+-- Images, one row per image; any client may write, and triggers keep jobs and embeddings up to date.
+--
+-- Columns:
+--   id          the image
+--   uri         path or URL of the file; an image is embedded again if it changes
+--   sha256      of the bytes; workers fill it in, and a client that changes it has the image embedded again
+--   media_type  of the bytes, such as image/jpeg; workers fill it in
+--   width       pixels; workers fill it in
+--   height      pixels; workers fill it in
+--   caption     text of your own, which lookalike.search_text searches
+--   attributes  metadata of your own, a JSON object that filters read
+--   created_at  time of the insert
+--   updated_at  time of the last change

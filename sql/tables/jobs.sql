@@ -1,0 +1,9 @@
+-- Images to embed, one row per image and space; removed when the embedding is written.
+--
+-- Columns:
+--   image_id      the image
+--   space_id      the embedding space
+--   lease         the claim that holds the job; NULL: unclaimed
+--   attempts      number of claims so far
+--   available_at  when the job is due; a claim moves it to the end of its lease
+--   enqueued_at   when the job was queued

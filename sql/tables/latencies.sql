@@ -1,0 +1,9 @@
+-- Internal: counts of durations by slot of time and bucket of duration; see lookalike.latency_status.
+--
+-- Columns:
+--   space_id  the embedding space
+--   measure   what was measured
+--   slot      beginning of ten seconds; -infinity: all earlier ones
+--   bucket    its upper end is lookalike.latency_bound(bucket) seconds
+--   count     number of events
+--   seconds   their durations together

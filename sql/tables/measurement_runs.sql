@@ -1,0 +1,12 @@
+-- Runs of `lookalike tradeoffs`: the request and the conditions.
+--
+-- Columns:
+--   id           the run
+--   started_at   when it started
+--   ended_at     when it ended; NULL: interrupted, or still running
+--   space        name of the embedding space
+--   fingerprint  of the space
+--   dimensions   of its embeddings
+--   rows_total   embeddings of the space then; a sample of them was measured
+--   request      what was to be measured
+--   conditions   hardware, versions and settings

@@ -1,0 +1,24 @@
+-- Measurements of one index choice on a sample of a space; see `lookalike tradeoffs`.
+--
+-- Columns:
+--   run_id           the run
+--   choice           the index choice in its text form
+--   options          index_options of a space with this choice
+--   rows             embeddings of the sample
+--   k                neighbours per query
+--   recall           mean recall of the queries
+--   recall_floor     the mean recall of such queries is above it, with 95 % confidence
+--   label_precision  share of neighbours with the label of the query; NULL without a label
+--   p50_ms           median time of a search, in milliseconds
+--   p95_ms           95th percentile
+--   p99_ms           99th percentile
+--   p95_ceiling_ms   the p95 of such queries is below it, with 95 % confidence
+--   qps              queries per second, by the number of concurrent clients
+--   build_seconds    time to build the index
+--   insert_ms        time to write a row with this index in place
+--   index_bytes      size of the ANN index
+--   table_bytes      size of the embeddings with their primary key, without the ANN index
+--   memory_bytes     memory that a build of the index needs
+--   query_ms         raw: each timed search
+--   query_recalls    raw: the recall of each query
+--   measured_at      time of the measurement

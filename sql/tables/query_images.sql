@@ -1,0 +1,11 @@
+-- Internal: query images for the workers, and their answers; a cache, not a record.
+--
+-- Columns:
+--   sha256        of the bytes
+--   space_id      the embedding space
+--   image         the bytes, until they are embedded
+--   embedding     the answer
+--   reason        why it could not be embedded
+--   asked_at      time of the query
+--   available_at  when a worker may claim it
+--   answered_at   time of the answer

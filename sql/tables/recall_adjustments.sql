@@ -1,0 +1,10 @@
+-- Changes of a space's search depth; see lookalike.set_search_depth.
+--
+-- Columns:
+--   id           the change
+--   space_id     the embedding space
+--   adjusted_at  time of the change
+--   adjusted_by  database user
+--   from_depth   depth before: how many times deeper than set up
+--   to_depth     depth after
+--   reason       why it was changed

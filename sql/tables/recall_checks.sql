@@ -1,0 +1,18 @@
+-- Recall of live searches, each checked against an exact search; see lookalike.recall_status.
+--
+-- Columns:
+--   id              the check
+--   space_id        the embedding space
+--   source          who searched: sql, api or cli
+--   searched_at     time of the search
+--   checked_at      time of the check
+--   k               argument of the search
+--   asked           recall that the search asked for
+--   plan            how the search was answered
+--   ef_search       of the index search
+--   passing         share of the images that pass the filter; NULL without a filter
+--   expected        number of rows of the exact answer
+--   recall          NULL if nothing was to be found, or the search could not be checked
+--   search_seconds  time of the search
+--   seconds         time of the check
+--   reason          why the search could not be checked

@@ -1,0 +1,6 @@
+-- Internal: revisions in effect from 0005 on, and the oldest code that works with each.
+--
+-- Columns:
+--   revision    the revision
+--   serves      code of this revision and later ones works while the revision runs and after it
+--   applied_at  when it was applied

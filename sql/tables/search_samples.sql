@@ -1,0 +1,17 @@
+-- Internal: live searches whose recall is still to be checked; see lookalike.sample_search.
+--
+-- The table is unlogged: not in backups, WAL or standbys.
+--
+-- Columns:
+--   id            the search
+--   space_id      the embedding space
+--   source        who searched: sql, api or cli
+--   query         query vector; removed with the row after the check, or after some days
+--   k             argument of the search
+--   filter        argument of the search
+--   max_distance  argument of the search
+--   exclude       argument of the search
+--   recall        argument of the search
+--   strategy      argument of the search
+--   proven        whether the answer was exact
+--   searched_at   time of the search

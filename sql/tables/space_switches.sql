@@ -1,0 +1,10 @@
+-- Switches of the active embedding space; lookalike.rollback_space reads them.
+--
+-- Columns:
+--   id           the switch
+--   switched_at  time of the switch
+--   switched_by  database user
+--   from_space   name of the space before
+--   to_space     name of the space after
+--   missing      images that could be found before the switch and had no embedding in the new space
+--   forced       whether the switch was forced

@@ -1,0 +1,8 @@
+-- Internal: axes of the transforms; see lookalike.transformed.
+--
+-- Columns:
+--   transform_id  the transform
+--   form          bits or reduced
+--   n             number of the axis
+--   shift         inner product of the axis with the mean of the sample
+--   axis          unit-length vector

@@ -1,0 +1,15 @@
+-- Internal: rotations fitted on embeddings of a space, which give candidates_<id>.
+--
+-- A row never changes; a new fit is a new row.
+--
+-- Columns:
+--   id                  the transform
+--   space_id            the embedding space
+--   bits                number of sign bits, along rotated axes
+--   dimensions          number of principal components
+--   fingerprint         of its axes and shifts together
+--   sample_size         number of embeddings that it was fitted on
+--   seed                of the sample
+--   explained_variance  share of the sample's variance within the axes
+--   fitted_at           when it was fitted
+--   filled_at           when all embeddings of that moment had their candidates

@@ -1,0 +1,9 @@
+-- Internal: work and time of workers by space, device and day in UTC; see lookalike.cost_of_workers.
+--
+-- Columns:
+--   space_id  the embedding space
+--   device    device of the workers
+--   day       day in UTC
+--   measure   what was measured
+--   count     number of events
+--   seconds   their durations together

@@ -1,0 +1,15 @@
+-- Workers, one row per running worker; see lookalike.worker_status.
+--
+-- Columns:
+--   id                the worker
+--   name              host:pid
+--   version           of Lookalike
+--   device            cpu or a GPU
+--   space_ids         embedding spaces that it serves
+--   state             what it does
+--   started_at        when it started
+--   heartbeat_at      when it last sent a heartbeat
+--   images_embedded   number of images embedded
+--   images_failed     number of images that failed
+--   queries_answered  number of query images answered
+--   last_error        its last error
