@@ -1,4 +1,4 @@
-"""Alembic's entry: runs revisions in the configured database (or the embedded server), or prints their SQL (--sql)."""
+"""Alembic's entry point: run revisions in the configured database or embedded server, or print their SQL (--sql)."""
 
 import logging
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def _include_name(name: str | None, kind: str, parents: object) -> bool:
-    """Leave out what revisions do not own: other schemas, and the tables of embedding spaces and transforms."""
+    """Exclude objects that revisions do not own: other schemas, and the tables of embedding spaces and transforms."""
     if kind == "schema":
         return name == "lookalike"
     return not (kind == "table" and name is not None and name.startswith(("embeddings_", "candidates_")))
@@ -36,17 +36,17 @@ def _url() -> Iterator[str]:
 
 
 def _connected(url: str) -> psycopg.Connection:
-    # What a caller wants to see of the statements (`migrate --plan`) it sees by a cursor of its own.
+    # A caller observes the statements with a cursor class of its own (`migrate --plan`).
     cursor = context.config.attributes.get("cursor", psycopg.Cursor)
     connection = psycopg.connect(url, application_name="lookalike migrate", cursor_factory=cursor)
     connection.add_notice_handler(_warn)
     return connection
 
 
-def _warn(said: psycopg.errors.Diagnostic) -> None:
-    """Pass on what a revision could not do, and what to run instead."""
-    if said.severity_nonlocalized == "WARNING":
-        log.warning("%s. %s", said.message_primary, said.message_hint or "")
+def _warn(notice: psycopg.errors.Diagnostic) -> None:
+    """Log a revision's warnings: what it could not do, and what to run instead."""
+    if notice.severity_nonlocalized == "WARNING":
+        log.warning("%s. %s", notice.message_primary, notice.message_hint or "")
 
 
 def _configure(**options: object) -> None:
@@ -82,7 +82,7 @@ def _run(connection: Connection, guard: Guard, patience: float) -> None:
 
 
 def _print() -> None:
-    """Print the SQL (alembic's --sql), without a database."""
+    """Print the SQL without a database, for alembic's --sql."""
     _configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"})
     for statement in (f"SET lock_timeout = '{LOCK_TIMEOUT}'", "CREATE SCHEMA IF NOT EXISTS lookalike"):
         context.get_context().impl.static_output(f"{statement};")

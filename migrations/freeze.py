@@ -1,4 +1,4 @@
-"""`python -m migrations.freeze REVISION`: record that REVISION loads every file of `sql/` changed since the last lock.
+"""`python -m migrations.freeze REVISION`: record that REVISION loads every file in `sql/` changed since the last lock.
 
 If an earlier revision loaded a file, its text as committed is first kept under `frozen/<that revision>/`; so run this
 before you commit the change. REVISION's own list of sources must name the files, unless only their headers changed and
@@ -14,7 +14,7 @@ from migrations.sources import FIRST_COMMENTED, FROZEN, LOCK, current, locked
 
 
 def freeze(revision: str) -> list[str]:
-    """Update `sql.lock` for `revision`; return the paths, below `sql/`, that it now loads anew."""
+    """Update `sql.lock` for `revision`; return the paths, below `sql/`, that it now loads."""
     before = locked() if LOCK.exists() else {}
     after, changed = {}, []
     for path, hashes in current().items():

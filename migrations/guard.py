@@ -1,8 +1,7 @@
-"""Runs revisions beside searches and writes: one migration at a time, no wait for a lock above a fraction of a second,
-and nobody kept waiting for long.
+"""Run revisions beside searches and writes: one migration at a time, with short lock waits that block nobody for long.
 
-A revision that cannot have a lock, or has kept a search or a write waiting, is rolled back and tried again later. What
-it did outside a transaction (`sources.concurrently`) stays done, so that part must bear being run again.
+If a revision cannot get a lock, or blocks a search or a write, it is rolled back and retried later. Its work outside a
+transaction (`sources.concurrently`) stays, so that part must be repeatable.
 """
 
 import logging
@@ -20,16 +19,16 @@ from app.errors import ConflictError
 
 log = logging.getLogger(__name__)
 
-# Seconds in which a revision must find its moment.
+# Seconds after which a blocked revision is given up.
 PATIENCE = 60.0
-# Searches and writes queue behind a lock that is waited for.
+# Short, because searches and writes queue behind a waiting lock.
 LOCK_TIMEOUT = "150ms"
-# A search or a write that waits for so long has the revision called off: rolled back, it is over within a second.
+# Seconds that a search or a write may wait before the guard cancels the revision; with the rollback, under a second.
 _MAX_WAIT = 0.4
 _POLL_SECONDS = 0.1
 _LOCK_KEY = "hashtextextended('lookalike migrate', 0)"
 
-# Waits of searches (relations) and of writes (rows as well), behind this backend. Other DDL, and an index build that
+# Searches (relation locks) and writes (row locks too) that wait behind this backend. Other DDL, and an index build that
 # waits for old snapshots, may wait.
 _BLOCKED = """
 SELECT count(*) > 0 FROM pg_locks l
@@ -53,10 +52,10 @@ WHERE l.locktype = 'advisory' AND l.granted
 
 
 class Guard:
-    """Holds the lock that only one migration has, and watches that the revision in work keeps nobody waiting."""
+    """Cancels a running revision if it blocks searches or writes. Its session holds the migrations' advisory lock."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
-        """The connection, in autocommit, is used for nothing else: waiting on it keeps no snapshot."""
+        """Take a connection in autocommit that nothing else uses."""
         self._connection = connection
         self._lock = threading.Lock()
         self.holders: list[str] = []
@@ -64,7 +63,7 @@ class Guard:
 
     @contextmanager
     def watching(self, pid: int) -> Iterator[None]:
-        """Look after backend `pid` within the block, and cancel what it does where others wait for it too long."""
+        """Watch backend `pid` within the block, and cancel its statement if others wait for it too long."""
         self.holders, self.blocked_others = [], False
         done = threading.Event()
         thread = threading.Thread(target=self._watch, args=(pid, done), name="migration guard", daemon=True)
@@ -79,37 +78,45 @@ class Guard:
         while not done.wait(_POLL_SECONDS):
             try:
                 values = {"pid": pid, "most": _MAX_WAIT}
-                # Ours waits in vain at most as long as its lock_timeout: who is in its way is asked meanwhile.
+                # Read the holders now, because the revision's lock wait ends at its lock_timeout.
                 self.holders = [str(row[0]) for row in self._connection.execute(_HOLDERS, values)] or self.holders
                 if self._connection.execute(_BLOCKED, values).fetchone() == (True,):
                     self.blocked_others = True
                     self._connection.execute("SELECT pg_cancel_backend(%s)", (pid,))
             except psycopg.Error as error:
-                log.warning("who waits for this migration cannot be seen any more: %s", error)
+                log.warning("cannot watch any more for sessions that this migration blocks: %s", error)
                 return
 
 
 @contextmanager
 def exclusive_migration(url: str, *, patience: float) -> Iterator[Guard]:
-    """Be the only migration of this database within the block; ConflictError where another one is for `patience` s."""
+    """Hold the lock of this database's migrations within the block.
+
+    Raises:
+        ConflictError: another migration held it for `patience` seconds.
+    """
     with psycopg.connect(url, autocommit=True, application_name="lookalike migrate guard") as connection:
-        end, told = time.monotonic() + patience, False
-        # Not waited for by the server: a statement that waits holds a snapshot, which an index build of the other
-        # migration would wait for.
+        end, logged = time.monotonic() + patience, False
+        # Poll, because a statement that waits in the server holds a snapshot, and an index build of the other migration
+        # would wait for that snapshot.
         while connection.execute(f"SELECT pg_try_advisory_lock({_LOCK_KEY})").fetchone() != (True,):
             found = connection.execute(_OTHER_MIGRATION, {}).fetchone()
             other = str(found[0]) if found else "which has just ended"
             if time.monotonic() > end:
-                raise ConflictError(f"another migration of this database is running ({other}); it goes on by itself")
-            if not told:
+                raise ConflictError(f"another migration of this database is running ({other}); wait until it ends")
+            if not logged:
                 log.info("another migration is running (%s): waiting for it", other)
-                told = True
+                logged = True
             time.sleep(0.2)
         yield Guard(connection)
 
 
 def retry_while_blocked(attempt: Callable[[], None], guard: Guard, *, patience: float) -> None:
-    """Call `attempt` again, with growing pauses, while locks are in its way; ConflictError after `patience` seconds."""
+    """Call `attempt`, and retry it with backoff while locks block it or it blocks others.
+
+    Raises:
+        ConflictError: it did not succeed within `patience` seconds.
+    """
     end, tries = time.monotonic() + patience, 0
     while True:
         try:
@@ -126,8 +133,8 @@ def retry_while_blocked(attempt: Callable[[], None], guard: Guard, *, patience: 
             )
             if time.monotonic() > end:
                 raise ConflictError(
-                    f"the revision found no moment in {patience:g} s to be run without keeping others waiting; it is "
-                    f"rolled back: {why}; end what is in its way, or give it longer: lookalike migrate --wait SECONDS"
+                    f"the revision could not run within {patience:g} s without blocking others and is rolled back: "
+                    f"{why}; end what blocks it, or give it longer: lookalike migrate --wait SECONDS"
                 ) from error
         else:
             return
@@ -137,9 +144,9 @@ def retry_while_blocked(attempt: Callable[[], None], guard: Guard, *, patience: 
 
 
 def _is_transient(error: psycopg.Error, guard: Guard) -> bool:
-    """Whether the same may well succeed later: a lock not had, a deadlock, called off by the guard."""
+    """Return whether a retry may succeed: after a lock timeout, a deadlock or a cancellation by the guard."""
     if isinstance(error, pg.QueryCanceled):
         return guard.blocked_others
-    # Two who grant or comment at once, which takes no lock that would make one wait for the other.
+    # GRANT and COMMENT take no lock that makes concurrent ones wait, so they may collide.
     collided = isinstance(error, pg.InternalError_) and "tuple concurrently" in str(error)
     return collided or isinstance(error, pg.LockNotAvailable | pg.DeadlockDetected)

@@ -1,6 +1,6 @@
-"""`python -m migrations.lint`: squawk over the SQL of each revision, for statements that keep searches or writes out.
+"""`python -m migrations.lint`: run squawk on each revision's SQL, to find statements that block searches or writes.
 
-No database is needed.
+It needs no database.
 """
 
 import io
@@ -16,19 +16,19 @@ from alembic.script import ScriptDirectory
 from app import db
 from app.db import schema
 
-# The first revision makes the tables: nobody is there yet who could be kept out.
+# The first revision creates the tables, so it can block nobody.
 _FIRST = "0001"
 
-# What is not asked for, and why; a revision may say more of itself, as lint_excluded.
+# Excluded rules with the reason; a revision may add its own as lint_excluded.
 EXCLUDED = {
-    "require-statement-timeout": "a long one may run to its end; migrations/guard.py bounds what others wait for it",
+    "require-statement-timeout": "a long statement may finish; migrations/guard.py limits how long others wait for it",
     "prefer-bigint-over-int": "dimensions and numbers of neighbours stay small; ids and counts of images are bigint",
-    "prefer-bigint-over-smallint": "ids of spaces, attempts and buckets stay small, and are in every row of a job",
+    "prefer-bigint-over-smallint": "ids of spaces, attempts and buckets stay small, and every job row holds them",
 }
-# What code of before may call. A revision that takes it away says so by serving no code but its own.
+# Rules that protect older code. They do not apply to a revision that serves only its own code.
 EXCLUDED_WITHOUT_OLD_CODE = {
-    "ban-drop-function": "it has other arguments or another result from this revision on",
-    "ban-drop-view": "it has other columns from this revision on",
+    "ban-drop-function": "its arguments or result change in this revision",
+    "ban-drop-view": "its columns change in this revision",
 }
 
 
@@ -41,7 +41,7 @@ def sql_of(config: Config, below: str, revision: str) -> str:
 
 
 def lint(config: Config) -> int:
-    """Let squawk judge every revision of this configuration; return how many it found fault with, told on stdout."""
+    """Run squawk on every revision, print its findings, and return the number of revisions with findings."""
     faulty = 0
     for script in reversed(list(ScriptDirectory.from_config(config).walk_revisions())):
         if script.revision == _FIRST:

@@ -8,7 +8,7 @@ revision: str = "${up_revision}"
 down_revision: str = "${down_revision}"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
-# The oldest code that goes on working while this revision runs and after it; see docs/how-to/upgrade.md.
+# The oldest code that works during and after this revision; see docs/how-to/upgrade.md.
 serves: str = "${up_revision}"
 
 NEW: tuple[str, ...] = ()

@@ -1,13 +1,13 @@
-"""Loads objects of `sql/` in a revision, each as it was at that revision.
+"""Load objects of `sql/` in a revision, each with its text at that revision.
 
-`sql/` holds the current text. When a revision changes a file, the text before it is kept under
-`migrations/frozen/<revision before>/`, so that every revision, up or down, gives the objects of its own day: a fresh
-database and an upgraded one are the same. `sql.lock` names the revision that loads each current file, with its hashes.
+`sql/` holds the current text. When a revision changes a file, `migrations/frozen/<previous revision>/` keeps the text
+before. Each upgrade or downgrade thus creates the objects of its own revision, and a fresh database equals an upgraded
+one. `sql.lock` names the revision that loads each current file, with its hashes.
 
 The comment lines that open a file are its header. From 0009 on the header is the object's COMMENT, so that psql's \\df+
-shows it. Before 0009 nothing stored it, which is why it has a hash of its own. Below `Columns:` the header of a view or
-table describes its columns, which get comments of their own. Further comments below an empty line are notes for whoever
-edits the file; nothing stores or hashes them. Files of tables have only headers, because revisions create tables.
+shows it. It has a hash of its own, because nothing stored it before 0009. Below `Columns:` the header of a view or table
+describes its columns, which get comments of their own. Further comments below an empty line are notes for editors of
+the file; nothing stores or hashes them. Files of tables have only headers, because revisions create tables.
 """
 
 import hashlib
@@ -34,18 +34,18 @@ _COLUMNS = re.compile(r"^Columns:\n", re.MULTILINE)
 _ITEM = re.compile(r"^  (\S+) +(.+(?:\n {4,}.+)*)", re.MULTILINE)
 _SPACES = re.compile(r"\s+")
 _ABOVE_BODY = re.compile(r"(?:(?:--.*)?\n)*")
-# The first revision that has the table of what each serves.
+# The first revision with the table of served code, schema_revisions.
 FIRST_RECORDED = "0005"
-# The first revision that stores the headers of files, as comments on their objects.
+# The first revision that stores file headers as comments on their objects.
 FIRST_COMMENTED = "0009"
 LOADED_FOLDERS = ("functions", "tables", "triggers", "views")
 _KINDS = {"functions": "ROUTINE", "tables": "TABLE", "views": "VIEW"}
 
 
 def load(revision: str, *paths: str) -> None:
-    """Create or replace these objects (`functions/search.sql`: kind and name, whatever the folder) as at `revision`.
+    """Create or replace these objects, and from 0009 on their comments, with their text at `revision`.
 
-    From 0009 on this sets their comments too, and nothing else if they are tables.
+    A path is kind and name (`functions/search.sql`), whatever the file's folder. Tables get only their comments.
     """
     for path in paths:
         if not path.startswith("tables/"):
@@ -55,17 +55,17 @@ def load(revision: str, *paths: str) -> None:
 
 
 def comment(revision: str, *paths: str) -> None:
-    """Set the comments of these objects, and of their columns, to what their files say as at `revision`."""
+    """Set the comments of these objects and their columns to the headers of their files at `revision`."""
     _comment_on({name: text for path in paths for name, text in comments(path, _text_at(revision, path)).items()})
 
 
 def uncomment(revision: str, *paths: str) -> None:
-    """Remove the comments of these objects, and of the columns that their files describe as at `revision`."""
+    """Remove the comments of these objects, and of the columns that their files describe at `revision`."""
     _comment_on({name: None for path in paths for name in comments(path, _text_at(revision, path))})
 
 
 def comments(path: str, text: str) -> dict[str, str]:
-    """Return the comments of an object and its columns, each by its name as COMMENT ON takes it; `text` is its file."""
+    """Return the comments of an object and its columns, by name as in COMMENT ON; `text` is the whole file."""
     opening = header(text)
     if path.startswith(("functions/", "triggers/")):
         return {_object(path): opening}
@@ -83,7 +83,7 @@ def items(section: str) -> dict[str, str]:
 
 
 def describe(metadata: MetaData) -> None:
-    """Give these tables and their columns the comments that `sql/tables/` has now."""
+    """Set the comments of these tables and their columns from `sql/tables/`."""
     for table in metadata.tables.values():
         path = f"tables/{table.name}.sql"
         texts = comments(path, source_of(path))
@@ -121,7 +121,8 @@ def _execute(statements: str) -> None:
     if context.is_offline_mode():
         op.get_context().impl.static_output(statements)
         return
-    # Through the driver itself: SQLAlchemy would take a colon in the text for a parameter, and psycopg a percent sign.
+    # Through the driver without parameters, because SQLAlchemy would take a colon in the text for a parameter, and
+    # psycopg with parameters a percent sign.
     cursor = op.get_bind().connection.cursor()
     cursor.execute(statements)
     cursor.close()
@@ -129,10 +130,10 @@ def _execute(statements: str) -> None:
 
 @contextmanager
 def concurrently() -> Iterator[None]:
-    """Run statements outside a transaction, as CREATE INDEX CONCURRENTLY wants it, waiting for as long as they must.
+    """Run statements outside a transaction and without a lock timeout, as CREATE INDEX CONCURRENTLY needs.
 
-    They keep nobody waiting while they wait, and given up they would leave an invalid index. What came before in the
-    revision is committed here, so it must bear being run again: should this block fail, all of the revision is.
+    They block nobody while they wait, and a timeout would leave an invalid index. The revision's earlier statements are
+    committed here and must be repeatable, because the whole revision runs again if this block fails.
     """
     with op.get_context().autocommit_block():
         op.execute("SET lock_timeout = 0")
@@ -144,9 +145,9 @@ def concurrently() -> Iterator[None]:
 
 
 def build_index(name: str, definition: str) -> None:
-    """CREATE INDEX CONCURRENTLY in schema lookalike, unless it is there; an invalid one, left by a try cut off, goes.
+    """Create an index of schema lookalike CONCURRENTLY, unless a valid one exists; replace an invalid one.
 
-    `definition` is what follows the name: `ON lookalike.images USING gin (...)`. To be called within `concurrently`.
+    `definition` follows the name: `ON lookalike.images USING gin (...)`. Call this within `concurrently`.
     """
     if not context.is_offline_mode() and op.get_bind().scalar(
         text(
@@ -162,7 +163,7 @@ def build_index(name: str, definition: str) -> None:
 def record_revision(
     ctx: MigrationContext, step: MigrationInfo, heads: Collection[object], run_args: Mapping[str, object]
 ) -> None:
-    """Note, in the transaction of a revision, the oldest code that it serves (`serves` in its module); from 0005 on."""
+    """Record the oldest code that a revision serves (`serves` in its module), in its transaction; from 0005 on."""
     revision = step.up_revision
     if not isinstance(revision, Script):
         return
@@ -180,14 +181,14 @@ def record_revision(
 
 
 def _text_at(revision: str, path: str) -> str:
-    """Return the text of the last revision, up to this one, that loaded the file."""
+    """Return a file's text at `revision`: that of the last revision up to it that loaded the file."""
     kept = _frozen_at(path)
     last = max(known for known in kept | {locked()[path]["revision"]} if known <= revision)
     return (FROZEN / last / path).read_text(encoding="utf-8") if last in kept else source_of(path)
 
 
 def _frozen_at(path: str) -> set[str]:
-    """Return the revisions whose text of this file is kept apart."""
+    """Return the revisions with a frozen text of this file."""
     return {frozen.name for frozen in FROZEN.iterdir() if (frozen / path).is_file()}
 
 
@@ -198,7 +199,7 @@ def source_of(path: str) -> str:
 
 
 def drop(*paths: str) -> None:
-    """Drop the objects of these files, named as the files are.
+    """Drop the objects of these files.
 
     RESTRICT: if an object of the user's own depends on one of them, the database refuses and names it.
     """
@@ -218,9 +219,15 @@ def _object(path: str) -> str:
 
 
 def refuse_loss(**tables: str) -> None:
-    """Say what dropping these tables would lose, and stop unless `-x lose=data` (CLI: --lose-data) allows it."""
+    """Check that dropping these tables loses no rows, unless `-x lose=data` (CLI: --lose-data) allows it.
+
+    `tables` maps table names to words for their rows.
+
+    Raises:
+        SchemaError: rows would be lost; the message counts them by table.
+    """
     if context.is_offline_mode():
-        raise SchemaError("what a downgrade would lose is known only to the database: run it there, without --sql")
+        raise SchemaError("only the database can count the rows that a downgrade loses: run it there, without --sql")
     counts = {
         name: op.get_bind().scalar(text(f"SELECT count(*) FROM lookalike.{name}"))  # noqa: S608 (our own names)
         for name in tables
@@ -234,9 +241,9 @@ def refuse_loss(**tables: str) -> None:
 
 
 def use_schema_path() -> None:
-    """Put the schema, and the one that holds pgvector, on this transaction's search path: functions record it.
+    """Set this transaction's search path to lookalike and pgvector's schema, because functions store it.
 
-    Bodies are not checked while they load, so that functions may be listed in any order.
+    Turn off checks of function bodies, so that functions may load in any order.
     """
     op.execute("SET LOCAL check_function_bodies = off")
     op.execute(
@@ -246,9 +253,9 @@ def use_schema_path() -> None:
 
 
 def current() -> dict[str, dict[str, str]]:
-    """Return the hashes of every file that revisions load, by kind and name: `functions/search.sql`.
+    """Return the hashes of all files that revisions load, by kind and name: `functions/search.sql`.
 
-    `sha256` is that of the text below the comments that open the file, `comment` that of the header.
+    `sha256` covers the text below the opening comments, and `comment` the header.
     """
     return {
         f"{folder}/{file.name}": _hashes(file.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ revision: str = "0009"
 down_revision: str = "0008"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
-# The oldest code that goes on working while this revision runs and after it; see docs/how-to/upgrade.md.
+# The oldest code that works during and after this revision; see docs/how-to/upgrade.md.
 serves: str = "0008"
 
 NEW: tuple[str, ...] = ("functions/dead_about.sql",)
