@@ -5,9 +5,9 @@ before. Each upgrade or downgrade thus creates the objects of its own revision, 
 one. `sql.lock` names the revision that loads each current file, with its hashes.
 
 The comment lines that open a file are its header. From 0009 on the header is the object's COMMENT, so that psql's \\df+
-shows it. It has a hash of its own, because nothing stored it before 0009. Below `Columns:` the header of a view or table
-describes its columns, which get comments of their own. Further comments below an empty line are notes for editors of
-the file; nothing stores or hashes them. Files of tables have only headers, because revisions create tables.
+shows it. It has a hash of its own, because nothing stored it before 0009. Below `Columns:` the header of a view or
+table describes its columns, which get comments of their own. Further comments below an empty line are notes for editors
+of the file; nothing stores or hashes them. Files of tables have only headers, because revisions create tables.
 """
 
 import hashlib
