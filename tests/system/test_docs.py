@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-_FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Indented within the step of a list, or not.
+_FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 # Commands that start what runs here already, or need what is not here, and where else they are seen to work.
 ELSEWHERE = {
@@ -53,7 +55,10 @@ def _name(page: Path) -> str:
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    return [Block(match[1], match[2], text.count("\n", 0, match.start()) + 2) for match in _FENCE.finditer(text)]
+    return [
+        Block(match[2], textwrap.dedent(match[3]), text.count("\n", 0, match.start()) + 2)
+        for match in _FENCE.finditer(text)
+    ]
 
 
 @pytest.fixture
