@@ -2,7 +2,6 @@
 
 Text:  exact | hnsw(m=16,ef_construction=64,ef_search=200) | ivfflat(lists=141,probes=12) | pca(128,m=16)+rerank(50)
        bits(512,m=8)+rerank(100) | bits(512,lists=1000,probes=30)+rerank(200)
-       bits(512,m=8)+pca(128,rerank=400)+rerank(100)
 JSON (`embedding_spaces.index_options`): the fields below that are not None, under their own names.
 """
 
@@ -14,11 +13,10 @@ from typing import Self
 from app.errors import InvalidInputError
 from app.types import Json
 
-KINDS = ("exact", "hnsw", "ivfflat", "pca", "bits", "staged")
+KINDS = ("exact", "hnsw", "ivfflat", "pca", "bits")
 FORMS = (
     "exact, hnsw(m=16,ef_construction=64), ivfflat(lists=141,probes=12), pca(128,m=16)+rerank(50), "
-    "bits(512,m=8)+rerank(100), bits(512,lists=1000,probes=30)+rerank(200) or "
-    "bits(512,m=8)+pca(128,rerank=400)+rerank(100)"
+    "bits(512,m=8)+rerank(100) or bits(512,lists=1000,probes=30)+rerank(200)"
 )
 
 # Least and greatest value of each number.
@@ -31,11 +29,10 @@ _RANGES = {
     "bits": (8, 16384),
     "dimensions": (1, 4000),
     "rerank": (1, 10_000),
-    "rerank_reduced": (1, 10_000),
 }
 _METHOD = ("m", "ef_construction", "ef_search", "lists", "probes")
-_FITTED = {"pca": ("dimensions",), "bits": ("bits",), "staged": ("bits", "dimensions")}
-_DEFAULT_M = {"hnsw": 16, "pca": 16, "bits": 8, "staged": 8}
+_FITTED = {"pca": ("dimensions",), "bits": ("bits",)}
+_DEFAULT_M = {"hnsw": 16, "pca": 16, "bits": 8}
 _STAGE = re.compile(r"([a-z]+)(?:\(([^()]*)\))?")
 
 
@@ -44,9 +41,8 @@ class IndexSpec:
     """How searches find the neighbours of a space.
 
     `kind`: exact (no index), hnsw and ivfflat (an index on the embeddings), or an index on candidates that are ranked
-    again by the embeddings: pca (`dimensions` of their principal axes), bits (signs of `bits` rotated axes), staged (by
-    bits, those by the reduced form, those by the embedding). `lists` makes the index an IVFFlat, else it is HNSW.
-    `rerank` candidates are ranked by the embedding, of `rerank_reduced` ranked by the reduced form before. These,
+    again by the embeddings: pca (`dimensions` of their principal axes), bits (signs of `bits` rotated axes). `lists`
+    makes the index an IVFFlat, else it is HNSW. `rerank` candidates are ranked by the embedding. These,
     `ef_search` and `probes` follow from k and recall of each search where they are None.
     InvalidInputError for a value out of range, or of another kind.
     """
@@ -60,7 +56,6 @@ class IndexSpec:
     bits: int | None = None
     dimensions: int | None = None
     rerank: int | None = None
-    rerank_reduced: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values, and set those that the kind has a default for."""
@@ -74,10 +69,6 @@ class IndexSpec:
                 raise InvalidInputError(f"ef_construction {self.ef_construction} is less than twice m {self.m}")
         if self.probes is not None and self.lists is not None and self.probes > self.lists:
             raise InvalidInputError(f"probes {self.probes} of {self.lists} lists: choose no more than lists")
-        if self.rerank and self.rerank_reduced and self.rerank > self.rerank_reduced:
-            raise InvalidInputError(
-                f"rerank {self.rerank} is more than the {self.rerank_reduced} that the reduced form ranks before"
-            )
 
     def _check_numbers(self) -> None:
         for name, (least, most) in _RANGES.items():
@@ -113,7 +104,6 @@ class IndexSpec:
         )
         own |= set(_FITTED.get(self.kind, ()))
         own |= {"rerank"} if self.fitted else set()
-        own |= {"rerank_reduced"} if self.kind == "staged" else set()
         return set(_RANGES) - own
 
     def _described(self) -> str:
@@ -126,9 +116,6 @@ class IndexSpec:
             return self.kind + (f"({','.join(method)})" if method else "")
         first = str(self.dimensions if self.kind == "pca" else self.bits)
         stages = [f"{'pca' if self.kind == 'pca' else 'bits'}({','.join([first, *method])})"]
-        if self.kind == "staged":
-            again = "" if self.rerank_reduced is None else f",rerank={self.rerank_reduced}"
-            stages.append(f"pca({self.dimensions}{again})")
         return "+".join([*stages, "rerank" if self.rerank is None else f"rerank({self.rerank})"])
 
     def options(self) -> Json:
@@ -160,11 +147,6 @@ def parse_spec(text: str) -> IndexSpec:
         kind = stages[0][0]
         size = {"pca": "dimensions", "bits": "bits"}[kind]
         return _made(text, kind, {**_renamed(first, size), **depth})
-    if [name for name, _ in stages] == ["bits", "pca"]:
-        if extra := set(stages[1][1]) - {"", "rerank"}:
-            raise _wrong(text, f"the second stage takes no {', '.join(sorted(extra))}: only the first is indexed")
-        second = {{"": "dimensions", "rerank": "rerank_reduced"}[key]: v for key, v in stages[1][1].items()}
-        return _made(text, "staged", {**_renamed(first, "bits"), **second, **depth})
     raise _wrong(text, "no such combination")
 
 

@@ -1,4 +1,4 @@
-"""Compare two embedding spaces by searching both by the same images."""
+"""Two embedding spaces compared by searching both by the same images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,11 +20,8 @@ from app.types import Embedding
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The figures of one space.
-
-    `distance` is the mean distance of neighbours, `precision` their share with the query's label. `per_second` is the
-    number of images that a worker embeds in a second of work, by device.
-    """
+    """One space's part: mean distance of the neighbours, and the share with the image's label, where one was named;
+    images that a worker embeds in a second of work, by device, as far as workers wrote it down; bytes an image."""
 
     space: str
     distance: float
@@ -47,7 +44,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An image whose neighbours (nearest first) differ between the spaces; `overlap` is the share in common."""
+    """An image that the two spaces find other neighbours of, nearest first; `overlap` is the share in common."""
 
     image_id: int
     overlap: float
@@ -57,7 +54,7 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """The difference in label precision, second space minus first, with its 95 % interval."""
+    """How much more of the label's precision the second space has, with its 95 % interval over the images."""
 
     precision: float
     low: float
@@ -66,9 +63,9 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The answers of two spaces to the same `images` queries; `overlap` is the share of neighbours in common.
+    """What two spaces answer to the same `images` queries; `overlap` is the share of neighbours in common.
 
-    `examples` are the stored images with the fewest neighbours in common. `gain` is None without a label.
+    `examples` are stored images with the least in common, `gain` is None without a label.
     """
 
     k: int
@@ -91,18 +88,15 @@ def compare(
     label: str | None = None,
     examples: int = 6,
 ) -> Comparison:
-    """Search both spaces by up to `sample` stored images that both have, the same images each time.
+    """Search both spaces by up to `sample` stored images that both hold, the same ones each time.
 
-    Raises:
-        NotFoundError: a space does not exist, or the spaces have no image in common.
+    NotFoundError for an unknown space, and where they have no image in common.
     """
     values = {"first": first, "second": second, "k": k, "sample": sample, "label": label, "seed": ""}
     with translated(), conn.cursor(row_factory=class_row(_Row)) as cursor:
         rows = cursor.execute(sql.query("compare_spaces"), values).fetchall()
     if not rows:
-        raise NotFoundError(
-            f"spaces {first} and {second} have no image in common yet; embed more: lookalike space backfill"
-        )
+        raise NotFoundError(f"spaces {first} and {second} have no image in common yet; see lookalike space backfill")
     return Comparison(
         k=k,
         images=len(rows),
@@ -118,11 +112,9 @@ def compare(
 def compare_by(
     conn: Connection, first: str, second: str, images: Iterable[bytes], *, k: int = 10, timeout: float = 10
 ) -> Comparison:
-    """Search both spaces by these query images (the bytes of a file each); workers embed them. In autocommit.
+    """Search both spaces by these query images (a file's bytes each), which the workers embed in both. In autocommit.
 
-    Raises:
-        NotFoundError: a space does not exist, there is no query image, or the first space has no embeddings.
-        LookalikeError: as for `query_images.embed`.
+    NotFoundError for an unknown space, and where there is no image; what `queries.embed` raises.
     """
     sides = spaces.get(conn, first), spaces.get(conn, second)
     overlaps: list[float] = []
@@ -135,9 +127,7 @@ def compare_by(
         for column, neighbors in zip(distances, found, strict=True):
             column += [fmean(neighbors.values())] if neighbors else []
     if not overlaps:
-        raise NotFoundError(
-            f"there is nothing to compare: no query image was given, or space {first} has no embeddings"
-        )
+        raise NotFoundError(f"there is nothing to compare: no query image, or nothing embedded in {first}")
     return Comparison(
         k=k,
         images=len(overlaps),
@@ -158,9 +148,9 @@ def _nearest(conn: Connection, space: Space, query: Embedding, k: int) -> dict[i
 
 
 def _examples(rows: list[_Row], most: int) -> list[Disagreement]:
-    """Return the images with the fewest neighbours in common; on a tie, those that differ most in precision first."""
-    differing = [row for row in rows if row.overlap is not None and row.overlap < 1]
-    differing.sort(
+    """Those with the least in common; of several alike, those that differ most in precision, then any."""
+    apart = [row for row in rows if row.overlap is not None and row.overlap < 1]
+    apart.sort(
         key=lambda row: (
             row.overlap,
             -abs((row.first_precision or 0.0) - (row.second_precision or 0.0)),
@@ -169,7 +159,7 @@ def _examples(rows: list[_Row], most: int) -> list[Disagreement]:
     )
     return [
         Disagreement(row.image_id, row.overlap or 0.0, row.first_ids or [], row.second_ids or [])
-        for row in differing[:most]
+        for row in apart[:most]
     ]
 
 
@@ -186,7 +176,7 @@ def _side(conn: Connection, space: str, distances: list[float | None], precision
 
 
 def _gain(pairs: list[tuple[float | None, float | None]]) -> Gain | None:
-    """Return the mean difference, image by image, so that images hard for both spaces do not widen the interval."""
+    """The mean of the differences image by image: what both find hard is not held against either."""
     differences = [two - one for one, two in pairs if one is not None and two is not None]
     if not differences:
         return None
@@ -196,6 +186,6 @@ def _gain(pairs: list[tuple[float | None, float | None]]) -> Gain | None:
 
 
 def _mean(column: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are not None: images with neighbours and with the label."""
-    values = [value for value in column if value is not None]
-    return fmean(values) if values else None
+    """The mean of what is known: an image without neighbours, or without the label, has none."""
+    known = [value for value in column if value is not None]
+    return fmean(known) if known else None

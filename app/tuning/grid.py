@@ -1,10 +1,10 @@
-"""Grids of index specs worth a measurement, in the order of their builds."""
+"""Grids of choices that are worth a measurement, in the order of their builds."""
 
 import math
 
 
 def quick(dimensions: int, rows: int) -> list[str]:
-    """Return a coarse grid; a thousand images take less than two minutes."""
+    """Return a coarse grid, of less than two minutes on a thousand images."""
     axes, bits, wide = _reduced(dimensions)
     lists = _lists(rows)
     return [
@@ -18,7 +18,7 @@ def quick(dimensions: int, rows: int) -> list[str]:
 
 
 def standard(dimensions: int, rows: int) -> list[str]:
-    """Return the full grid."""
+    """Return the grid that shows the whole frontier."""
     axes, bits, wide = _reduced(dimensions)
     lists = _lists(rows)
     return [
@@ -29,7 +29,6 @@ def standard(dimensions: int, rows: int) -> list[str]:
         *(f"ivfflat(lists={lists},probes={probes})" for probes in _shares(lists, (0.02, 0.05, 0.1, 0.2))),
         *(f"pca({axes},m=16)+rerank({depth})" for depth in (20, 50, 100, 200)),
         *(f"bits({bits},m=8)+rerank({depth})" for depth in (50, 100, 200, 400)),
-        *(f"bits({bits},m=8)+pca({axes},rerank={first})+rerank({depth})" for first, depth in ((200, 30), (400, 50))),
         *(f"bits({wide},lists={lists},probes={probes})+rerank(50)" for probes in _shares(lists, (0.05, 0.1, 0.2, 0.4))),
     ]
 
@@ -39,7 +38,7 @@ def _hnsw(m: int, ef_construction: int, ef_search: tuple[int, ...]) -> list[str]
 
 
 def _reduced(dimensions: int) -> tuple[int, int, int]:
-    """Return numbers to try: of principal components, of bits in a graph, of bits in lists."""
+    """Return how many principal components are worth trying, and how many bits: in a graph, and in lists."""
     whole = max(dimensions // 8 * 8, 8)
     return max(min(128, dimensions // 2), 1), min(512, whole), min(1024, whole)
 

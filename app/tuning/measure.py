@@ -1,4 +1,4 @@
-"""Measure the applied index spec by `lookalike.search`: answers, latency, throughput, cost of writes."""
+"""Measures the applied choice, by `lookalike.search` itself."""
 
 import threading
 import time
@@ -18,25 +18,26 @@ from app.errors import DatabaseUnavailableError
 from app.tuning.metrics import Truth, Vectors
 from app.tuning.sample import Sample
 
-STATEMENT_SECONDS = 30  # for one search; a slower index spec is skipped
+# Of one search: a choice that takes longer is none.
+STATEMENT_SECONDS = 30
 _SPARE_ROWS = 32  # written in one transaction, as a worker does
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Answers of one pass over the queries, in their order: found ids, and milliseconds as the client waits."""
+    """Answers of one pass over the queries, in their order: ids found, milliseconds as the client waits."""
 
     found: list[list[int]]
     milliseconds: list[float]
 
 
 def prepare(conn: Connection) -> None:
-    """Set the statement timeout of a measuring session."""
+    """Set a session up as one that measures: no statement of it goes on for ever."""
     conn.execute("SELECT set_config('statement_timeout', %s, false)", (f"{STATEMENT_SECONDS}s",))
 
 
 def search_pass(conn: Connection, queries: Vectors, *, k: int, order: Sequence[int] | None = None) -> Timed:
-    """Search by each query once, one after another, in the given order."""
+    """Search by each query once, one after the other, in the given order."""
     found: list[list[int]] = [[] for _ in queries]
     milliseconds = [0.0] * len(queries)
     statement = sql.query("measured_search")
@@ -50,36 +51,36 @@ def search_pass(conn: Connection, queries: Vectors, *, k: int, order: Sequence[i
 
 
 def recalls(timed: Timed, truths: Sequence[Truth]) -> list[float]:
-    """Return the tie-aware recall of each query."""
+    """Return each query's tie-aware recall."""
     return [truth.recall(ids) for truth, ids in zip(truths, timed.found, strict=True)]
 
 
 def throughput(url: str, queries: Vectors, *, k: int, clients: int, seconds: float) -> float:
-    """Return the answered queries a second of that many concurrent clients, each on its own connection."""
+    """Return the queries a second that so many clients got answered, each on a connection of its own."""
     with ExitStack() as stack:
         conns = [
             stack.enter_context(db.connect(url, autocommit=True, application="lookalike lab")) for _ in range(clients)
         ]
         for conn in conns:
             prepare(conn)
-        load = _Load(queries, k, seconds, clients)
-        threads = [threading.Thread(target=load.run, args=(conn, n), daemon=True) for n, conn in enumerate(conns)]
+        crowd = _Crowd(queries, k, seconds, clients)
+        threads = [threading.Thread(target=crowd.run, args=(conn, n), daemon=True) for n, conn in enumerate(conns)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    if load.errors:
-        raise load.errors[0]
-    return load.done / load.seconds
+    if crowd.errors:
+        raise crowd.errors[0]
+    return crowd.done / crowd.seconds
 
 
-class _Load:
-    """The shared state of clients that search concurrently."""
+class _Crowd:
+    """Clients that search at once; what they have in common."""
 
     def __init__(self, queries: Vectors, k: int, seconds: float, clients: int) -> None:
         self._queries = [HalfVector(one) for one in queries]
         self._k = k
-        self._duration = seconds
+        self._wanted = seconds
         self._start = threading.Barrier(clients, action=self._begin)
         self._lock = threading.Lock()
         self.done = 0
@@ -94,15 +95,15 @@ class _Load:
         try:
             with translated(), conn.cursor(row_factory=scalar_row, binary=True) as cursor:
                 statement = sql.query("measured_search")
-                at = number * 7919  # each client starts at another query
-                # The first searches of a session compile the SQL functions.
+                at = number * 7919  # each begins elsewhere
+                # The first searches of a session compile the functions.
                 for n in (at, at + 1):
                     self._search(cursor, statement, n)
                 self._start.wait(timeout=60)
-                while time.perf_counter() - self._began < self._duration:
+                while time.perf_counter() - self._began < self._wanted:
                     self._search(cursor, statement, at + done)
                     done += 1
-        except Exception as error:  # noqa: BLE001 — throughput raises it
+        except Exception as error:  # noqa: BLE001 — told by the caller's thread
             self._start.abort()
             if not isinstance(error, threading.BrokenBarrierError):
                 self.errors.append(error)
@@ -116,9 +117,9 @@ class _Load:
 
 
 def insert_ms(conn: Connection, sample: Sample) -> float:
-    """Return the milliseconds per row of writing embeddings as a worker does, in transactions of 32.
+    """Return the milliseconds a row of writing embeddings as a worker does, in transactions of 32; undone afterwards.
 
-    It deletes the rows afterwards, but an index keeps dead elements, so measure this last.
+    What was written is deleted, but an index keeps dead elements: measure this last.
     """
     statement = pgsql.SQL("INSERT INTO {} (image_id, embedding) VALUES (%s, %s)").format(
         pgsql.Identifier("lookalike", sample.space.table_name)
@@ -142,10 +143,10 @@ def insert_ms(conn: Connection, sample: Sample) -> float:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return a quantile by linear interpolation."""
+    """Return a quantile of what was measured, by linear interpolation."""
     return float(np.quantile(np.asarray(values), share))
 
 
-def is_timeout(error: Exception) -> bool:
-    """Return whether the time limit of `prepare` ended a search."""
+def too_slow(error: Exception) -> bool:
+    """Tell whether a search was ended by this module's own time limit."""
     return isinstance(error, DatabaseUnavailableError) and isinstance(error.__cause__, pg.QueryCanceled)

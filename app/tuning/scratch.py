@@ -1,7 +1,7 @@
-"""Create scratch databases on the server of the real one, or on another, and drop them when the run ends.
+"""Scratch databases: made on the server of the real one, or on another, and gone when the run ends, however it ends.
 
-Their name and comment mark them. A live run holds an advisory lock, which pg_locks shows in every database of the
-server, so that the next run can drop the database of a killed one.
+Their name and their comment tell them from a user's. A run that lives holds an advisory lock, which shows in pg_locks
+to every database of the server, so that what a killed one left is known and dropped by the next.
 """
 
 import secrets
@@ -20,7 +20,8 @@ from app.errors import ConfigurationError
 
 _PREFIX = "lookalike_lab_"
 _COMMENT = "Scratch database of Lookalike's trade-off lab; the next run drops it"
-LOCK_CLASS = 0x100CA1B  # first key of the lock; the second is a hash of the database's name
+# The first key of the lock; the second is a hash of the database's name.
+LOCK_CLASS = 0x100CA1B
 
 
 def _key(name: str) -> int:
@@ -29,15 +30,12 @@ def _key(name: str) -> int:
 
 @contextmanager
 def database(url: str) -> Iterator[str]:
-    """Yield the URL of a new, migrated database on the server at `url`; it is dropped at the end of the block.
+    """Yield the URL of a new, migrated database on the server at `url`; dropped at the end of the block.
 
-    Scratch databases of killed runs are dropped first.
-
-    Raises:
-        ConfigurationError: the role may not create databases.
+    Leftovers of killed runs are dropped first. ConfigurationError where the role may create no database.
     """
     name = f"{_PREFIX}{secrets.token_hex(4)}"
-    # Not by db.connect, because the database at this URL may lack pgvector's types.
+    # Not by db.connect: a server for scratch databases alone need not have pgvector's types in this one.
     with translated(), psycopg.connect(url, autocommit=True, application_name="lookalike lab") as admin:
         admin.execute("SET statement_timeout = 0")
         sweep(admin)
@@ -52,20 +50,20 @@ def database(url: str) -> Iterator[str]:
 
 
 def sweep(admin: Connection) -> list[str]:
-    """Drop the scratch databases of this server without a live run; return their names. In autocommit."""
+    """Drop the scratch databases of this server that no live run holds; return their names. In autocommit."""
     values = {"prefix": _PREFIX.replace("_", r"\_") + "%", "comment": _COMMENT}
     with translated(), admin.cursor(row_factory=scalar_row) as cursor:
         found = [str(name) for name in cursor.execute(sql.query("scratch_databases"), values).fetchall()]
-        leftovers = []
+        left = []
         for name in found:
             held = cursor.execute(
                 sql.query("scratch_held"), {"lock_class": LOCK_CLASS, "key": _key(name) % 2**32}
             ).fetchone()
             if not held:
-                leftovers.append(name)
-    for name in leftovers:
+                left.append(name)
+    for name in left:
         _drop(admin, name)
-    return leftovers
+    return left
 
 
 def _create(admin: Connection, name: str) -> None:
@@ -78,8 +76,8 @@ def _create(admin: Connection, name: str) -> None:
     except ConfigurationError as error:
         if isinstance(error.__cause__, pg.InsufficientPrivilege):
             raise ConfigurationError(
-                f"role {admin.info.user} may not create the scratch database for the measurement; run as a superuser: "
-                f'ALTER ROLE "{admin.info.user}" CREATEDB, or name another server: --scratch-url'
+                f"role {admin.info.user} may not create the scratch database that choices are measured in; as a "
+                f'superuser: ALTER ROLE "{admin.info.user}" CREATEDB, or name a server where it may by --scratch-url'
             ) from error
         raise
 

@@ -35,7 +35,6 @@ CHOICES = (
     "pca(128)+rerank(50)",
     "bits(512)+rerank(100)",
     "bits(512)+rerank(400)",
-    "bits(512)+pca(128,rerank=400)+rerank(50)",
     "pca(64,lists=141,probes=20)+rerank(60)",
     "bits(512,lists=141,probes=20)+rerank(100)",
     "bits(1024,lists=141,probes=12)+rerank(50)",

@@ -59,7 +59,7 @@ WHERE s.setrole = 0;
 -- Records that a run has measured all that was asked for.
 UPDATE lookalike.measurement_runs r SET ended_at = clock_timestamp() WHERE r.id = :'run_id'::bigint AND r.ended_at IS NULL;
 
--- name: measurement_environment
+-- name: lab_conditions
 -- What a measurement depends on, as the server tells it.
 SELECT version() AS postgresql,
        (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'vector') AS pgvector,
@@ -68,13 +68,13 @@ SELECT version() AS postgresql,
                          'max_parallel_workers_per_gather', 'max_parallel_maintenance_workers', 'random_page_cost',
                          'synchronous_commit')) AS settings;
 
--- name: set_index_options
+-- name: lab_set_search
 -- Has the built index of a space searched as these options say; the transform below it stays.
 UPDATE lookalike.embedding_spaces s
 SET index_options = :'options'::jsonb || jsonb_strip_nulls(jsonb_build_object('transform', s.index_options -> 'transform'))
 WHERE s.id = :'space_id'::smallint;
 
--- name: embedding_table_bytes
+-- name: lab_table_bytes
 -- What the embeddings of a space take on the disk with their primary key, without ANN indexes and candidates.
 SELECT (pg_table_size(t.oid) + coalesce(
             (SELECT sum(pg_relation_size(i.indexrelid)) FROM pg_index i WHERE i.indrelid = t.oid AND i.indisprimary), 0)

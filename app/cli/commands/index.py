@@ -116,8 +116,7 @@ def choose(
     """Switch a space to another kind of index, without a failed search. Default: the active space.
 
     Choices: exact; hnsw(m=16,ef_construction=64); ivfflat(lists=141,probes=12); or compressed candidates that full
-    embeddings rerank: pca(128)+rerank(50), bits(512,m=8)+rerank(100), bits(512,lists=141)+rerank(100),
-    bits(512)+pca(128)+rerank(50).
+    embeddings rerank: pca(128)+rerank(50), bits(512,m=8)+rerank(100), bits(512,lists=141)+rerank(100).
     Options that you leave out follow from the k and recall of each search. If interrupted, run it again to resume.
     """
     from app.index.resources import Resources, parse_memory

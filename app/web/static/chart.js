@@ -16,7 +16,6 @@ const SHAPES = {
   ivfflat: "M0-6.2l6 10.8h-12z",
   pca: "M0-6.8l6.3 6.8l-6.3 6.8l-6.3-6.8z",
   bits: "M0 6.2l6-10.8h-12z",
-  staged: "M-2-6h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
 };
 
 export const KINDS = {
@@ -25,7 +24,6 @@ export const KINDS = {
   ivfflat: "IVFFlat on full vectors",
   pca: "PCA, re-ranked",
   bits: "bits, re-ranked",
-  staged: "bits, PCA, re-ranked",
 };
 
 function s(tag, attributes = {}, ...children) {

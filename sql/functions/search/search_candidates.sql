@@ -1,16 +1,14 @@
 -- Internal: return the k nearest rows by the candidates of the active space; lookalike.search_run calls it.
 --
 -- It finds the nearest candidates by sign bits or by the reduced form, and ranks them again by their embeddings.
--- If there are both forms, bits come first.
 --
 -- Arguments:
 --   depth   how many candidates are ranked by the embeddings
---   lists   of an IVFFlat index, with its probes; NULL for HNSW
---   middle  if there are both forms: how many found by bits are ranked by the reduced form
+--   probes  of an IVFFlat index
 
 -- An array of ids against the primary key, as in search_exact.
 CREATE OR REPLACE FUNCTION lookalike.search_candidates(
-    query halfvec, k int, exclude bigint[], fitted lookalike.transforms, depth int, middle int, ef int, probes int,
+    query halfvec, k int, exclude bigint[], fitted lookalike.transforms, depth int, ef int, probes int,
     OUT ids bigint[], OUT distances float8[]
 )
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_sort = off
@@ -27,23 +25,14 @@ BEGIN
     PERFORM set_config('hnsw.ef_search', least(ef, 1000)::text, true),
             set_config('hnsw.iterative_scan', CASE WHEN ef > 1000 THEN 'relaxed_order' ELSE 'off' END, true),
             set_config('ivfflat.probes', probes::text, true);
-    IF fitted.dimensions IS NOT NULL THEN
+    IF fitted.bits IS NOT NULL THEN
+        signs := binary_quantize(lookalike.transformed(fitted.id, 'bits', query));
+        chosen := ARRAY(SELECT c.image_id FROM lookalike.active_candidates c
+                        WHERE c.image_id <> ALL (exclude) ORDER BY c.bits <~> signs LIMIT depth);
+    ELSE
         near := lookalike.transformed(fitted.id, 'reduced', query)::halfvec;
-    END IF;
-    IF fitted.bits IS NULL THEN
         chosen := ARRAY(SELECT c.image_id FROM lookalike.active_candidates c
                         WHERE c.image_id <> ALL (exclude) ORDER BY c.reduced <-> near LIMIT depth);
-    ELSE
-        signs := binary_quantize(lookalike.transformed(fitted.id, 'bits', query));
-        IF fitted.dimensions IS NULL THEN
-            chosen := ARRAY(SELECT c.image_id FROM lookalike.active_candidates c
-                            WHERE c.image_id <> ALL (exclude) ORDER BY c.bits <~> signs LIMIT depth);
-        ELSE
-            chosen := ARRAY(SELECT n.image_id
-                            FROM (SELECT c.image_id, c.reduced FROM lookalike.active_candidates c
-                                  WHERE c.image_id <> ALL (exclude) ORDER BY c.bits <~> signs LIMIT middle) n
-                            ORDER BY n.reduced <-> near LIMIT depth);
-        END IF;
     END IF;
     SELECT array_agg(n.image_id ORDER BY n.distance, n.image_id),
            array_agg(n.distance ORDER BY n.distance, n.image_id) INTO ids, distances
