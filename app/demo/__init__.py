@@ -1,1 +1,1 @@
-"""The sample gallery and what `make demo` shows of it."""
+"""The sample gallery, and `make demo` on it."""

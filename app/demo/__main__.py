@@ -1,4 +1,4 @@
-"""`make demo`: the way of an image, from a folder to SQL, on the sample gallery. Starts the worker as a process."""
+"""`make demo`: follow the sample gallery from a folder to SQL searches, with a worker as a separate process."""
 
 import json
 import os
@@ -33,7 +33,7 @@ console = Console(highlight=False)
 
 
 def main() -> int:
-    """Run the demo; a second run finds its work done. Returns the exit status."""
+    """Run the demo, and skip steps that an earlier run has done; return the exit status."""
     configured = settings()
     try:
         with db.database(configured) as url:
@@ -68,7 +68,7 @@ def _progress() -> Progress:
 
 
 def _embed(conn: Connection, url: str, configured: Settings) -> None:
-    """Register the gallery and have a worker embed what is not embedded yet."""
+    """Register the gallery, and let a worker embed the images that have no embedding."""
     found = find_images([], manifest=tour.MANIFEST)
     ids: list[int] = []
     counts = {"new": 0, "changed": 0, "unchanged": 0}
@@ -88,14 +88,14 @@ def _embed(conn: Connection, url: str, configured: Settings) -> None:
             bar = progress.add_task("embedding", total=len(ids))
             done = wait_until_searchable(conn, ids, progress=lambda now: progress.update(bar, completed=now.done))
         seconds = time.monotonic() - began
-        _step("embedding", f"{done.searchable} images in {seconds:.0f} s, the model's start included")
+        _step("embedding", f"{done.searchable} images in {seconds:.0f} s, including the start of the model")
     else:
-        _step("embedding", "done before")
+        _step("embedding", "done by an earlier run")
 
 
 @contextmanager
 def _worker(url: str) -> Iterator[None]:
-    """Run a worker until the queue is drained; one that fails says so itself, and ends the wait."""
+    """Run a worker until the queue is empty. If it fails, it logs the reason itself."""
     process = subprocess.Popen(
         [sys.executable, "-m", "workers", "--drain"],
         env={
@@ -119,21 +119,21 @@ def _index(conn: Connection) -> None:
         bar = progress.add_task("index", total=100)
         built = build_index(conn, space, progress=lambda now: progress.update(bar, completed=100 * now.done))
     index = next(index for index in list_indexes(conn, space) if index.valid)
-    _step("index", f"{index.name}, HNSW, {index.bytes / 2**20:.1f} MB{'' if built else ', built before'}")
+    _step("index", f"{index.name}, HNSW, {index.bytes / 2**20:.1f} MB{'' if built else ', built by an earlier run'}")
 
 
 def _show(conn: Connection, configured: Settings) -> None:
     visits = [tour.visit(conn, stop) for stop in tour.STOPS]
-    for seen in visits:
-        _print_visit(seen)
+    for visit in visits:
+        _print_visit(visit)
     reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
     console.print()
     for label in ("subcategory", "category"):
         measured = tour.label_precision(conn, label)
         _step("precision@5", f"{measured:.3f} by {label}, leave-one-out over the gallery, exact search")
-        _step("", f"{reference[label]:.3f} by timm's own transform and forward in fp32, for comparison")
+        _step("", f"{reference[label]:.3f} by timm's own transform and forward pass in fp32, for comparison")
     picture = contact_sheet.draw(
-        [tour.sheet_row(seen) for seen in visits],
+        [tour.sheet_row(visit) for visit in visits],
         title="Lookalike",
         subtitle="Image retrieval inside PostgreSQL: the demo gallery, nearest neighbours by "
         f"{spaces.active(conn).model}",
@@ -142,35 +142,35 @@ def _show(conn: Connection, configured: Settings) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
     _step("picture", str(path))
-    _print_ways_on()
+    _print_next_steps()
 
 
-def _print_visit(seen: tour.Visit) -> None:
-    condition = "" if seen.stop.filter is None else f" where {json.dumps(seen.stop.filter)}"
-    console.print(f"\n[bold]like {seen.image.caption!r}[/] ({_kind(seen.image)}){escape(condition)}", soft_wrap=True)
+def _print_visit(visit: tour.Visit) -> None:
+    condition = "" if visit.stop.filter is None else f" where {json.dumps(visit.stop.filter)}"
+    console.print(f"\n[bold]like {visit.image.caption!r}[/] ({_kind(visit.image)}){escape(condition)}", soft_wrap=True)
     table = Table()
     for column in ("title", "category", "distance"):
         table.add_column(column, justify="right" if column == "distance" else "left")
-    for neighbor in seen.answer.hits:
+    for neighbor in visit.answer.hits:
         table.add_row(neighbor.image.caption, _kind(neighbor.image), f"{neighbor.distance:.3f}")
     console.print(table)
-    console.print(Syntax(tour.statement(seen), "sql", theme="ansi_light", background_color="default", word_wrap=True))
+    console.print(Syntax(tour.statement(visit), "sql", theme="ansi_light", background_color="default", word_wrap=True))
 
 
 def _kind(image: Image) -> str:
     return f"{image.attributes['category']} / {image.attributes['subcategory']}"
 
 
-def _print_ways_on() -> None:
+def _print_next_steps() -> None:
     command = Path(sys.executable).with_name("lookalike")
     shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command
-    console.print("\nGo on with:")
+    console.print("\nNext steps:")
     for arguments, purpose in (
-        ("psql", "paste the SQL above"),
-        ("up", "worker, API and page together, on http://127.0.0.1:8000"),
-        ("ingest FOLDER --wait", "index a folder of your own (with `up` running)"),
-        ("tradeoffs --quick", "measure index choices on these images; tune picks one by a goal"),
-        ("search PICTURE.jpg", "search by a picture of your own (with `up` running)"),
+        ("psql", "open psql, to paste the SQL above"),
+        ("up", "start worker, API and page together, on http://127.0.0.1:8000"),
+        ("ingest FOLDER --wait", "index your own folder (while `up` runs)"),
+        ("tradeoffs --quick", "measure index choices on these images, to pick one with tune"),
+        ("search PICTURE.jpg", "search by your own picture (while `up` runs)"),
     ):
         console.print(f"  {shown} {arguments:<22} {purpose}", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""The tour: a few searches on the sample gallery, their SQL, and how good the space is."""
+"""The demo's tour: a few searches on the sample gallery, their SQL, and the label precision of the space."""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ RESULTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One search of the tour: a file of the gallery, and a filter in the JSON grammar or none."""
+    """One search of the tour: a file of the gallery, and a filter, if any."""
 
     file: str
     filter: Json | None = None
@@ -43,7 +43,7 @@ STOPS = (
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A stop with what was found there."""
+    """A stop with its answer."""
 
     stop: Stop
     image: Image
@@ -51,7 +51,11 @@ class Visit:
 
 
 def visit(conn: Connection, stop: Stop) -> Visit:
-    """Search for the images nearest to one of the gallery's."""
+    """Search for the images nearest to an image of the gallery.
+
+    Raises:
+        NotFoundError: the image is not in the database.
+    """
     uri = str(GALLERY / stop.file)
     image_id = images.id_of_uri(conn, uri)
     if image_id is None:
@@ -60,25 +64,29 @@ def visit(conn: Connection, stop: Stop) -> Visit:
     return Visit(stop, images.get(conn, image_id), answer)
 
 
-def statement(seen: Visit) -> str:
-    """Return the SQL of a visit, ready for psql: plain on the gallery, or through lookalike.similar with a filter."""
-    if seen.stop.filter is None:
+def statement(visited: Visit) -> str:
+    """Return the SQL of a visit for psql: plain on lookalike.gallery, or by lookalike.similar if it has a filter."""
+    if visited.stop.filter is None:
         return (
             "SELECT caption, attributes->>'category' AS category,\n"
-            f"       embedding <-> lookalike.embedding_of({seen.image.id}) AS distance\n"
-            f"FROM lookalike.gallery WHERE id <> {seen.image.id}\n"
-            f"ORDER BY embedding <-> lookalike.embedding_of({seen.image.id}) LIMIT {RESULTS};"
+            f"       embedding <-> lookalike.embedding_of({visited.image.id}) AS distance\n"
+            f"FROM lookalike.gallery WHERE id <> {visited.image.id}\n"
+            f"ORDER BY embedding <-> lookalike.embedding_of({visited.image.id}) LIMIT {RESULTS};"
         )
-    literal = json.dumps(seen.stop.filter).replace("'", "''")
+    literal = json.dumps(visited.stop.filter).replace("'", "''")
     return (
         "SELECT i.caption, i.attributes->>'category' AS category, s.distance\n"
-        f"FROM lookalike.similar({seen.image.id}, {RESULTS},\n       '{literal}') s\n"
+        f"FROM lookalike.similar({visited.image.id}, {RESULTS},\n       '{literal}') s\n"
         "JOIN lookalike.images i USING (id) ORDER BY s.distance;"
     )
 
 
 def label_precision(conn: Connection, label: str, *, k: int = RESULTS) -> float:
-    """Return the leave-one-out precision at k by this attribute over all embedded images, by exact search."""
+    """Return the leave-one-out precision at k by this attribute, over all embedded images, by exact search.
+
+    Raises:
+        NotFoundError: no embedded image has the attribute.
+    """
     with translated():
         row = conn.execute(sql.analyst_query("label_precision"), {"label": label, "k": k}).fetchone()
     if row is None or row[2] is None:
@@ -86,14 +94,14 @@ def label_precision(conn: Connection, label: str, *, k: int = RESULTS) -> float:
     return float(str(row[2]))
 
 
-def sheet_row(seen: Visit) -> Row:
-    """Return the row of the contact sheet that shows this visit."""
-    wanted = seen.image.attributes["subcategory"]
+def sheet_row(visited: Visit) -> Row:
+    """Return the row of the contact sheet for this visit."""
+    wanted = visited.image.attributes["subcategory"]
     heading = "nearest neighbours; a green dot marks the same subcategory"
-    if seen.stop.filter is not None:
-        heading = f"where {json.dumps(seen.stop.filter)}"
+    if visited.stop.filter is not None:
+        heading = f"with the filter {json.dumps(visited.stop.filter)}"
     return Row(
-        query=Tile(_picture(seen.image), _title(seen.image), _kind(seen.image)),
+        query=Tile(_picture(visited.image), _title(visited.image), _kind(visited.image)),
         lines=[
             Line(
                 [
@@ -103,7 +111,7 @@ def sheet_row(seen: Visit) -> Row:
                         f"{neighbor.distance:.3f}  {_kind(neighbor.image)}",
                         match=neighbor.image.attributes["subcategory"] == wanted,
                     )
-                    for neighbor in seen.answer.hits
+                    for neighbor in visited.answer.hits
                 ],
                 heading,
             )

@@ -1,4 +1,4 @@
-"""Every file of sql/analyst/, as an analyst runs it: by psql, with its defaults and with variables."""
+"""Run every file of sql/analyst/ as an analyst does: in psql, with its defaults and with variables."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ PLAIN = ["--no-psqlrc", "--csv", "-v", "ON_ERROR_STOP=1"]
 
 @dataclass(frozen=True)
 class Shop:
-    """Three tight clusters, one a category; images of row n are n apart in price."""
+    """A gallery of three tight clusters, one per category; image n has price n."""
 
     server: EmbeddedServer
     url: str
@@ -63,7 +63,7 @@ def shop(server: EmbeddedServer, new_database: Callable[..., str], template: str
     with db.connect(url) as conn:
         make_space(conn, DIMENSIONS)
         ids = [int(one) for one in fill(conn, vectors, attributes, [f"picture {n}" for n in range(len(rows))])]
-        # The last ten shoes are of this month, the rest of the month before.
+        # The last ten shoes are from this month, the rest from the month before.
         conn.execute(
             "UPDATE lookalike.images SET created_at = now() - CASE WHEN id >= %s THEN interval '3 days'"
             " ELSE interval '40 days' END",
@@ -102,7 +102,7 @@ def test_price_of_lookalikes(shop: Shop) -> None:
 
 def test_duplicates_per_seller(shop: Shop) -> None:
     rows = shop.run("duplicates_per_seller", threshold=0.001)
-    # Images 0 and 2 are of seller a, image 1 of seller b.
+    # Images 0 and 2 belong to seller a, image 1 to seller b.
     assert [list(row.values()) for row in rows] == [["a", "2", "2", "2", "1"], ["b", "1", "0", "1", "1"]]
 
 
@@ -154,7 +154,7 @@ def test_classify_unlabelled(shop: Shop) -> None:
 
 def test_confusable(shop: Shop) -> None:
     rows = shop.run("confusable", k=5)
-    # The shoe that is labelled a lamp is the middle of the shoes, so that it is near to many of them.
+    # The shoe that is labelled a lamp is the centre of the shoes, so it is near many of them.
     assert (rows[0]["label"], rows[0]["neighbor"]) == ("shoes", "lamps")
     assert all(0 < float(row["share"]) < 0.3 for row in rows)
 
@@ -188,6 +188,6 @@ def test_costs(shop: Shop) -> None:
     assert float(row["a_million_a_month"]) == pytest.approx(float(row["bytes_per_image"]) / 1000, rel=0.01)
 
 
-def test_every_file_is_run_here() -> None:
+def test_every_file_has_a_test() -> None:
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {file.stem for file in FOLDER.glob("*.sql")} <= tested

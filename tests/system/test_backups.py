@@ -1,4 +1,4 @@
-"""Backups bring back a working system: a dump restored elsewhere, a base backup gone forward to a moment.
+"""Backups restore a working system: a dump in another database, a base backup with point-in-time recovery.
 
 The commands are those of docs/how-to/back-up.md.
 """
@@ -29,7 +29,7 @@ _FILTERS: list[dict[str, Any] | None] = [None, {"category": "animals"}, {"bright
 
 
 def answers(conn: db.Connection, **options: Any) -> list[Any]:
-    """What searches of several kinds give, to the last digit."""
+    """Return the exact answers of several kinds of searches."""
     ids = [row[0] for row in conn.execute("SELECT id FROM lookalike.gallery ORDER BY id LIMIT 40")]
     found = [functions.similar(conn, one, k=10, filter=filter_, **options) for one in ids for filter_ in _FILTERS]
     return [[(one.image.uri, one.distance) for one in answer.hits] for answer in found]
@@ -42,18 +42,18 @@ def tool(server: embedded.EmbeddedServer, name: str, *arguments: object) -> None
     assert "error" not in done.stderr.lower(), done.stderr
 
 
-def test_a_dump_restored_is_a_working_system(
+def test_a_restored_dump_is_a_working_system(
     server: embedded.EmbeddedServer, new_database: Any, gallery_template: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     source, restored = new_database(gallery_template), new_database()
     tool(server, "pg_dump", "--format=custom", f"--file={tmp_path / 'gallery.dump'}", source)
     tool(server, "pg_restore", "--exit-on-error", f"--dbname={restored}", tmp_path / "gallery.dump")
     lookalike = runner(monkeypatch, restored)
-    told = " ".join(lookalike("doctor").stdout.split())
-    assert "tune_database" in told, told
+    report = " ".join(lookalike("doctor").stdout.split())
+    assert "tune_database" in report, report
     with psycopg.connect(restored) as conn:
         conn.execute("SELECT lookalike.tune_database()")
-    # Searches, plain SQL too, by an index that was built anew.
+    # Searches, by functions and by plain SQL, use the index that the restore built.
     with db.connect(source, autocommit=True) as before, db.connect(restored, autocommit=True) as after:
         assert answers(after, recall=1) == answers(before, recall=1)
         assert answers(after) == answers(after, recall=1)
@@ -72,8 +72,8 @@ def test_a_dump_restored_is_a_working_system(
         assert after.execute("SELECT count(*) FROM lookalike.space_gaps").fetchone() == (0,)
         granted = "SELECT bool_and(granted) FROM lookalike.roles_check WHERE present"
         assert after.execute(granted).fetchone() == before.execute(granted).fetchone()
-    told = lookalike("doctor", "--only", "database").stdout
-    assert "tune_database" not in told
+    report = lookalike("doctor", "--only", "database").stdout
+    assert "tune_database" not in report
     with psycopg.connect(server.url, autocommit=True) as admin:
         for url in (source, restored):
             admin.execute(f"DROP DATABASE {conninfo_to_dict(url)['dbname']} WITH (FORCE)")
@@ -118,7 +118,7 @@ def fill(conn: db.Connection, count: int, *, seed: int) -> None:
     assert len(jobs.finish(conn, space, lease=lease, embedded=made)) == count
 
 
-def test_a_base_backup_goes_forward_to_the_moment_before_the_accident(home: Path) -> None:
+def test_a_base_backup_recovers_to_the_point_before_the_accident(home: Path) -> None:
     archive, restored = home / "wal", home / "restored"
     with archiving(home / "server", archive) as server:
         schema.upgrade(server.url)
@@ -138,7 +138,7 @@ def test_a_base_backup_goes_forward_to_the_moment_before_the_accident(home: Path
                 *("--host", str(server.socket_dir), "--port", "5432", "--username", "postgres"),
             )
             assert backup.returncode == 0, backup.stderr
-            # What came after the backup, and then an accident.
+            # Changes after the backup, then an accident.
             fill(conn, 300, seed=2)
             conn.execute("UPDATE lookalike.images SET caption = 'kept' WHERE id <= 10")
             wanted = answers(conn)

@@ -1,4 +1,4 @@
-"""The demo's tour and contact sheet, on a gallery embedded by a real worker."""
+"""The demo's tour and contact sheet, on a gallery that a real worker embedded."""
 
 import subprocess
 from pathlib import Path
@@ -25,7 +25,7 @@ def stops(live: Running) -> list[tour.Visit]:
         ]
 
 
-def test_a_visit_finds_the_nearest_and_its_statement_finds_the_same(
+def test_a_visit_and_its_statement_find_the_same_nearest_images(
     server: EmbeddedServer, live: Running, stops: list[tour.Visit]
 ) -> None:
     for seen in stops:
@@ -51,7 +51,7 @@ def test_the_sheet_shows_every_picture(tmp_path: Path, stops: list[tour.Visit]) 
     drawn.save(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as read:
         assert read.size == drawn.size
-    # Each tile holds a picture, and a picture has many colours; paper has one.
+    # Each tile has a picture with many colours; the background has one.
     for column in range(tour.RESULTS):
         x = (
             contact_sheet.MARGIN

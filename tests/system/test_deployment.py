@@ -1,4 +1,4 @@
-"""The files for real deployments: no container engine runs where this is built, so they are checked as documents."""
+"""Deployment files, checked as documents, because CI has no container engine."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ def compose() -> dict[str, dict[str, dict[str, object]]]:
     return loaded
 
 
-def test_compose_file_keeps_to_the_compose_specification() -> None:
+def test_the_compose_file_is_valid() -> None:
     command = [
         sys.executable,
         "-m",
@@ -29,14 +29,16 @@ def test_compose_file_keeps_to_the_compose_specification() -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
-def test_everything_but_the_migration_is_health_checked(compose: dict[str, dict[str, dict[str, object]]]) -> None:
+def test_every_service_except_the_migration_has_a_health_check(
+    compose: dict[str, dict[str, dict[str, object]]],
+) -> None:
     services = compose["services"]
     assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
     for name in ("api", "worker"):
         assert services[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
-def test_volumes_named_are_declared_and_the_password_is_never_in_the_file(
+def test_volumes_are_declared_and_no_password_is_in_the_file(
     compose: dict[str, dict[str, dict[str, object]]],
 ) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
@@ -45,7 +47,7 @@ def test_volumes_named_are_declared_and_the_password_is_never_in_the_file(
     assert not re.search(r"PASSWORD: (?!\$\{POSTGRES_PASSWORD:\?)", text)
 
 
-def test_dockerfile_copies_what_exists_and_only_the_worker_gets_torch() -> None:
+def test_the_dockerfile_copies_existing_files_and_only_the_worker_gets_torch() -> None:
     stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
     assert len(stages) == 3  # a comment, then the two images
     for source in re.findall(r"^COPY (.+) \S+$", stages[1], re.MULTILINE):
@@ -55,7 +57,7 @@ def test_dockerfile_copies_what_exists_and_only_the_worker_gets_torch() -> None:
     assert "[worker]" in stages[2]
 
 
-def test_the_wheel_would_hold_everything_that_runs() -> None:
+def test_the_wheel_includes_every_package() -> None:
     configuration = (ROOT / "pyproject.toml").read_text()
     for package in ("app", "workers", "migrations", "sql"):
         assert f'"{package}"' in configuration.split("[tool.hatch.build.targets.wheel]")[1].split("]")[0]

@@ -1,4 +1,4 @@
-"""Every command and statement of the documentation runs, in the order of its page, on a gallery with worker and API."""
+"""Run every command and statement of the docs, in the order of each page, on a gallery with worker and API."""
 
 import os
 import re
@@ -25,7 +25,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 # Indented within the step of a list, or not.
 _FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
-# Commands that start what runs here already, or need what is not here, and where else they are seen to work.
+# Commands that are not run here, because they start what runs already or need other machines; see where instead.
 ELSEWHERE = {
     "make demo": ".ci/run runs it",
     "make test": "this is it",
@@ -63,7 +63,7 @@ def blocks(page: Path) -> list[Block]:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder to work in, with a few pictures and a video."""
+    """A working folder with a few pictures and a video."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     gallery = ROOT / "app/demo/gallery"
@@ -112,7 +112,7 @@ def test_every_block_of_the_page_runs(page: Path, run: Callable[[Block], None]) 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_links_to_files_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_existing_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{_name(page)} links to {target}"
 

@@ -1,5 +1,4 @@
-"""A change of the model from end to end: Lite0 to Lite2 and to a model of 64 dimensions, by one worker that serves all
-of them, without a restart."""
+"""Change the model end to end: Lite0 to Lite2, then to 64 dimensions, with one worker and without a restart."""
 
 import json
 import time
@@ -71,7 +70,7 @@ def test_lite0_to_lite2_and_back_and_to_another_dimension(url, cli, tmp_path):
         assert "--yes" in cli("space", "drop", NEW, code=1)
         assert "dropped lite2" in cli("space", "drop", NEW, "--yes")
         assert "active one" in cli("space", "drop", OLD, "--yes", code=1)
-        # To other dimensions: what was 1280 numbers becomes 64 between two statements.
+        # Other dimensions: 1280 numbers become 64 between two statements.
         made = cli("space", "create", "small", "--model", "test_convnext", "--weights", str(weights))
         assert "small: test_convnext, 64 dimensions" in made
         cli("space", "backfill", "small")
@@ -87,7 +86,7 @@ def test_lite0_to_lite2_and_back_and_to_another_dimension(url, cli, tmp_path):
         cli("space", "rollback")
         cli("space", "drop", "small", "--yes")
         assert conn.execute(query).fetchone() == (1280,)
-        # The worker lives on, and serves the other space.
+        # The worker is still alive, and serves the other space.
         assert json.loads(cli("search", picture, "-k", "3", "--json"))["space"] == OLD
         time.sleep(3)
         alive = conn.execute("SELECT spaces FROM lookalike.worker_status WHERE alive").fetchall()
