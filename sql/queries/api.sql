@@ -1,5 +1,5 @@
 -- name: add_key
--- Stores an API key by its hash. Returns the row, in the order of records.ApiKey.
+-- Insert an API key with its hash. Returns the row with the fields of ApiKey.
 INSERT INTO lookalike.api_keys (name, prefix, secret_sha256, scope, expires_at)
 VALUES (:'name', :'prefix', :'sha'::bytea, :'scope',
         CASE WHEN :'expires_seconds'::float8 IS NULL THEN NULL
@@ -8,38 +8,39 @@ RETURNING id, name, prefix, scope, created_at, expires_at, last_used_at, revoked
           coalesce(expires_at <= clock_timestamp(), false) AS expired;
 
 -- name: any_key
--- Whether an API key is there that is neither revoked nor expired.
+-- Return whether there is an API key that is neither revoked nor expired.
 SELECT EXISTS (SELECT FROM lookalike.api_keys WHERE revoked_at IS NULL
                AND (expires_at IS NULL OR expires_at > clock_timestamp()));
 
 -- name: find_answer
--- The answer that a caller's request with this key had in the last 24 hours.
+-- Return the response that a caller's request with this idempotency key got in the last 24 hours.
 SELECT request_sha256, status, headers, body FROM lookalike.api_answers
 WHERE caller = :'caller' AND idempotency_key = :'key' AND answered_at > clock_timestamp() - interval '24 h';
 
 -- name: hold_answer
--- Waits for, and holds until the transaction ends, the right to handle the request of a caller with this key.
+-- Lock a caller's idempotency key until the transaction ends; wait if another session holds it.
 SELECT pg_advisory_xact_lock(hashtextextended(concat_ws(' ', 'lookalike answer', :'caller'::text, :'key'::text), 0));
 
 -- name: keys
--- All API keys, the newest first, in the order of records.ApiKey.
+-- All API keys, newest first, with the fields of ApiKey.
 SELECT id, name, prefix, scope, created_at, expires_at, last_used_at, revoked_at,
        coalesce(expires_at <= clock_timestamp(), false) AS expired
 FROM lookalike.api_keys ORDER BY id DESC;
 
 -- name: keys_by_prefix
--- The API keys that begin like this, with the hashes to compare with.
+-- API keys with this prefix, with the fields of ApiKey and the hashes to compare with.
 SELECT secret_sha256, id, name, prefix, scope, created_at, expires_at, last_used_at, revoked_at,
        coalesce(expires_at <= clock_timestamp(), false) AS expired
 FROM lookalike.api_keys WHERE prefix = :'prefix' ORDER BY id DESC;
 
 -- name: record_key_use
--- Notes that an API key was used now, at most once a minute.
+-- Set an API key's last use to now, at most once a minute.
 UPDATE lookalike.api_keys SET last_used_at = clock_timestamp()
 WHERE id = :'id'::bigint AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 min');
 
 -- name: readiness
--- Of an embedding space: how many workers are alive, and whether its index is valid (NULL: there is none).
+-- Return, for an embedding space, the number of live workers, whether its index is valid (NULL: it has none), and
+-- whether it has enough rows to want one.
 SELECT lookalike.live_workers(s.id) AS live_workers,
        (SELECT bool_or(i.indisvalid)
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
@@ -48,13 +49,13 @@ SELECT lookalike.live_workers(s.id) AS live_workers,
 FROM lookalike.embedding_spaces s WHERE s.id = :'space_id'::smallint;
 
 -- name: revoke_key
--- Revokes the API key of a name, or all that begin with a prefix as it is listed. Returns their names.
+-- Revoke the API key of this name, or the keys with this prefix. Returns their names.
 UPDATE lookalike.api_keys SET revoked_at = clock_timestamp()
 WHERE (name = :'name' OR prefix = :'name') AND revoked_at IS NULL
 RETURNING name;
 
 -- name: store_answer
--- Stores the answer to a caller's request with this key, and removes some that are older than 24 hours.
+-- Store the response to a caller's request with this idempotency key. Delete some responses older than 24 hours.
 WITH expired AS (
     SELECT caller, idempotency_key FROM lookalike.api_answers
     WHERE answered_at < clock_timestamp() - interval '24 h' AND (caller, idempotency_key) <> (:'caller', :'key')

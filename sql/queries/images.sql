@@ -1,13 +1,12 @@
 -- name: add_image
--- Inserts an image; what describes its bytes may be NULL, and is then filled in by the worker. Returns the row, in the
--- order of records.Image.
+-- Insert an image. The worker fills in properties of its bytes that are NULL. Returns the row with the fields of Image.
 INSERT INTO lookalike.images (uri, caption, attributes, sha256, media_type, width, height)
 VALUES (:'uri', :'caption', :'attributes'::jsonb, decode(:'sha', 'hex'), :'media_type', :'width'::int, :'height'::int)
 RETURNING id, uri, encode(sha256, 'hex') AS sha256, media_type, width, height, caption, attributes, created_at, updated_at;
 
 -- name: add_images
--- Inserts images, in one statement; the arrays run in parallel. A uri that is there already, or comes twice, is passed
--- over. Returns the rows that were made, in the order of records.Image.
+-- Insert images in one statement from parallel arrays. Skips a uri that exists or is repeated. Returns the inserted
+-- rows with the fields of Image.
 INSERT INTO lookalike.images (uri, caption, attributes)
 SELECT g.uri, g.caption, g.attributes
 FROM unnest(:'uris'::text[], :'captions'::text[], :'attributes'::jsonb[]) WITH ORDINALITY AS g (uri, caption, attributes, n)
@@ -16,38 +15,38 @@ ON CONFLICT (uri) DO NOTHING
 RETURNING id, uri, encode(sha256, 'hex') AS sha256, media_type, width, height, caption, attributes, created_at, updated_at;
 
 -- name: delete_image
--- Deletes an image, and with it its embeddings, jobs and failures. Returns the row that was, in the order of
--- records.Image; no row where it is unknown.
+-- Delete an image with its embeddings, jobs and failures. Returns the deleted row with the fields of Image, or no row
+-- if the id is unknown.
 DELETE FROM lookalike.images
 WHERE id = :'id'::bigint
 RETURNING id, uri, encode(sha256, 'hex') AS sha256, media_type, width, height, caption, attributes, created_at, updated_at;
 
 -- name: delete_images_of_uris
--- Deletes the images of these uris, and with them their embeddings, jobs and failures. Returns their ids.
+-- Delete the images of these uris with their embeddings, jobs and failures. Returns their ids.
 DELETE FROM lookalike.images
 WHERE uri = ANY (:'uris'::text[])
 RETURNING id;
 
 -- name: lock_upload
--- Waits for, and holds until the transaction ends, the right to store or remove the uploaded file behind a uri.
+-- Lock the uploaded file behind a uri until the transaction ends; wait if another session holds it.
 SELECT pg_advisory_xact_lock(hashtextextended('lookalike upload ' || :'uri', 0));
 
 -- name: image_id_of_uri
--- The id of the image with this uri; no row where there is none.
+-- The id of the image with this uri, or no row.
 SELECT i.id FROM lookalike.images i WHERE i.uri = :'uri';
 
 -- name: images
--- The images of these ids, in the order of records.Image; ids without an image are passed over.
+-- The images of these ids, with the fields of Image; skips unknown ids.
 SELECT i.id, i.uri, encode(i.sha256, 'hex') AS sha256, i.media_type, i.width, i.height, i.caption, i.attributes,
        i.created_at, i.updated_at
 FROM lookalike.images i
 WHERE i.id = ANY (:'ids'::bigint[]);
 
 -- name: ingest_images
--- Registers a batch of images by uri, in one statement; the arrays run in parallel, no uri twice. What is NULL, and an
--- attribute that is not named, stays as it is in a row already there. Returns for each uri its id and what became of it:
--- new; changed (other bytes, caption or attributes than before); unchanged. An unchanged row is not written at all.
--- Triggers queue what is new or has other bytes.
+-- Register a batch of images by uri in one statement, from parallel arrays without repeated uris. NULL values and
+-- attributes that are not named keep the existing row's values. Returns the id and outcome of each uri: new, changed
+-- (its bytes, caption or attributes differ) or unchanged. Unchanged rows are not written. Triggers queue images that
+-- are new or have other bytes.
 WITH given AS MATERIALIZED (
     SELECT g.*
     FROM unnest(:'uris'::text[], :'hashes'::bytea[], :'media_types'::text[], :'widths'::int[], :'heights'::int[],
@@ -85,8 +84,8 @@ LEFT JOIN known k ON k.uri = g.uri
 LEFT JOIN written w ON w.uri = g.uri;
 
 -- name: ingest_settled
--- Those of these images that need no waiting any more, in the active space: id, and whether the image is searchable. Else
--- it has failed, or was deleted.
+-- Those of these images that are settled in the active space: the id, and whether the image is searchable. The others
+-- have failed or were deleted.
 SELECT w.id, e.image_id IS NOT NULL AS searchable
 FROM unnest(:'ids'::bigint[]) AS w (id)
 LEFT JOIN lookalike.images i ON i.id = w.id
@@ -96,8 +95,8 @@ LEFT JOIN lookalike.failures f ON f.image_id = w.id AND f.space_id = s.id
 WHERE e.image_id IS NOT NULL OR f.image_id IS NOT NULL OR i.id IS NULL;
 
 -- name: ingest_waiting
--- How far these images are in the active space: how many are searchable, have failed, or are gone; and whether any worker
--- is alive.
+-- Progress of these images in the active space: how many are searchable, have failed or were deleted; and whether any
+-- worker is alive.
 SELECT count(e.image_id) AS searchable,
        count(*) FILTER (WHERE e.image_id IS NULL AND f.image_id IS NOT NULL) AS failed,
        count(*) FILTER (WHERE i.id IS NULL) AS gone,
@@ -109,7 +108,7 @@ LEFT JOIN lookalike.embedding_spaces s ON s.active
 LEFT JOIN lookalike.failures f ON f.image_id = i.id AND f.space_id = s.id;
 
 -- name: list_images
--- A page of the images that pass a filter, by id; see lookalike.list_images. In the order of records.Image.
+-- A page of the images that match a filter, by id, with the fields of Image; see lookalike.list_images.
 SELECT i.id, i.uri, encode(i.sha256, 'hex') AS sha256, i.media_type, i.width, i.height, i.caption, i.attributes,
        i.created_at, i.updated_at
 FROM lookalike.list_images(:'filter'::jsonb, :'after_id'::bigint, :'max_rows'::int) l
@@ -117,12 +116,12 @@ JOIN lookalike.images i ON i.id = l
 ORDER BY i.id;
 
 -- name: lock_image
--- The attributes of one image, locked against other writers until the transaction ends; no row where it is unknown.
+-- The attributes of one image, locked against other writers until the transaction ends; no row if the id is unknown.
 SELECT i.attributes FROM lookalike.images i WHERE i.id = :'id'::bigint FOR NO KEY UPDATE;
 
 -- name: rename_images
--- Gives images other uris, in pairs: those at `old` are henceforth at `new`, with their ids, captions and attributes.
--- Passed over: a pair whose old uri no image has, and one whose new uri is taken. Returns the ids of the renamed.
+-- Change uris, given as pairs: the image at `old` moves to `new` and keeps its id, caption and attributes. Skips a pair
+-- if no image has the old uri, or an image has the new one. Returns the ids of the renamed images.
 UPDATE lookalike.images i
 SET uri = r.new
 FROM unnest(:'old'::text[], :'new'::text[]) AS r (old, new)
@@ -130,8 +129,8 @@ WHERE i.uri = r.old AND NOT EXISTS (SELECT FROM lookalike.images o WHERE o.uri =
 RETURNING i.id;
 
 -- name: update_image
--- Changes an image: `uri` and `attributes` unless NULL, `caption` (which may become NULL) if `set_caption`. Returns the
--- row, in the order of records.Image.
+-- Change an image: `uri` and `attributes` unless they are NULL, `caption` (which may become NULL) if `set_caption`.
+-- Returns the row with the fields of Image.
 UPDATE lookalike.images
 SET uri = coalesce(:'uri'::text, uri),
     caption = CASE WHEN :'set_caption'::boolean THEN :'caption'::text ELSE caption END,
@@ -140,8 +139,8 @@ WHERE id = :'id'::bigint
 RETURNING id, uri, encode(sha256, 'hex') AS sha256, media_type, width, height, caption, attributes, created_at, updated_at;
 
 -- name: uris_below
--- The images whose uri begins with a prefix, a page at a time, in the order of their ids: those after `after`, up to
--- `most`. Returns id and uri.
+-- A page of up to `most` images whose uri starts with a prefix, in order of id, after the id `after`. Returns id and
+-- uri.
 SELECT i.id, i.uri FROM lookalike.images i
 WHERE i.id > :'after'::bigint AND starts_with(i.uri, :'prefix')
 ORDER BY i.id

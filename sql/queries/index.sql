@@ -1,17 +1,17 @@
 -- name: add_axis
--- Stores one axis of a transform.
+-- Insert one axis of a transform.
 INSERT INTO lookalike.transform_axes (transform_id, form, n, shift, axis)
 VALUES (:'transform'::smallint, :'form', :'n'::smallint, :'shift'::float8, :'axis'::halfvec);
 
 -- name: add_transform
--- Stores what a transform is; its axes follow in the same transaction.
+-- Insert a transform; insert its axes in the same transaction.
 INSERT INTO lookalike.transforms (space_id, bits, dimensions, fingerprint, sample_size, seed, explained_variance)
 VALUES (:'space_id'::smallint, :'bits'::int, :'dimensions'::int, :'fingerprint', :'sample_size'::int, :'seed'::bigint,
         :'explained_variance'::float8)
 RETURNING id;
 
 -- name: ann_indexes
--- The ANN indexes of one space, or of all where `space_id` is NULL, with the options they were built with.
+-- The ANN indexes of one space, or of all if `space_id` is NULL, with their build options.
 SELECT x.space, x.space_active AS active, x.name, x.kind, x.valid, NOT x.valid AND x.building AS building,
        coalesce(x.bytes, 0) AS bytes, coalesce(x.scans, 0) AS scans,
        x.table_name, x.serving,
@@ -27,7 +27,7 @@ WHERE :'space_id'::smallint IS NULL OR x.space_id = :'space_id'::smallint
 ORDER BY x.space_id, x.name;
 
 -- name: attribute_indexes
--- The attribute indexes, in the order of attributes.AttributeIndex; with a name, those of that attribute alone.
+-- The attribute indexes, with the fields of AttributeIndex; with a name, only those of that attribute.
 SELECT a.name, a.kind, a.index_name, a.valid, a.size_bytes, a.scans
 FROM lookalike.attribute_indexes() a
 WHERE :'name'::text IS NULL OR a.path = lookalike.attribute_path(:'name'::text)
@@ -39,9 +39,9 @@ SELECT a.form, a.axis, a.shift FROM lookalike.transform_axes a
 WHERE a.transform_id = :'transform'::smallint ORDER BY a.form, a.n;
 
 -- name: builds
--- Index builds on embedding tables that go on now: under the lock that app/index/build.py takes (`lock_class`, the space's id),
--- or by hand (`ours` is false). Who, the phase, whether an index is being created in it, the done share of the phase, 0 to
--- 1, seconds since the statement began, seconds left while the graph is filled, and which session it waits for.
+-- Running index builds on embedding tables, by Lookalike (`ours`: the session holds the lock `lock_class` with the
+-- space's id) or by hand. Returns the session, the phase, whether CREATE INDEX runs in it, the phase's progress from 0
+-- to 1, seconds since the statement began, seconds left while the graph fills, and the session that it waits for.
 SELECT s.name AS space, b.pid, b.ours, coalesce(nullif(a.application_name, ''), 'a session') AS application, w.phase,
        p.pid IS NOT NULL AS creating, w.done, w.seconds,
        CASE WHEN w.phase = 'building index: loading tuples' AND w.done >= 0.01 THEN w.seconds * (1 - w.done) / w.done END
@@ -80,7 +80,7 @@ CROSS JOIN LATERAL (
 ORDER BY s.id, b.pid;
 
 -- name: choice_state
--- What a space is searched by, in the order of choices.State; `choice` is its text form.
+-- What searches of a space use now, with the fields of IndexState; `choice` is the index spec as text.
 SELECT s.name AS space, s.active, :'choice'::text AS choice, t.id AS transform, t.explained_variance, t.sample_size, t.fitted_at,
        x.name AS index, coalesce(x.bytes, 0) AS index_bytes,
        coalesce(pg_table_size(to_regclass('lookalike.candidates_' || t.id))
@@ -95,10 +95,10 @@ LEFT JOIN LATERAL (
 WHERE s.name = :'name';
 
 -- name: churn
--- What changes have left behind in the tables of all spaces: rows, dead rows that vacuum has not removed (in the embeddings or
--- their candidates, whichever has more), and the index that serves, on what it holds: halfvecs of `dimensions`, or of as
--- many bytes. Besides, the recall of the last day's searches, as far as it was checked. `rows` is exact up to
--- 10,000 and the planner's estimate beyond; `dead` is the statistics', bounded by what fits in the table.
+-- What changes left behind in the tables of all spaces: rows, dead rows (the larger number of the embeddings and their
+-- candidates), and the serving index, which holds halfvecs of `dimensions` or as many bytes. Also the recall of the
+-- last day's searches, if it was checked. `rows` is exact up to 10,000 and the planner's estimate above; `dead` comes
+-- from the statistics, limited by the table's size.
 SELECT s.id AS space_id, s.name AS space,
        CASE WHEN t.id IS NULL THEN s.dimensions ELSE coalesce(t.bits / 16, t.dimensions) END AS dimensions,
        n.rows,
@@ -122,14 +122,14 @@ LEFT JOIN lookalike.recall_status r
 ORDER BY s.active DESC, s.id;
 
 -- name: drift_transform
--- The transform that searches of the active space use now; no row without one.
+-- The transform that searches of the active space use now, or no row.
 SELECT t.id, t.fitted_at FROM lookalike.transforms t
 WHERE t.id = (SELECT lookalike.active_transform_id() FROM (SELECT FROM lookalike.active_candidates WHERE false) held
               RIGHT JOIN (VALUES (1)) one ON true);
 
 -- name: index_health
--- What may keep searches of the active space from finding all, or make them slow, in the order of app.index.health.Evidence:
--- rows and dead rows, the rows that the index was built of (NULL: not known), bytes of index and memory.
+-- Possible causes of slow or incomplete searches in the active space, with the fields of Evidence: rows, dead rows, the
+-- rows at the index build (NULL: unknown), and bytes of the index and of memory.
 SELECT s.name AS space, n.rows, lookalike.dead_about(s.table_name, n.rows) AS dead,
        x.built_rows, x.built_at,
        coalesce(x.bytes, 0) AS index_bytes,
@@ -144,8 +144,8 @@ LEFT JOIN LATERAL (SELECT sum(a.bytes)::bigint AS bytes, max(b.at) AS built_at, 
 WHERE s.active;
 
 -- name: index_leftovers
--- The indexes of a space's table that a build, or REINDEX CONCURRENTLY (_ccnew, _ccold), left invalid. Every write still
--- pays for them. Asked under the lock of builds, while nobody builds.
+-- Indexes of a space's table that a build or REINDEX CONCURRENTLY (_ccnew, _ccold) left invalid. Each write still
+-- maintains them. Run this under the build lock, while no build runs.
 SELECT c.relname::text
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
@@ -155,8 +155,8 @@ WHERE i.indrelid = to_regclass(format('lookalike.%I', :'table_name'::text)) AND 
 ORDER BY c.relname;
 
 -- name: index_needs
--- What the estimate of an index build goes by: rows (counted to 100,000, beyond that the planner's estimate), settings in
--- bytes, and where the index will lie, NULL where this role may not know it.
+-- Inputs to the estimate of an index build: rows (exact up to 100,000, the planner's estimate above), settings in
+-- bytes, and the folder of the index, or NULL if this role may not see it.
 SELECT lookalike.count_about(s.table_name, 100000) AS rows,
        pg_size_bytes(current_setting('maintenance_work_mem')) AS memory_set,
        current_setting('max_parallel_maintenance_workers')::int AS workers,
@@ -174,8 +174,9 @@ FROM lookalike.embedding_spaces s
 WHERE s.id = :'space_id'::smallint;
 
 -- name: index_wanted
--- Whether a space's indexes want work that nobody is at: it lacks a valid ANN index though it holds at least `min_rows`
--- embeddings and its index choice asks for one (candidates have theirs from the first); or a build that was cut off left something to finish or to drop.
+-- Return whether a space's indexes need work that no session does: it lacks a valid ANN index although it has
+-- `min_rows` embeddings and its index spec needs one (candidates have an index from the start), or an interrupted build
+-- left something to finish or drop.
 SELECT (s.index_options ->> 'kind' <> 'exact'
         AND lookalike.count_up_to(s.table_name, :'min_rows'::bigint) >= :'min_rows'::bigint
         AND NOT EXISTS (SELECT FROM lookalike.ann_indexes x WHERE x.space_id = s.id AND x.valid AND x.serving))
@@ -185,26 +186,27 @@ FROM lookalike.embedding_spaces s
 WHERE s.id = :'space_id'::smallint;
 
 -- name: note_filled
--- Notes that every embedding has its candidate from now on.
+-- Record that every embedding has its candidate from now on.
 UPDATE lookalike.transforms t SET filled_at = clock_timestamp()
 WHERE t.id = :'transform'::smallint AND t.filled_at IS NULL;
 
 -- name: recent_embeddings
--- The embeddings of the active space's latest images, `most` of them.
+-- The embeddings of the latest `most` images in the active space.
 SELECT e.embedding FROM lookalike.active_embeddings e ORDER BY e.image_id DESC LIMIT :'most'::int;
 
 -- name: record_index
--- Records with what options the index of a space was built, once it serves.
+-- Record the build options of a space's index once it serves.
 UPDATE lookalike.embedding_spaces s
 SET index_options = s.index_options || :'options'::jsonb
 WHERE s.id = :'space_id'::smallint AND NOT s.index_options @> :'options'::jsonb;
 
 -- name: transform
--- How a transform was fitted, in the order of transforms.Transform.
+-- How a transform was fitted, with the fields of Transform.
 SELECT t.sample_size, t.seed, t.explained_variance FROM lookalike.transforms t WHERE t.id = :'transform'::smallint;
 
 -- name: transforms
--- The transforms of a space's candidates, the oldest first; of a form (0: without) those alone whose candidates have a table.
+-- The transforms for a space's candidates, oldest first. If `bits` and `dimensions` are given (0: none), only those of
+-- that form whose candidates have a table.
 SELECT t.id
 FROM lookalike.transforms t JOIN lookalike.embedding_spaces s ON s.id = t.space_id AND t.id IS DISTINCT FROM s.transform_id
 WHERE t.space_id = :'space_id'::smallint

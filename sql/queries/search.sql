@@ -1,9 +1,9 @@
 -- name: facets
--- What there is to filter by: one row an attribute and kind (number, text, boolean, element: of an array), the most
--- common first: in how many images, how many values, the smallest and largest number with a histogram of 24 bins between
--- them, the most common values. Read from a sample of the table's pages, `percent` of them and `most` images at most, so
--- that the cost has a bound. Names are as filters write them; objects are opened one level deep. The condition of a
--- filter takes the place of TRUE below.
+-- What can be filtered by: one row per attribute and kind (number, text, boolean, or element of an array), the most
+-- common first. Returns the number of images and of distinct values, minimum and maximum of numbers with a histogram of
+-- 24 bins, and the most common values. Reads a sample of the table's pages (`percent` of them, at most `most` images),
+-- so that the cost is bounded. Names are as in filters; objects are expanded one level deep. The condition of a filter
+-- replaces TRUE below.
 WITH sampled AS MATERIALIZED (
     SELECT i.attributes
     FROM lookalike.images i TABLESAMPLE SYSTEM (:'percent'::float4) REPEATABLE (0)
@@ -23,7 +23,7 @@ WITH sampled AS MATERIALIZED (
     FROM steps s, jsonb_array_elements(CASE WHEN jsonb_typeof(s.value) = 'array' THEN s.value ELSE '[]' END) e
     WHERE jsonb_typeof(e.value) IN ('string', 'number', 'boolean')
 ), found AS MATERIALIZED (
-    -- What no double holds is left out: a page could not show it.
+    -- Skip numbers outside the range of a double, because the page cannot show them.
     SELECT s.name, CASE s.kind WHEN 'string' THEN 'text' ELSE s.kind END AS kind, s.value, n.number
     FROM scalars s
     LEFT JOIN LATERAL (
@@ -68,16 +68,15 @@ LEFT JOIN LATERAL (
 ORDER BY f.images DESC NULLS LAST, f.name, f.kind;
 
 -- name: first_embedded
--- The image of the lowest id that is embedded in the active space; no row where there is none.
+-- The lowest id of an image in the active space, or no row.
 SELECT e.image_id FROM lookalike.active_embeddings e ORDER BY e.image_id LIMIT 1;
 
 -- name: image_estimate
--- About how many images there are, as the planner believes: exact enough to size a sample, and free; -1 where nobody has
--- looked yet.
+-- The planner's estimate of the number of images, accurate enough to size a sample; -1 before the first ANALYZE.
 SELECT c.reltuples::bigint FROM pg_class c WHERE c.oid = 'lookalike.images'::regclass;
 
 -- name: latest
--- Up to `most` searchable images, the latest first. The condition of a filter takes the place of TRUE below.
+-- Up to `most` searchable images, latest first. The condition of a filter replaces TRUE below.
 SELECT i.id, i.uri, encode(i.sha256, 'hex') AS sha256, i.media_type, i.width, i.height, i.caption, i.attributes,
        i.created_at, i.updated_at
 FROM lookalike.images i
@@ -86,9 +85,9 @@ ORDER BY i.id DESC
 LIMIT :'most'::bigint;
 
 -- name: search
--- A search with its results' metadata, nearest first, by an embedding or by a stored image (the other one NULL); see
--- lookalike.search for the arguments. `in_space`: the id of the space that the embedding was made in, or NULL; see
--- lookalike.hold_space. A search that found nothing returns one row, with the space and the plan alone.
+-- A search by an embedding or by a stored image (the other is NULL), nearest first, with the images' metadata; see
+-- lookalike.search for the arguments. `in_space` is the id of the space that the embedding was made in, or NULL; see
+-- lookalike.hold_space. A search without results returns one row with only the space and the plan.
 SELECT s.name AS space, r.plan, u.distance, i.id, i.uri, encode(i.sha256, 'hex') AS sha256, i.media_type, i.width,
        i.height, i.caption, i.attributes, i.created_at, i.updated_at
 FROM lookalike.hold_space(:'in_space'::smallint) s

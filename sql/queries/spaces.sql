@@ -1,11 +1,11 @@
 -- name: compare_spaces
--- Two spaces compared on a sample of images. See lookalike.compare_spaces.
+-- Compare two spaces on a sample of images; see lookalike.compare_spaces.
 SELECT c.image_id, c.overlap, c.first_distance, c.second_distance, c.first_precision, c.second_precision,
        c.first_ids, c.second_ids
 FROM lookalike.compare_spaces(:'first', :'second', :'k'::int, :'sample'::int, :'label', :'seed') c;
 
 -- name: forget_jobs
--- Removes up to `most` jobs of a space that is about to be dropped, and that nobody holds just now; returns how many.
+-- Delete up to `most` jobs of a space before it is dropped, and return how many. Skips locked jobs.
 WITH gone AS (
     DELETE FROM lookalike.jobs j
     USING (SELECT k.image_id, k.space_id FROM lookalike.jobs k WHERE k.space_id = :'space_id'::smallint
@@ -16,12 +16,12 @@ WITH gone AS (
 SELECT count(*) FROM gone;
 
 -- name: hold_space
--- The active space's id and name, held until the transaction ends. See lookalike.hold_space.
+-- The active space, kept active until the transaction ends; see lookalike.hold_space.
 SELECT s.id, s.name, s.fingerprint
 FROM lookalike.hold_space(:'in_space'::smallint) s;
 
 -- name: lock_holders
--- Which other sessions hold a lock on images or the active view, longest first: what a switch or a drop waits for.
+-- Sessions that hold a lock on images or the active view, longest transaction first: a switch or a drop waits for them.
 SELECT format('%s (pid %s, %s, for %s s)', coalesce(nullif(a.application_name, ''), 'a session'), a.pid, a.state,
               round(extract(epoch FROM clock_timestamp() - a.xact_start)))
 FROM pg_stat_activity a
@@ -32,12 +32,12 @@ ORDER BY a.xact_start
 LIMIT 5;
 
 -- name: nearest_in
--- The ids and distances nearest to a query embedding in one space. See lookalike.nearest_in.
+-- Ids and distances of the nearest images to a query embedding in one space; see lookalike.nearest_in.
 SELECT n.id, n.distance FROM lookalike.nearest_in(:'space', :'query'::halfvec, :'k'::int) n ORDER BY n.distance, n.id;
 
 -- name: sample
--- Up to `most` searchable images, another selection for each `seed`: from a sample of the table's pages, `percent` of
--- them, so that the cost has a bound. The condition of a filter takes the place of TRUE below.
+-- Up to `most` searchable images, a different selection for each `seed`, from a sample of the table's pages (`percent`
+-- of them), so that the cost is bounded. The condition of a filter replaces TRUE below.
 SELECT i.id, i.uri, encode(i.sha256, 'hex') AS sha256, i.media_type, i.width, i.height, i.caption, i.attributes,
        i.created_at, i.updated_at
 FROM lookalike.images i TABLESAMPLE SYSTEM (:'percent'::float4) REPEATABLE (:'seed'::int)
@@ -46,17 +46,17 @@ ORDER BY hashint8extended(i.id, :'seed'::bigint)
 LIMIT :'most'::bigint;
 
 -- name: snapshot
--- This moment's snapshot, as text: which transactions are still running.
+-- The current snapshot as text; it lists the running transactions.
 SELECT pg_current_snapshot()::text;
 
 -- name: space_bytes
--- Bytes of the embeddings of a space, rows and indexes, and how many rows there are: counted to 100,000, estimated beyond.
+-- Bytes of a space's embeddings with indexes, and their number: exact up to 100,000, estimated above.
 SELECT pg_total_relation_size(format('lookalike.%I', s.table_name)::regclass) AS bytes,
        lookalike.count_about(s.table_name, 100000) AS rows
 FROM lookalike.embedding_spaces s WHERE s.name = :'space';
 
 -- name: space_counts
--- Exact counts of one space: images, embedded, queued, failed, and of the failed those that the active space has.
+-- Exact counts of one space: images, embedded, queued and failed; and its live workers.
 SELECT (SELECT count(*) FROM lookalike.images) AS images,
        lookalike.count_up_to(s.table_name, 9223372036854775807) AS embedded,
        (SELECT count(*) FROM lookalike.jobs j WHERE j.space_id = s.id) AS queued,
@@ -66,7 +66,7 @@ FROM lookalike.embedding_spaces s
 WHERE s.name = :'name';
 
 -- name: spaces
--- The embedding spaces, in the order of records.Space; with a name, that one; with active_only, the active one.
+-- The embedding spaces, with the fields of Space; optionally only the one with this name, or only the active one.
 SELECT s.id, s.name, s.model, s.weights, s.preprocessing, s.fingerprint, s.dimensions, s.index_options,
        s.table_name::text, s.active, s.created_at, s.encoded_dimensions
 FROM lookalike.embedding_spaces s
@@ -75,7 +75,7 @@ WHERE (:'name'::text IS NULL OR s.name = :'name'::text)
 ORDER BY s.id;
 
 -- name: writers_before
--- Whether a transaction that had begun when `snapshot` was taken, and may write, still runs.
+-- Return whether a transaction that may write and was running at `snapshot` still runs.
 SELECT EXISTS (
     SELECT FROM unnest(ARRAY(SELECT pg_snapshot_xip(:'snapshot'::pg_snapshot))) AS x (xid)
     WHERE pg_xact_status(x.xid) = 'in progress'

@@ -1,6 +1,6 @@
 -- name: api_connections
--- Connections of all API processes to this database, by state: active, idle, idle in transaction ...; a role sees the
--- state of its own alone, unless it is a member of pg_monitor.
+-- Connections of all API processes to this database, by state (active, idle, ...). A role sees the state of its own
+-- connections only, unless it is a member of pg_monitor.
 SELECT coalesce(a.state, 'unknown') AS state, count(*) AS connections
 FROM pg_catalog.pg_stat_activity a
 WHERE a.application_name = 'lookalike api' AND a.datname = current_database()
@@ -8,37 +8,37 @@ GROUP BY 1
 ORDER BY 1;
 
 -- name: cost_of_workers
--- What workers took in the last `days` days, in the order of records of app.monitoring.costs. See lookalike.cost_of_workers.
+-- What workers spent in the last `days` days, with the fields of WorkerCost; see lookalike.cost_of_workers.
 SELECT c.space, c.device, c.images, c.reused, c.queries, c.seconds, c.seconds_each, c.per_second, c.claim_each,
        c.fetch_each, c.lookup_each, c.decode_each, c.encode_each, c.write_each
 FROM lookalike.cost_of_workers((statement_timestamp() AT TIME ZONE 'UTC')::date - :'days'::int) c;
 
 -- name: end_worker
--- Removes a worker that ends in an orderly way.
+-- Delete a worker's row when it ends normally.
 DELETE FROM lookalike.workers w WHERE w.id = :'worker_id'::bigint;
 
 -- name: failure_reasons
--- The view lookalike.failure_reasons, in the order of records.FailureReason; the most frequent first.
+-- The view lookalike.failure_reasons with the fields of FailureReason, most frequent first.
 SELECT space, step, reason, images, latest, example
 FROM lookalike.failure_reasons
 ORDER BY images DESC, space, step, reason;
 
 -- name: freshness
--- The view lookalike.freshness, in the order of records.Freshness; the active space first, the shortest period first.
+-- The view lookalike.freshness with the fields of Freshness: active space first, shortest period first.
 SELECT space, extract(epoch FROM period)::int AS period_seconds, images, images_per_second, reused, failed,
        searchable_p50, searchable_p95, searchable_p99, queries, queries_per_second, query_p50, query_p95, query_p99
 FROM lookalike.freshness
 ORDER BY active DESC, space_id, period;
 
 -- name: latency_totals
--- Everything that workers have counted so far, in the order of records.LatencyTotal. These sums only grow.
+-- All latencies counted so far, with the fields of LatencyTotal; these sums only grow.
 SELECT s.name AS space, l.measure, l.bucket::int AS bucket, sum(l.count)::bigint AS count, sum(l.seconds) AS seconds
 FROM lookalike.latencies l JOIN lookalike.embedding_spaces s ON s.id = l.space_id
 GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3;
 
 -- name: search_probe
--- What a search of the active space takes now: `most` unfiltered ones by stored images, chosen by chance.
+-- Cost of searches in the active space now: runs `most` searches without a filter, by random stored images.
 SELECT count(*) AS searches, avg((p.plan ->> 'ms')::float8) / 1000 AS seconds
 FROM (SELECT lookalike.explain_search(e.embedding) AS plan
       FROM (SELECT e.embedding
@@ -50,31 +50,31 @@ FROM (SELECT lookalike.explain_search(e.embedding) AS plan
             LIMIT :'most'::int) e) p;
 
 -- name: search_seconds
--- What a search of the active space takes, by those whose recall was checked in the last `days` days.
+-- Cost of searches in the active space, from those whose recall was checked in the last `days` days.
 SELECT count(c.search_seconds) AS searches, avg(c.search_seconds) AS seconds
 FROM lookalike.recall_checks c
 WHERE c.space_id = (SELECT a.id FROM lookalike.active_space() a) AND c.checked_at > clock_timestamp() - make_interval(days => :'days'::int);
 
 -- name: serve_spaces
--- Notes which spaces a worker serves now.
+-- Record the spaces that a worker serves now.
 UPDATE lookalike.workers SET space_ids = :'space_ids'::smallint[] WHERE id = :'worker_id'::bigint;
 
 -- name: space_status
--- The view lookalike.space_status, in the order of records.SpaceStatus.
+-- The view lookalike.space_status with the fields of SpaceStatus.
 SELECT id, name, model, dimensions, active, embedded, queued, failed, oldest_job_seconds, live_workers,
        index_name::text, index_valid, bytes, queued_about
 FROM lookalike.space_status
 ORDER BY active DESC, id;
 
 -- name: storage_parts
--- The view lookalike.storage_parts, in the order of app.monitoring.costs.StoragePart: what all spaces share, then the active one's.
+-- The view lookalike.storage_parts with the fields of StoragePart, shared parts first.
 SELECT p.space, p.active, p.part, p.kind, p.bytes, p.bytes_per_image
 FROM lookalike.storage_parts p
 WHERE p.bytes > 0
 ORDER BY p.space_id IS NOT NULL, p.active DESC, p.space_id, p.bytes DESC, p.part;
 
 -- name: worker_status
--- The view lookalike.worker_status, in the order of records.WorkerStatus; live workers first.
+-- The view lookalike.worker_status with the fields of WorkerStatus, live workers first.
 SELECT id, name, version, device, state, spaces, alive, started_at, heartbeat_at, images_embedded, images_failed,
        queries_answered, last_error
 FROM lookalike.worker_status
