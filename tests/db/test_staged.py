@@ -36,7 +36,6 @@ def stage(conn: db.Connection, **options: int) -> int:
     """Give the active space a transform of both forms, its candidates, their index and the choice; return its id."""
     (transform,) = conn.execute(
         "INSERT INTO lookalike.transforms"
-        "INSERT INTO lookalike.transforms"
         " (space_id, bits, dimensions, fingerprint, sample_size, seed, explained_variance)"
         " VALUES (lookalike.active_space_id(), %s, %s, 'f', 800, 0, 1) RETURNING id",
         (BITS, DIMENSIONS),
