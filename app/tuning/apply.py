@@ -1,4 +1,4 @@
-"""Index choices as the lab applies them: which share a build, how one is put in place."""
+"""Apply index specs: build one in a scratch database, change how it is searched, or switch the real space to it."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +17,8 @@ from app.store.spaces import Space
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
-    """What a choice cost: seconds to fit, fill and index; bytes of index and of candidates; memory of the build."""
+class BuildCost:
+    """The cost of a build: seconds to fit, fill and index; bytes of the index and of its candidates table; memory."""
 
     seconds: float
     index_bytes: int
@@ -26,32 +26,32 @@ class Built:
     memory_bytes: int
 
 
-def build_of(choice: IndexSpec) -> str:
-    """Return what it is built as: choices that differ only in how they are searched share it."""
-    bare = replace(choice, ef_search=None, probes=None, rerank=None)
+def build_of(spec: IndexSpec) -> str:
+    """Return the build part of a spec as text; specs that differ only in search options share a build."""
+    bare = replace(spec, ef_search=None, probes=None, rerank=None)
     return str(bare).removesuffix("+rerank")
 
 
 def current_text(space: Space) -> str:
-    """Return how a space is searched now, as the text of its choice."""
+    """Return the index spec of a space in its text form."""
     return str(current_spec(space))
 
 
-def apply_spec(conn: Connection, space: Space, choice: IndexSpec, resources: Resources, *, seed: int) -> Built:
-    """Make this the choice of a space in a scratch database, and tell what it cost; what was built before goes."""
-    done = switch_index(conn, space, choice, resources=resources, seed=seed, report=lambda _: None)
+def apply_spec(conn: Connection, space: Space, spec: IndexSpec, resources: Resources, *, seed: int) -> BuildCost:
+    """Build this spec for a space of a scratch database, in place of the previous one; return the cost."""
+    done = switch_index(conn, space, spec, resources=resources, seed=seed, report=lambda _: None)
     now = target(spaces.get(conn, space.name))
     memory = 0
-    if choice.method is not None:
+    if spec.method is not None:
         memory = estimate_build(
             conn,
             space,
-            m=choice.m,
+            m=spec.m,
             lists=now.choice.lists or 1,
             dimensions=now.halfvec_dimensions,
             resources=resources,
         ).graph
-    return Built(
+    return BuildCost(
         done.fit_seconds + done.fill_seconds + done.build_seconds,
         done.state.index_bytes,
         done.state.candidates_bytes,
@@ -60,28 +60,28 @@ def apply_spec(conn: Connection, space: Space, choice: IndexSpec, resources: Res
 
 
 def clear(conn: Connection, space: Space) -> None:
-    """Drop what was built, and what was written and deleted to see what a write costs."""
+    """Drop the index, and vacuum away the rows of the write test."""
     remove_index(conn, space, report=lambda _: None)
     with translated():
         conn.execute(pgsql.SQL("VACUUM {}").format(pgsql.Identifier("lookalike", space.table_name)))
 
 
-def set_search(conn: Connection, space: Space, choice: IndexSpec) -> None:
-    """Search what is built as this choice says, from the next search on."""
+def set_search(conn: Connection, space: Space, spec: IndexSpec) -> None:
+    """Apply the search options of a spec to the index as built, from the next search on."""
     with translated():
-        conn.execute(sql.query("lab_set_search"), {"space_id": space.id, "options": Jsonb(choice.options())})
+        conn.execute(sql.query("set_index_options"), {"space_id": space.id, "options": Jsonb(spec.options())})
 
 
 def switch_and_promise(
     conn: Connection,
     space: Space,
-    choice: IndexSpec,
+    spec: IndexSpec,
     *,
     promise: dict[str, Any],
     progress: Progress | None = None,
     resources: Resources | None = None,
 ) -> None:
-    """Build the choice beside what serves, and switch to it; the promise is kept with it. In autocommit."""
-    switch_index(conn, space, choice, progress=progress, resources=resources)
+    """Build the index beside the serving one, switch to it, and store the promise with it. In autocommit."""
+    switch_index(conn, space, spec, progress=progress, resources=resources)
     with translated():
         conn.execute(sql.query("note_promise"), {"space_id": space.id, "promise": Jsonb(promise)})

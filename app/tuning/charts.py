@@ -1,4 +1,4 @@
-"""The report's charts: recall against latency, recall against bytes, cost of builds and writes."""
+"""Draw the report's charts: recall against latency, recall against bytes, costs of builds and writes."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Recall is drawn by its misses, on a logarithmic scale; a perfect one stands here.
+# The axis is logarithmic in 1 - recall; a recall of 1 is drawn here.
 _PERFECT = 2e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours of a chart; `kinds` are told apart by their marks as well."""
+    """Colours of a chart; index kinds differ in their marks, too."""
 
     paper: str
     ink: str
@@ -59,25 +59,25 @@ DARK = Theme(
     },
 )
 _MARKS = {"exact": "s", "hnsw": "o", "ivfflat": "^", "pca": "D", "bits": "v"}
-_PLACES = [(9, -13), (9, 6), (-9, 8), (-9, -14), (10, -26), (-10, 20), (10, 20), (-10, -28), (12, -40), (-12, 34)]
-# How a name is shortened on a chart.
+_OFFSETS = [(9, -13), (9, 6), (-9, 8), (-9, -14), (10, -26), (-10, 20), (10, 20), (-10, -28), (12, -40), (-12, 34)]
+# Abbreviations of index options on a chart.
 _SHORT = (("ef_construction=", "efc "), ("ef_search=", "ef "), ("=", " "), (",", ", "))
 _TICKS_WIDE = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, _PERFECT)
 _TICKS = (0.9, 0.5, 0.1, 0.01, 0.001, _PERFECT)
 
 
 def png(points: Sequence[Point], *, title: str, subtitle: str) -> bytes:
-    """Return all charts as one picture, light."""
-    return _written(_figure(points, LIGHT, title=title, subtitle=subtitle), "png")
+    """Return all charts as one PNG in light colours."""
+    return _render(_figure(points, LIGHT, title=title, subtitle=subtitle), "png")
 
 
 def svg(points: Sequence[Point], theme: Theme) -> str:
-    """Return all charts as inline SVG in these colours; it names no other host and no font file."""
-    text = _written(_figure(points, theme, title=None, subtitle=None), "svg").decode()
+    """Return all charts as inline SVG in these colours; it refers to no other file or host."""
+    text = _render(_figure(points, theme, title=None, subtitle=None), "svg").decode()
     return text[text.index("<svg") :]
 
 
-def _written(figure: "Figure", kind: str) -> bytes:
+def _render(figure: "Figure", kind: str) -> bytes:
     from matplotlib import rc_context
 
     stream = io.BytesIO()
@@ -105,18 +105,18 @@ def _figure(points: Sequence[Point], theme: Theme, *, title: str | None, subtitl
             figure.text(0.03, 1 - 0.72 / (9.4 + head), subtitle or "", color=theme.faint, size=10)
         _recall_chart(
             figure.add_subplot(grid[0, :]), points, theme, lambda one: one.measured.p50_ms, lambda one: one.fast,
-            title="Latency for recall", y="milliseconds a search, p50 (line: to p95)", whisker=True,
+            title="Latency by recall", y="milliseconds per search, p50 (line: up to p95)", whisker=True,
         )  # fmt: skip
         _recall_chart(
             figure.add_subplot(grid[1, 0]), points, theme, lambda one: one.measured.bytes_per_image,
-            lambda one: one.small, title="Storage for recall", y="bytes an image, table and index", whisker=False,
+            lambda one: one.small, title="Storage by recall", y="bytes per image, table and index", whisker=False,
         )  # fmt: skip
         _build_chart(figure.add_subplot(grid[1, 1]), points, theme)
     return figure
 
 
 def kind_of(point: Point) -> str:
-    """Return the kind of index of a point's choice."""
+    """Return the index kind of a point."""
     return str(point.measured.options.get("kind", "hnsw"))
 
 
@@ -190,7 +190,7 @@ def _recall_chart(
     else:
         axes.set_ylim(0, 1.12 * max((value(one) for one in points), default=1))
     axes.yaxis.set_major_formatter(lambda number, _: f"{number:g}" if number < 1e3 else f"{number:,.0f}")
-    axes.set_xlabel("recall@k, tie-aware; better to the right and below")
+    axes.set_xlabel("recall@k, tie-aware; better: further right and lower")
     axes.set_ylabel(y)
     _dress(axes, theme, title)
     if whisker:
@@ -205,7 +205,7 @@ def _recall_chart(
 def _label(
     axes: "Axes", theme: Theme, wanted: Sequence[tuple[Point, float, float]], marks: Sequence[tuple[float, float]]
 ) -> None:
-    """Name points where there is room: the first place around each that covers no mark and no other name."""
+    """Label points, each at the first offset that covers no mark and no other label; skip it if there is none."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.patheffects import withStroke
 
@@ -219,7 +219,7 @@ def _label(
     dots = [axes.transData.transform(mark) for mark in marks]
     for point, x, y in sorted(wanted, key=lambda one: not one[0].current):
         text = _short(point.measured.choice) + ("  (in use)" if point.current else "")
-        for right, up in _PLACES:
+        for right, up in _OFFSETS:
             note = axes.annotate(
                 text, (x, y), xytext=(right, up), textcoords="offset points", size=8.2, color=theme.ink,
                 ha="left" if right > 0 else "right" if right < 0 else "center", zorder=5,
@@ -236,7 +236,7 @@ def _label(
 
 
 def _build_chart(axes: "Axes", points: Sequence[Point], theme: Theme) -> None:
-    """Bars of seconds, one a build: choices that differ only in how they are searched share it."""
+    """Draw one bar per build, because specs that differ only in search options share a build."""
     builds: dict[str, Point] = {}
     for one in points:
         builds.setdefault(build_of(IndexSpec.of(one.measured.options)), one)
@@ -245,13 +245,13 @@ def _build_chart(axes: "Axes", points: Sequence[Point], theme: Theme) -> None:
     for n, (name, one) in enumerate(shown):
         seconds = one.measured.build_seconds
         axes.barh(n, seconds, color=theme.kinds.get(kind_of(one), theme.faint), height=0.62)
-        said = f"{_short(name)}   {seconds:.1f} s, a row {one.measured.insert_ms:.1f} ms"
+        text = f"{_short(name)}   {seconds:.1f} s, {one.measured.insert_ms:.1f} ms per row"
         axes.annotate(
-            said, (seconds, n), xytext=(6, 0), textcoords="offset points", va="center", size=8.2, color=theme.ink
+            text, (seconds, n), xytext=(6, 0), textcoords="offset points", va="center", size=8.2, color=theme.ink
         )
     axes.set_yticks([])
     axes.set_ylim(-0.7, max(len(shown) - 0.3, 3))
-    axes.set_xlim(0, longest * 2.1)  # room for what is said beside the longest bar
+    axes.set_xlim(0, longest * 2.1)  # room for the label of the longest bar
     axes.set_xlabel("seconds to build")
-    _dress(axes, theme, "Cost of a build, and of each row written")
+    _dress(axes, theme, "Time of a build, and of writing a row")
     axes.grid(visible=False, axis="y")

@@ -1,4 +1,4 @@
-"""Does a space in use keep its promise? Measured where it serves, on stored images."""
+"""Check on the serving database, with stored images, whether a space keeps its promise."""
 
 import time
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from app.tuning import metrics
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What stored images, searched by as `lookalike.similar` does, found: mean recall, p50 and p95 in milliseconds.
+    """Mean recall, and p50 and p95 in milliseconds, of searches by stored images as in `lookalike.similar`.
 
-    `recall_floor` and `p95_ceiling_ms` are what that proves, with 95 % confidence.
+    `recall_floor` and `p95_ceiling_ms` are their bounds with 95 % confidence.
     """
 
     queries: int
@@ -29,9 +29,12 @@ class Checked:
 def check_promise(
     conn: Connection, space: Space, *, k: int, queries: int = 100, seed: int = 1, seconds: float = 60
 ) -> Checked:
-    """Search the active space by stored images, drawn by seed, and compare with the exact way, each in one snapshot.
+    """Search the active space by stored images, and compare each answer with exact search on one snapshot.
 
-    In autocommit. Ends after `seconds`, with fewer queries. NotFoundError where nothing is embedded.
+    The seed decides which images. In autocommit. If `seconds` pass, it stops with fewer queries.
+
+    Raises:
+        NotFoundError: the space has no embeddings.
     """
     end = time.monotonic() + seconds
     recalls: list[float] = []
@@ -48,14 +51,14 @@ def check_promise(
             recalls.append(1.0 if recall is None else float(str(recall)))
             if time.monotonic() > end and n >= 10:
                 break
-        # Timed apart: exact searches in between would have pushed the index out of the processor's caches. What was
-        # searched for once is in the server's by now, as it is where people search all day.
+        # Timed apart, because exact searches in between would push the index out of the processor's caches. The first
+        # pass has warmed the server's cache, as constant searches would.
         for image_id in ids[: len(recalls)]:
             began = time.perf_counter()
             cursor.execute(sql.query("check_search"), {"image_id": image_id, "k": k}, prepare=True).fetchall()
             milliseconds.append((time.perf_counter() - began) * 1000)
     if not recalls:
-        raise NotFoundError(f"space {space.name} holds no embedding to search by")
+        raise NotFoundError(f"space {space.name} has no embedding to search by; start a worker: lookalike worker")
     ordered = sorted(milliseconds)
     return Checked(
         queries=len(recalls),

@@ -1,4 +1,4 @@
-"""Where two embedding spaces disagree, as pictures."""
+"""Draw the disagreements of two embedding spaces as a contact sheet."""
 
 import logging
 from functools import partial
@@ -22,9 +22,9 @@ _MOST_COLUMNS = 10
 
 
 def draw(conn: Connection, found: Comparison, *, limits: Limits) -> PIL.Image.Image:
-    """Return a sheet with a row an example: its neighbours in the first space above those in the second.
+    """Return a sheet with one row an example: its neighbours in the first space above those in the second.
 
-    A picture that cannot be read leaves its place empty, with a line in the log.
+    The place of a picture that cannot be read stays empty, and the reason is logged.
     """
     wanted = {one.image_id for one in found.examples}
     wanted |= {near for one in found.examples for near in (*one.first_ids, *one.second_ids)}
@@ -42,13 +42,13 @@ def draw(conn: Connection, found: Comparison, *, limits: Limits) -> PIL.Image.Im
             )
         ]
         rows.append(Row(Tile(partial(_read, query, limits), _title(query), _label(query, found)), lines))
-    legend = "orange frame: both find it"
+    legend = "orange frame: found in both spaces"
     if found.label is not None:
-        legend = f"green dot: the same {found.label}; {legend}"
+        legend = f"green dot: same {found.label}; {legend}"
     return contact_sheet.draw(
         rows,
-        title=f"{found.first.space} and {found.second.space}: where they disagree most",
-        subtitle=f"{found.overlap:.0%} of the {found.k} nearest in common over {found.images:,} images; {legend}",
+        title=f"{found.first.space} and {found.second.space}: the images on which they disagree most",
+        subtitle=f"{found.overlap:.0%} of the {found.k} nearest in common, over {found.images:,} images; {legend}",
     )
 
 
@@ -74,7 +74,7 @@ def _line(
     ]
     heading = f"{space}: {sum(one in others for one in ids)} of {len(ids)} in common"
     if any(tile.match is not None for tile in tiles):
-        heading += f", {sum(bool(tile.match) for tile in tiles)} of {len(tiles)} of the same {found.label}"
+        heading += f", {sum(bool(tile.match) for tile in tiles)} of {len(tiles)} with the same {found.label}"
     return Line(tiles, heading)
 
 

@@ -1,4 +1,4 @@
-"""Two embedding spaces compared by searching both by the same images."""
+"""Compare two embedding spaces by searching both by the same images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,8 +20,11 @@ from app.types import Embedding
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One space's part: mean distance of the neighbours, and the share with the image's label, where one was named;
-    images that a worker embeds in a second of work, by device, as far as workers wrote it down; bytes an image."""
+    """The figures of one space.
+
+    `distance` is the mean distance of neighbours, `precision` their share with the query's label. `per_second` is the
+    number of images that a worker embeds in a second of work, by device.
+    """
 
     space: str
     distance: float
@@ -44,7 +47,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An image that the two spaces find other neighbours of, nearest first; `overlap` is the share in common."""
+    """An image whose neighbours (nearest first) differ between the spaces; `overlap` is the share in common."""
 
     image_id: int
     overlap: float
@@ -54,7 +57,7 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How much more of the label's precision the second space has, with its 95 % interval over the images."""
+    """The difference in label precision, second space minus first, with its 95 % interval."""
 
     precision: float
     low: float
@@ -63,9 +66,9 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two spaces answer to the same `images` queries; `overlap` is the share of neighbours in common.
+    """The answers of two spaces to the same `images` queries; `overlap` is the share of neighbours in common.
 
-    `examples` are stored images with the least in common, `gain` is None without a label.
+    `examples` are the stored images with the fewest neighbours in common. `gain` is None without a label.
     """
 
     k: int
@@ -88,15 +91,18 @@ def compare(
     label: str | None = None,
     examples: int = 6,
 ) -> Comparison:
-    """Search both spaces by up to `sample` stored images that both hold, the same ones each time.
+    """Search both spaces by up to `sample` stored images that both have, the same images each time.
 
-    NotFoundError for an unknown space, and where they have no image in common.
+    Raises:
+        NotFoundError: a space does not exist, or the spaces have no image in common.
     """
     values = {"first": first, "second": second, "k": k, "sample": sample, "label": label, "seed": ""}
     with translated(), conn.cursor(row_factory=class_row(_Row)) as cursor:
         rows = cursor.execute(sql.query("compare_spaces"), values).fetchall()
     if not rows:
-        raise NotFoundError(f"spaces {first} and {second} have no image in common yet; see lookalike space backfill")
+        raise NotFoundError(
+            f"spaces {first} and {second} have no image in common yet; embed more: lookalike space backfill"
+        )
     return Comparison(
         k=k,
         images=len(rows),
@@ -112,9 +118,11 @@ def compare(
 def compare_by(
     conn: Connection, first: str, second: str, images: Iterable[bytes], *, k: int = 10, timeout: float = 10
 ) -> Comparison:
-    """Search both spaces by these query images (a file's bytes each), which the workers embed in both. In autocommit.
+    """Search both spaces by these query images (the bytes of a file each); workers embed them. In autocommit.
 
-    NotFoundError for an unknown space, and where there is no image; what `queries.embed` raises.
+    Raises:
+        NotFoundError: a space does not exist, there is no query image, or the first space has no embeddings.
+        LookalikeError: as for `query_images.embed`.
     """
     sides = spaces.get(conn, first), spaces.get(conn, second)
     overlaps: list[float] = []
@@ -127,7 +135,9 @@ def compare_by(
         for column, neighbors in zip(distances, found, strict=True):
             column += [fmean(neighbors.values())] if neighbors else []
     if not overlaps:
-        raise NotFoundError(f"there is nothing to compare: no query image, or nothing embedded in {first}")
+        raise NotFoundError(
+            f"there is nothing to compare: no query image was given, or space {first} has no embeddings"
+        )
     return Comparison(
         k=k,
         images=len(overlaps),
@@ -148,9 +158,9 @@ def _nearest(conn: Connection, space: Space, query: Embedding, k: int) -> dict[i
 
 
 def _examples(rows: list[_Row], most: int) -> list[Disagreement]:
-    """Those with the least in common; of several alike, those that differ most in precision, then any."""
-    apart = [row for row in rows if row.overlap is not None and row.overlap < 1]
-    apart.sort(
+    """Return the images with the fewest neighbours in common; on a tie, those that differ most in precision first."""
+    differing = [row for row in rows if row.overlap is not None and row.overlap < 1]
+    differing.sort(
         key=lambda row: (
             row.overlap,
             -abs((row.first_precision or 0.0) - (row.second_precision or 0.0)),
@@ -159,7 +169,7 @@ def _examples(rows: list[_Row], most: int) -> list[Disagreement]:
     )
     return [
         Disagreement(row.image_id, row.overlap or 0.0, row.first_ids or [], row.second_ids or [])
-        for row in apart[:most]
+        for row in differing[:most]
     ]
 
 
@@ -176,7 +186,7 @@ def _side(conn: Connection, space: str, distances: list[float | None], precision
 
 
 def _gain(pairs: list[tuple[float | None, float | None]]) -> Gain | None:
-    """The mean of the differences image by image: what both find hard is not held against either."""
+    """Return the mean difference, image by image, so that images hard for both spaces do not widen the interval."""
     differences = [two - one for one, two in pairs if one is not None and two is not None]
     if not differences:
         return None
@@ -186,6 +196,6 @@ def _gain(pairs: list[tuple[float | None, float | None]]) -> Gain | None:
 
 
 def _mean(column: Iterable[float | None]) -> float | None:
-    """The mean of what is known: an image without neighbours, or without the label, has none."""
-    known = [value for value in column if value is not None]
-    return fmean(known) if known else None
+    """Return the mean of the values that are not None: images with neighbours and with the label."""
+    values = [value for value in column if value is not None]
+    return fmean(values) if values else None

@@ -1,4 +1,4 @@
-"""What a measurement depends on: hardware, versions, settings."""
+"""Read the environment of a measurement: hardware, versions, settings."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ from app.version import version
 def read(conn: Connection) -> dict[str, Any]:
     """Return the server's versions and settings, this machine's hardware, and whether the server runs on it."""
     with translated(), conn.cursor(row_factory=dict_row) as cursor:
-        server = cursor.execute(sql.query("lab_conditions")).fetchone() or {}
+        server = cursor.execute(sql.query("measurement_environment")).fetchone() or {}
     machine = this_machine(Path.cwd())
     return {
         **server,

@@ -1,7 +1,7 @@
-"""Picks the measured choice that meets a goal, with what it promises.
+"""Pick the measured choice that meets a goal, with its promise.
 
-A choice meets a goal by what its measurement proves, not by what it happened to show: the floor of its recall and the
-ceiling of its p95 (`app.tuning.metrics`), so that the promise holds for other queries of the same kind.
+A choice meets a goal if the bounds of its measurement do: the floor of its recall and the ceiling of its p95 (see
+`app.tuning.metrics`), not the measured means. So the promise holds for other queries of the same kind.
 """
 
 import math
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from app.errors import InvalidInputError
 from app.tuning.records import Measurement
 
-# Throughput has no bound of its own: so much less than was measured is promised.
+# Throughput has no confidence bound, so this share of the measured value is promised.
 _QPS_MARGIN = 0.9
-# Choices this close in what matters first are told apart by what matters next.
-_ABOUT = 0.03
+# Choices this close in one criterion are compared by the next.
+_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """What is wanted; None: of no concern. `recall` and `qps` at least, `p95_ms` and `bytes_per_image` at most."""
+    """Bounds to meet; None: no bound. `recall` and `qps` are minima, `p95_ms` and `bytes_per_image` maxima."""
 
     recall: float | None = None
     p95_ms: float | None = None
@@ -27,20 +27,26 @@ class Goal:
     qps: float | None = None
 
     def checked(self) -> "Goal":
-        """Return this goal; InvalidInputError for one that is empty or out of bounds."""
+        """Return this goal.
+
+        Raises:
+            InvalidInputError: the goal has no bound, or one out of range.
+        """
         if all(value is None for value in (self.recall, self.p95_ms, self.bytes_per_image, self.qps)):
-            raise InvalidInputError("a goal is one of --recall, --p95-ms, --bytes-per-image, --qps, or several of them")
+            raise InvalidInputError(
+                "the goal is empty: pass at least one of --recall, --p95-ms, --bytes-per-image, --qps"
+            )
         if self.recall is not None and not 0 < self.recall <= 1:
-            raise InvalidInputError(f"--recall {self.recall:g}: above 0 and at most 1")
+            raise InvalidInputError(f"--recall {self.recall:g} is not valid: pass a number above 0, up to 1")
         for name, value in (("p95-ms", self.p95_ms), ("bytes-per-image", self.bytes_per_image), ("qps", self.qps)):
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise InvalidInputError(f"--{name} {value:g}: above 0")
+                raise InvalidInputError(f"--{name} {value:g} is not valid: pass a number above 0")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a choice will give, by its measurement: recall at least, p95 at most, queries a second at least."""
+    """Bounds that a choice will keep by its measurement: least recall, greatest p95, least queries a second."""
 
     recall: float
     p95_ms: float
@@ -52,7 +58,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A part of a goal that a choice does not reach: by what factor, and how to say it."""
+    """A bound of a goal that a choice misses, by `factor`; `text` describes it."""
 
     part: str
     factor: float
@@ -61,10 +67,10 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """The choice for a goal. Where none meets it, `chosen` is None, and `nearest` and `misses` say what comes nearest.
+    """The choice for a goal; if none meets it, `chosen` is None, and `nearest` misses the goal by `misses`.
 
-    `given_up` says what the choice costs against the best in each respect and what is in use; `next_best` is another
-    that meets the goal, with what it would cost.
+    `given_up` compares the choice with the best in each respect and with the index in use. `next_best` is another
+    choice that meets the goal, and `next_costs` compares it with the chosen one.
     """
 
     goal: Goal
@@ -78,7 +84,7 @@ class Pick:
 
 
 def promise_of(one: Measurement) -> Promise:
-    """Return what a measurement promises."""
+    """Return the promise that follows from a measurement."""
     return Promise(
         one.recall_floor, one.p95_ceiling_ms, one.bytes_per_image, one.best_qps * _QPS_MARGIN, one.k, one.rows
     )
@@ -87,12 +93,15 @@ def promise_of(one: Measurement) -> Promise:
 def pick(measured: Sequence[Measurement], goal: Goal, *, current: str | None = None) -> Pick:
     """Return the best choice that meets the goal.
 
-    Best is what gives most of the first thing that the goal leaves open: recall, then p95, then bytes; where it leaves
-    nothing open, p95. Choices within 3 % of each other there are told apart by the other two.
+    The best has the best value in the first criterion without a bound: recall, then p95, then bytes; p95 if all have
+    bounds. Choices within 3 % of each other are compared by the next criterion.
+
+    Raises:
+        InvalidInputError: the goal is not valid, or nothing was measured.
     """
     goal = goal.checked()
     if not measured:
-        raise InvalidInputError("nothing was measured yet; lookalike tradeoffs does")
+        raise InvalidInputError("nothing was measured yet; measure: lookalike tradeoffs")
     meeting = [one for one in measured if not misses(one, goal)]
     if not meeting:
         nearest = min(measured, key=lambda one: sum(math.log(miss.factor) for miss in misses(one, goal)))
@@ -113,24 +122,29 @@ def pick(measured: Sequence[Measurement], goal: Goal, *, current: str | None = N
 
 
 def misses(one: Measurement, goal: Goal) -> list[Miss]:
-    """Return the parts of the goal that this choice does not reach, by what its measurement proves."""
+    """Return the bounds of the goal that this choice misses."""
     promised = promise_of(one)
     found = []
     if goal.recall is not None and promised.recall < goal.recall:
-        # Of misses, not of hits: from 0.98 to 0.99 half of them must go.
+        # The factor is that of 1 - recall: from 0.98 to 0.99, half of the misses must go.
         factor = (1 - promised.recall) / max(1 - goal.recall, 1e-4)
-        text = f"recall is {one.recall:.4f}, and by these queries at least {promised.recall:.4f}"
+        text = f"recall is {one.recall:.4f}, but only {promised.recall:.4f} is proven by these queries"
         if one.recall >= goal.recall:
             text += " (more queries would prove more: lookalike tradeoffs --query-count)"
         found.append(Miss("recall", max(factor, 1.0001), text))
     for part, have, most, shown in (
-        ("p95", promised.p95_ms, goal.p95_ms, f"p95 is {one.p95_ms:.2f} ms, and at most {promised.p95_ms:.2f} ms"),
+        (
+            "p95",
+            promised.p95_ms,
+            goal.p95_ms,
+            f"p95 is {one.p95_ms:.2f} ms, proven is at most {promised.p95_ms:.2f} ms",
+        ),
         ("bytes", promised.bytes_per_image, goal.bytes_per_image, f"an image takes {one.bytes_per_image:,.0f} bytes"),
     ):
         if most is not None and have > most:
             found.append(Miss(part, have / most, f"{shown}"))
     if goal.qps is not None and promised.qps < goal.qps:
-        text = f"{one.best_qps:,.0f} queries a second, {promised.qps:,.0f} with a margin of a tenth"
+        text = f"{one.best_qps:,.0f} queries a second, {promised.qps:,.0f} less a margin of a tenth"
         found.append(Miss("qps", goal.qps / max(promised.qps, 1e-9), text))
     return found
 
@@ -150,39 +164,39 @@ def _ranked(meeting: Sequence[Measurement], goal: Goal) -> list[Measurement]:
         best = left
         for name in order:
             least = min(costs[name](one) for one in best)
-            best = [one for one in best if costs[name](one) <= least * (1 + _ABOUT)]
+            best = [one for one in best if costs[name](one) <= least * (1 + _TOLERANCE)]
         ranked.append(best[0])
         left.remove(best[0])
     return ranked
 
 
 def _given_up(chosen: Measurement, measured: Sequence[Measurement], current: Measurement | None) -> list[str]:
-    said = []
+    lines = []
     best_recall = max(measured, key=lambda one: (one.recall, -one.p50_ms))
     if best_recall.recall > chosen.recall + 5e-4:
-        said.append(
+        lines.append(
             f"recall {chosen.recall:.4f}: {best_recall.recall - chosen.recall:.4f} less than {best_recall.choice} has, "
             f"at a p95 of {best_recall.p95_ms:.2f} ms"
         )
-    quickest = min(measured, key=lambda one: one.p95_ms)
-    if quickest.p95_ms < chosen.p95_ms * (1 - _ABOUT):
-        said.append(
-            f"p95 {chosen.p95_ms:.2f} ms: {quickest.choice} takes {quickest.p95_ms:.2f} ms, "
-            f"at recall {quickest.recall:.4f}"
+    fastest = min(measured, key=lambda one: one.p95_ms)
+    if fastest.p95_ms < chosen.p95_ms * (1 - _TOLERANCE):
+        lines.append(
+            f"p95 {chosen.p95_ms:.2f} ms: {fastest.choice} takes {fastest.p95_ms:.2f} ms, "
+            f"at recall {fastest.recall:.4f}"
         )
     smallest = min(measured, key=lambda one: (one.bytes_per_image, one.p95_ms))
-    if smallest.bytes_per_image < chosen.bytes_per_image * (1 - _ABOUT):
-        said.append(
+    if smallest.bytes_per_image < chosen.bytes_per_image * (1 - _TOLERANCE):
+        lines.append(
             f"{chosen.bytes_per_image:,.0f} bytes an image: {smallest.choice} takes {smallest.bytes_per_image:,.0f}, "
             f"at a p95 of {smallest.p95_ms:.2f} ms"
         )
     if current is not None and current.choice != chosen.choice:
-        said.append(f"against what is in use, {current.choice}: {difference(chosen, current)}")
-    return said
+        lines.append(f"against the index in use, {current.choice}: {difference(chosen, current)}")
+    return lines
 
 
 def difference(one: Measurement, other: Measurement) -> str:
-    """Return how `one` differs from `other`, in words."""
+    """Return the differences `one` minus `other` as text."""
     parts = [
         f"recall {one.recall - other.recall:+.4f}",
         f"p95 {one.p95_ms - other.p95_ms:+.2f} ms",

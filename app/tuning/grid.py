@@ -1,10 +1,10 @@
-"""Grids of choices that are worth a measurement, in the order of their builds."""
+"""Grids of index specs worth a measurement, in the order of their builds."""
 
 import math
 
 
 def quick(dimensions: int, rows: int) -> list[str]:
-    """Return a coarse grid, of less than two minutes on a thousand images."""
+    """Return a coarse grid; a thousand images take less than two minutes."""
     axes, bits, wide = _reduced(dimensions)
     lists = _lists(rows)
     return [
@@ -18,7 +18,7 @@ def quick(dimensions: int, rows: int) -> list[str]:
 
 
 def standard(dimensions: int, rows: int) -> list[str]:
-    """Return the grid that shows the whole frontier."""
+    """Return the full grid."""
     axes, bits, wide = _reduced(dimensions)
     lists = _lists(rows)
     return [
@@ -38,7 +38,7 @@ def _hnsw(m: int, ef_construction: int, ef_search: tuple[int, ...]) -> list[str]
 
 
 def _reduced(dimensions: int) -> tuple[int, int, int]:
-    """Return how many principal components are worth trying, and how many bits: in a graph, and in lists."""
+    """Return numbers to try: of principal components, of bits in a graph, of bits in lists."""
     whole = max(dimensions // 8 * 8, 8)
     return max(min(128, dimensions // 2), 1), min(512, whole), min(1024, whole)
 

@@ -1,4 +1,4 @@
-"""Measures the applied choice, by `lookalike.search` itself."""
+"""Measure the applied index spec by `lookalike.search`: answers, latency, throughput, cost of writes."""
 
 import threading
 import time
@@ -18,26 +18,25 @@ from app.errors import DatabaseUnavailableError
 from app.tuning.metrics import Truth, Vectors
 from app.tuning.sample import Sample
 
-# Of one search: a choice that takes longer is none.
-STATEMENT_SECONDS = 30
+STATEMENT_SECONDS = 30  # for one search; a slower index spec is skipped
 _SPARE_ROWS = 32  # written in one transaction, as a worker does
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Answers of one pass over the queries, in their order: ids found, milliseconds as the client waits."""
+    """Answers of one pass over the queries, in their order: found ids, and milliseconds as the client waits."""
 
     found: list[list[int]]
     milliseconds: list[float]
 
 
 def prepare(conn: Connection) -> None:
-    """Set a session up as one that measures: no statement of it goes on for ever."""
+    """Set the statement timeout of a measuring session."""
     conn.execute("SELECT set_config('statement_timeout', %s, false)", (f"{STATEMENT_SECONDS}s",))
 
 
 def search_pass(conn: Connection, queries: Vectors, *, k: int, order: Sequence[int] | None = None) -> Timed:
-    """Search by each query once, one after the other, in the given order."""
+    """Search by each query once, one after another, in the given order."""
     found: list[list[int]] = [[] for _ in queries]
     milliseconds = [0.0] * len(queries)
     statement = sql.query("measured_search")
@@ -51,36 +50,36 @@ def search_pass(conn: Connection, queries: Vectors, *, k: int, order: Sequence[i
 
 
 def recalls(timed: Timed, truths: Sequence[Truth]) -> list[float]:
-    """Return each query's tie-aware recall."""
+    """Return the tie-aware recall of each query."""
     return [truth.recall(ids) for truth, ids in zip(truths, timed.found, strict=True)]
 
 
 def throughput(url: str, queries: Vectors, *, k: int, clients: int, seconds: float) -> float:
-    """Return the queries a second that so many clients got answered, each on a connection of its own."""
+    """Return the answered queries a second of that many concurrent clients, each on its own connection."""
     with ExitStack() as stack:
         conns = [
             stack.enter_context(db.connect(url, autocommit=True, application="lookalike lab")) for _ in range(clients)
         ]
         for conn in conns:
             prepare(conn)
-        crowd = _Crowd(queries, k, seconds, clients)
-        threads = [threading.Thread(target=crowd.run, args=(conn, n), daemon=True) for n, conn in enumerate(conns)]
+        load = _Load(queries, k, seconds, clients)
+        threads = [threading.Thread(target=load.run, args=(conn, n), daemon=True) for n, conn in enumerate(conns)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    if crowd.errors:
-        raise crowd.errors[0]
-    return crowd.done / crowd.seconds
+    if load.errors:
+        raise load.errors[0]
+    return load.done / load.seconds
 
 
-class _Crowd:
-    """Clients that search at once; what they have in common."""
+class _Load:
+    """The shared state of clients that search concurrently."""
 
     def __init__(self, queries: Vectors, k: int, seconds: float, clients: int) -> None:
         self._queries = [HalfVector(one) for one in queries]
         self._k = k
-        self._wanted = seconds
+        self._duration = seconds
         self._start = threading.Barrier(clients, action=self._begin)
         self._lock = threading.Lock()
         self.done = 0
@@ -95,15 +94,15 @@ class _Crowd:
         try:
             with translated(), conn.cursor(row_factory=scalar_row, binary=True) as cursor:
                 statement = sql.query("measured_search")
-                at = number * 7919  # each begins elsewhere
-                # The first searches of a session compile the functions.
+                at = number * 7919  # each client starts at another query
+                # The first searches of a session compile the SQL functions.
                 for n in (at, at + 1):
                     self._search(cursor, statement, n)
                 self._start.wait(timeout=60)
-                while time.perf_counter() - self._began < self._wanted:
+                while time.perf_counter() - self._began < self._duration:
                     self._search(cursor, statement, at + done)
                     done += 1
-        except Exception as error:  # noqa: BLE001 — told by the caller's thread
+        except Exception as error:  # noqa: BLE001 — throughput raises it
             self._start.abort()
             if not isinstance(error, threading.BrokenBarrierError):
                 self.errors.append(error)
@@ -117,9 +116,9 @@ class _Crowd:
 
 
 def insert_ms(conn: Connection, sample: Sample) -> float:
-    """Return the milliseconds a row of writing embeddings as a worker does, in transactions of 32; undone afterwards.
+    """Return the milliseconds per row of writing embeddings as a worker does, in transactions of 32.
 
-    What was written is deleted, but an index keeps dead elements: measure this last.
+    It deletes the rows afterwards, but an index keeps dead elements, so measure this last.
     """
     statement = pgsql.SQL("INSERT INTO {} (image_id, embedding) VALUES (%s, %s)").format(
         pgsql.Identifier("lookalike", sample.space.table_name)
@@ -143,10 +142,10 @@ def insert_ms(conn: Connection, sample: Sample) -> float:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return a quantile of what was measured, by linear interpolation."""
+    """Return a quantile by linear interpolation."""
     return float(np.quantile(np.asarray(values), share))
 
 
-def too_slow(error: Exception) -> bool:
-    """Tell whether a search was ended by this module's own time limit."""
+def is_timeout(error: Exception) -> bool:
+    """Return whether the time limit of `prepare` ended a search."""
     return isinstance(error, DatabaseUnavailableError) and isinstance(error.__cause__, pg.QueryCanceled)

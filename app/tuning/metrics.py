@@ -1,7 +1,7 @@
-"""How good answers are: exact neighbours, tie-aware recall, label precision, and bounds that a promise can stand on.
+"""Metrics of answers: exact neighbours, tie-aware recall, label precision, and confidence bounds for promises.
 
-Recall counts a hit whose true distance is within that of the k-th true neighbour plus EPSILON, as ann-benchmarks does:
-between duplicates no order is the right one.
+As in ann-benchmarks, a hit counts if its true distance is at most that of the k-th true neighbour plus EPSILON, because
+duplicates have no right order.
 """
 
 import math
@@ -15,7 +15,7 @@ EPSILON = 1e-3
 # One-sided confidence of the bounds, and the matching quantile of the normal distribution.
 CONFIDENCE = 0.95
 _Z = 1.645
-# What float32 loses of a squared distance between unit vectors, generously.
+# Upper bound of the float32 rounding error of a squared distance between unit vectors.
 _ROUNDING = 1e-5
 
 Vectors = NDArray[np.float32]
@@ -24,23 +24,23 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What one query should find: `accepted` are all ids within the k-th true distance + EPSILON; `k` of them count."""
+    """The true answer of a query: `accepted` are all ids within the k-th true distance + EPSILON; `k` of them count."""
 
     k: int
     accepted: frozenset[int]
 
     def recall(self, found: Sequence[int]) -> float:
-        """Return the share of the `k` true neighbours that these distinct ids amount to; 1 where there are none."""
+        """Return the recall of these ids, duplicates counted once; 1 if there are no neighbours."""
         if not self.k:
             return 1.0
         return min(sum(one in self.accepted for one in set(found)), self.k) / self.k
 
 
 class Exact:
-    """The exact nearest rows of many queries, over rows that come in parts; nothing but candidates is kept."""
+    """The exact nearest rows of many queries, over rows that come in parts; only candidates stay in memory."""
 
     def __init__(self, queries: Vectors, k: int) -> None:
-        """Take the queries, shape (queries, dimensions), as the database sees them: rounded to what halfvec holds."""
+        """Take queries of shape (queries, dimensions), rounded to half precision as in the database."""
         self._queries = queries.astype(np.float32)
         self._norms = (self._queries.astype(np.float64) ** 2).sum(axis=1)
         self._k = k
@@ -48,7 +48,7 @@ class Exact:
         self._distances: list[NDArray[np.float64]] = [np.empty(0) for _ in queries]
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        """Look at more rows: ids, shape (rows,), and vectors, shape (rows, dimensions), that no earlier part held."""
+        """Add rows that were not in an earlier part: ids, shape (rows,), and vectors, shape (rows, dimensions)."""
         if not len(ids):
             return
         rows = vectors.astype(np.float32)
@@ -56,7 +56,7 @@ class Exact:
         squares = self._norms[:, None] + norms[None, :] - 2.0 * (self._queries @ rows.T)
         for n, query in enumerate(self._queries):
             near = np.flatnonzero(squares[n] <= self._reach(n, squares[n]))
-            # Again in float64: of near duplicates the subtraction above leaves nothing but rounding.
+            # Again in float64, because the subtraction above leaves only rounding errors of near duplicates.
             exact = np.sqrt(((rows[near].astype(np.float64) - query.astype(np.float64)) ** 2).sum(axis=1))
             self._merge(n, ids[near], exact)
 
@@ -80,12 +80,12 @@ class Exact:
         self._ids[n], self._distances[n] = all_ids, all_distances
 
     def truths(self) -> list[Truth]:
-        """Return what each query should find among the rows so far."""
+        """Return the true answer of each query among the rows so far."""
         return [Truth(min(self._k, len(ids)), frozenset(ids.tolist())) for ids in self._ids]
 
 
 def label_precision(found: Sequence[Sequence[int]], labels: Mapping[int, str], wanted: Sequence[str | None]) -> float:
-    """Return the mean share of hits that bear the query's own label, over queries that have one; nan without any."""
+    """Return the mean share of hits with the query's label, over the queries that have one; nan without any."""
     shares = [
         sum(labels.get(one) == label for one in ids) / len(ids)
         for ids, label in zip(found, wanted, strict=True)
@@ -95,10 +95,11 @@ def label_precision(found: Sequence[Sequence[int]], labels: Mapping[int, str], w
 
 
 def recall_floor(recalls: Collection[float], k: int) -> float:
-    """Return what the mean recall of such queries is above, with 95 % confidence, by these queries' recalls.
+    """Return a lower bound, with 95 % confidence, of the mean recall of such queries.
 
-    Johnson's bound (JASA 73, 1978): mean minus 1.645 standard errors, corrected for the skew of recalls, most of which
-    are perfect. One more query that misses one of its k is counted: a hundred perfect answers prove no perfect index.
+    It is Johnson's bound (JASA 73, 1978): the mean minus 1.645 standard errors, corrected for skew, because most
+    recalls are perfect. A query that misses one of its k is added, because a hundred perfect answers do not prove a
+    perfect index.
     """
     values = np.asarray([*recalls, (k - 1) / k], dtype=np.float64)
     if len(values) < 3:
@@ -109,9 +110,10 @@ def recall_floor(recalls: Collection[float], k: int) -> float:
 
 
 def quantile_ceiling(values: Collection[float], share: float) -> float:
-    """Return what the quantile of such values is below, with 95 % confidence: an order statistic, of any distribution.
+    """Return an upper bound, with 95 % confidence, of the quantile of such values, whatever their distribution.
 
-    Its rank is the binomial bound in the normal approximation; where the values are too few, their maximum.
+    It is an order statistic; its rank is the binomial bound in the normal approximation. Of too few values it is the
+    maximum.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     count = len(ordered)

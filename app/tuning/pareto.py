@@ -1,4 +1,4 @@
-"""Which measured choices are worth having: those that no other beats."""
+"""Find the measured choices on the Pareto fronts: those that no other choice beats."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from app.tuning.records import Measurement
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A measured choice, whether it is the one in use, and on which fronts it lies.
+    """A measured choice; `current`: it is in use.
 
-    `fast`: no other has as much recall at a lower p50; `small`: none with an index has as much with fewer bytes;
-    `best`: none is as good or better in recall, p50 and bytes together.
+    `fast`: no other has as much recall at a lower p50; `small`: no other with an index has as much in fewer bytes;
+    `best`: no other is as good or better in recall, p50 and bytes together.
     """
 
     measured: Measurement
@@ -22,7 +22,7 @@ class Point:
 
 
 def points(measured: Sequence[Measurement], current: str | None) -> list[Point]:
-    """Return all with their flags, the highest recall first, then the quickest."""
+    """Return all choices with their flags, highest recall first, then fastest first."""
     fast = _front(measured, lambda one: (-one.recall, one.p50_ms))
     indexed = [one for one in measured if one.options.get("kind") != "exact"]
     small = _front(indexed, lambda one: (-one.recall, one.bytes_per_image))
@@ -35,7 +35,7 @@ def points(measured: Sequence[Measurement], current: str | None) -> list[Point]:
 
 
 def _front(measured: Sequence[Measurement], cost: Callable[[Measurement], tuple[float, ...]]) -> set[str]:
-    """Return the choices that no other equals in every cost and beats in one."""
+    """Return the choices that no other matches in every cost and beats in at least one."""
     costs = {one.choice: cost(one) for one in measured}
     return {
         name

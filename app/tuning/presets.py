@@ -17,8 +17,8 @@ from app.index.switch import current_spec, switch_index
 from app.store import spaces
 from app.store.spaces import Space
 
-_HEAD = "# Written by lookalike preset apply. The environment's own variables go before these.\n"
-# Vacuum and statistics soon after a few changes, and without pausing: for tables that change all the time.
+_HEAD = "# Written by lookalike preset apply. Variables of the environment override these.\n"
+# Vacuum and analyze after few changes and without pauses, for tables that change all the time.
 _BUSY = {
     "autovacuum_vacuum_scale_factor": "0.02",
     "autovacuum_vacuum_insert_scale_factor": "0.02",
@@ -29,9 +29,11 @@ _BUSY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """What a case wants. `choice` is an index choice; `tables` are storage parameters by relation, `embeddings` for the
-    space's own; `database` are settings stored for the database; `environment` those of lookalike's processes;
-    `attribute_indexes` by attribute and type; `audited`: every answer can say by which data it was given.
+    """Settings for one case.
+
+    `choice` is an index spec. `tables` are storage parameters by relation; `embeddings` stands for the space's table.
+    `database` are settings stored for the database, `environment` those of lookalike's processes. `attribute_indexes`
+    are types by attribute. `audited`: answers name the version of the data.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One setting of a preset: where it belongs, what the preset wants, and what there is now."""
+    """One setting of a preset: its place, the wanted value, and the value now."""
 
     place: str
     name: str
@@ -56,22 +58,22 @@ class Line:
 
     @property
     def holds(self) -> bool:
-        """Whether it is as the preset wants it."""
+        """Whether the setting has the wanted value."""
         return self.wanted == self.now
 
 
 PRESETS = (
     Preset(
         name="social-feed",
-        title="A social feed: near-instant, a small loss of recall accepted",
-        why="A narrow search of a light graph; pictures that people search by go far before new ones.",
+        title="A social feed: near-instant, with a small loss of recall",
+        why="A light graph with a narrow search; query images go far ahead of new images.",
         choice="hnsw(m=12,ef_construction=64,ef_search=40)",
         environment={"LOOKALIKE_QUERY_SHARE": "16", "LOOKALIKE_SEARCH_TIMEOUT": "1", "LOOKALIKE_QUERY_TIMEOUT": "3"},
     ),
     Preset(
         name="live-cameras",
         title="Live cameras: freshness first",
-        why="The graph that is cheapest to write into; new frames before searches; vacuum keeps up with those that go.",
+        why="The graph that is cheapest to write; new frames go ahead of searches; vacuum keeps up with deletions.",
         choice="hnsw(m=8,ef_construction=40,ef_search=120)",
         tables={"embeddings": _BUSY, "images": _BUSY},
         environment={
@@ -85,8 +87,8 @@ PRESETS = (
     Preset(
         name="shop",
         title="A shop: filters, and prices that change all the time",
-        why="A full graph, whose scan can be followed far under filters; prices in an index of their own; statistics "
-        "and vacuum of metadata keep up, and no search waits for a pending list of the attribute index.",
+        why="A full graph, because filters need long scans; an index on prices; vacuum and statistics of the metadata "
+        "keep up; no search waits for a pending list of the attribute index.",
         choice="hnsw(m=16,ef_construction=64)",
         tables={"images": _BUSY, "images_attributes": {"fastupdate": "off"}},
         attribute_indexes={"price": "numeric"},
@@ -94,7 +96,7 @@ PRESETS = (
     Preset(
         name="medical-archive",
         title="A medical archive: exact, reproducible, audited",
-        why="No approximation, embeddings computed in fp32 alone, each change of the data counted, keys for everybody.",
+        why="No approximation; embeddings in fp32 only; every change of the data is counted; every client needs a key.",
         choice="exact",
         database={"synchronous_commit": "on"},
         environment={
@@ -109,15 +111,19 @@ PRESETS = (
 
 
 def get(name: str) -> Preset:
-    """Return the preset of this name; NotFoundError that lists those there are."""
+    """Return the preset of this name.
+
+    Raises:
+        NotFoundError: there is no such preset; the message lists the presets.
+    """
     for preset in PRESETS:
         if preset.name == name:
             return preset
-    raise NotFoundError(f'there is no preset "{name}"; there are: {", ".join(one.name for one in PRESETS)}')
+    raise NotFoundError(f'there is no preset "{name}"; the presets are: {", ".join(one.name for one in PRESETS)}')
 
 
 def compare(conn: Connection, preset: Preset, space: Space, home: Path) -> list[Line]:
-    """Return each setting of a preset with what it is now, for this space and the environment file in `home`."""
+    """Return each setting of a preset with its value now, for this space and the environment file in `home`."""
     lines = [Line(f"space {space.name}", "index", str(parse_spec(preset.choice)), str(current_spec(space)))]
     if preset.audited:
         lines.append(Line(f"space {space.name}", "audited", "yes", "yes" if _audited(conn, space) else "no"))
@@ -138,16 +144,19 @@ def compare(conn: Connection, preset: Preset, space: Space, home: Path) -> list[
 def apply(
     conn: Connection, preset: Preset, space: Space, home: Path, *, report: Callable[[str], None] | None = None
 ) -> list[Line]:
-    """Make everything as the preset wants it, and return what it is then. In autocommit; searches and writes go on.
+    """Apply a preset; return its settings with their new values. In autocommit; searches and writes go on.
 
-    The index is built beside what serves (errors as of `choices.apply`). Interrupted, it may be applied again. What
-    another preset set and this one does not name stays. Processes read the environment file at their start.
-    ConfigurationError where the role may not alter the database, or the file cannot be written.
+    The index is built beside the serving one. If interrupted, apply it again. Settings of another preset that this one
+    does not name stay. Processes read the environment file when they start.
+
+    Raises:
+        ConfigurationError: the role may not alter the database, or the file cannot be written.
+        LookalikeError: as for `switch_index`.
     """
-    tell = report or (lambda _: None)
-    switch_index(conn, space, parse_spec(preset.choice), report=tell)
+    report = report or (lambda _: None)
+    switch_index(conn, space, parse_spec(preset.choice), report=report)
     for name, kind in preset.attribute_indexes.items():
-        tell(f"attribute index of {name} ({kind})")
+        report(f"building the attribute index of {name} ({kind})")
         attributes.add(conn, name, kind)
     with translated():
         for table, wanted in preset.tables.items():
@@ -155,10 +164,10 @@ def apply(
         for name, value in preset.database.items():
             _set_for_database(conn, name, value)
     if preset.audited and not _audited(conn, space):
-        tell(f"counting changes of {space.name}")
+        report(f"counting changes of {space.name} from now on")
         retry_on_lock(conn, "audit_space", space.name, patience=60)
     if preset.environment:
-        tell(f"settings of processes in {home / ENVIRONMENT_FILE}")
+        report(f"writing the settings of processes to {home / ENVIRONMENT_FILE}")
         _write_environment(home / ENVIRONMENT_FILE, preset.environment)
     return compare(conn, preset, spaces.get(conn, space.name), home)
 
@@ -202,7 +211,7 @@ def _read_environment(file: Path) -> dict[str, str]:
 
 
 def _write_environment(file: Path, wanted: Mapping[str, str]) -> None:
-    """Write what the preset wants, and keep what else the file says; complete or not at all."""
+    """Merge settings into the environment file; write it completely or not at all."""
     merged = {**_read_environment(file), **wanted}
     new = file.with_name(file.name + ".new")
     try:
@@ -210,4 +219,6 @@ def _write_environment(file: Path, wanted: Mapping[str, str]) -> None:
         new.write_text(_HEAD + "".join(f"{name}={value}\n" for name, value in sorted(merged.items())), encoding="utf-8")
         new.replace(file)
     except OSError as error:
-        raise ConfigurationError(f"cannot write {file}: {error.strerror}; LOOKALIKE_HOME says where") from error
+        raise ConfigurationError(
+            f"cannot write {file}: {error.strerror}; choose another folder: LOOKALIKE_HOME"
+        ) from error

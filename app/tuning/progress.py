@@ -1,4 +1,4 @@
-"""How far a run is and how long it will take yet."""
+"""Report the progress of a run, with an estimate of the time left."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from app.tuning.records import Request
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: the share done, by time foreseen, what is at work, and the time left once it can be told."""
+    """The progress of a run: `done` is a share of the estimated time; `seconds_left` is None early in the run."""
 
     done: float
     now: str
@@ -20,39 +20,39 @@ class Progress:
 
 ProgressCallback = Callable[[Progress], None]
 
-# Told from then on: earlier, it would be a guess.
-_TOLD_FROM = 0.03
+# Share done from which on the time left is reported; earlier it would be a guess.
+_ESTIMATE_FROM = 0.03
 
 
-class Clock:
-    """Seconds foreseen for each part, corrected by how long those done so far really took."""
+class ProgressMeter:
+    """Estimates the seconds of each part of a run, and corrects them by the time that finished parts took."""
 
     def __init__(
         self, request: Request, rows: int, groups: Sequence[Sequence[IndexSpec]], callback: ProgressCallback | None
     ) -> None:
-        """Foresee the parts of measuring these choices, grouped by build, on so many rows."""
+        """Estimate the parts of measuring these specs, grouped by build, on at most `rows` rows."""
         rows = min(request.sample, rows)
         searches = request.queries * (1 + request.rounds) * 0.003
-        crowds = len(request.clients) * (request.seconds + 0.1)
+        throughput = len(request.clients) * (request.seconds + 0.1)
         self._callback = callback
         self._began = time.monotonic()
-        self._foreseen = {"copy": 1 + rows * 4e-5}
+        self._estimates = {"copy": 1 + rows * 4e-5}
         for group in groups:
-            self._foreseen[build_of(group[0])] = 0.2 if group[0].kind == "exact" else 0.3 + rows * 8e-4
-            for choice in group:
-                self._foreseen[f"{choice} searched"] = searches
-                self._foreseen[f"{choice} crowded"] = crowds
-        self._total = sum(self._foreseen.values())
+            self._estimates[build_of(group[0])] = 0.2 if group[0].kind == "exact" else 0.3 + rows * 8e-4
+            for spec in group:
+                self._estimates[f"{spec} latency"] = searches
+                self._estimates[f"{spec} throughput"] = throughput
+        self._total = sum(self._estimates.values())
         self._done = 0.0
 
     def report(self, now: str, *, part: str | None = None, share: float = 0.0) -> None:
-        """Tell what is at work, and what share of a part is done."""
+        """Report the current step, and the share of a part that is done."""
         if not self._callback:
             return
-        done = (self._done + share * self._foreseen.get(part or "", 0.0)) / self._total
+        done = (self._done + share * self._estimates.get(part or "", 0.0)) / self._total
         elapsed = time.monotonic() - self._began
-        self._callback(Progress(min(done, 1.0), now, elapsed * (1 - done) / done if done > _TOLD_FROM else None))
+        self._callback(Progress(min(done, 1.0), now, elapsed * (1 - done) / done if done > _ESTIMATE_FROM else None))
 
     def finish(self, part: str) -> None:
-        """Count a part as done; one that is not known, or done already, counts nothing."""
-        self._done += self._foreseen.pop(part, 0.0)
+        """Count a part as done; a part that is unknown or done already changes nothing."""
+        self._done += self._estimates.pop(part, 0.0)

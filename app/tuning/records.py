@@ -1,4 +1,4 @@
-"""What the lab is asked for, and what it found."""
+"""The request of a run, the run, and its measurements."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,11 +10,11 @@ SAMPLE = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A run as asked for. It names all that the numbers depend on but the data and the machine.
+    """The request of a run: all that its numbers depend on, except the data and the machine.
 
-    `choices` are index choices in their text form; `sample`: measure so many rows at most. `queries`: how many images
-    are held out and searched by; with `files`, these are searched by instead. `clients`: for queries a second, how many
-    at once, for `seconds` each. Every query is timed `rounds` times. `workers`: parallel workers of an index build.
+    `choices` are index specs in their text form. `sample` is the maximum number of rows. `queries` images are held out
+    to search by; with `files`, these are used instead. `clients` are numbers of concurrent clients, for `seconds` each.
+    Each query is timed `rounds` times. `workers` is the number of parallel workers of an index build.
     """
 
     choices: tuple[str, ...]
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """A row of `lookalike.measurements`: what one choice gave, times in milliseconds."""
+    """A row of `lookalike.measurements`: the results of one choice."""
 
     choice: str
     options: dict[str, Any]
@@ -58,23 +58,23 @@ class Measurement:
 
     @property
     def bytes_per_image(self) -> float:
-        """Bytes of an image's embedding with all indexes on it."""
+        """Bytes per image of the embedding with all its indexes."""
         return (self.table_bytes + self.index_bytes) / max(self.rows, 1)
 
     @property
     def index_bytes_per_image(self) -> float:
-        """Bytes of an image in the ANN index alone."""
+        """Bytes per image of the ANN index alone."""
         return self.index_bytes / max(self.rows, 1)
 
     @property
     def best_qps(self) -> float:
-        """Queries a second at the number of clients that gave most."""
+        """The most queries a second that any number of clients reached."""
         return max(self.qps.values(), default=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A row of `lookalike.measurement_runs`."""
+    """A row of `lookalike.measurement_runs`; `choices` is the number of those measured."""
 
     id: int
     started_at: datetime

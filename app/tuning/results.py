@@ -1,4 +1,4 @@
-"""Runs and measurements in the database."""
+"""Store and read runs and measurements."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -16,7 +16,7 @@ from app.types import Json
 
 
 def begin(conn: Connection, space: Space, request: Request, *, rows_total: int, conditions: Json) -> Run:
-    """Record a run that begins."""
+    """Insert a new run."""
     values = {
         "space": space.name,
         "fingerprint": space.fingerprint,
@@ -31,40 +31,53 @@ def begin(conn: Connection, space: Space, request: Request, *, rows_total: int, 
 
 
 def end(conn: Connection, run: Run) -> None:
-    """Record that a run has measured all it was to measure."""
+    """Mark a run as complete."""
     with translated():
         conn.execute(sql.query("end_run"), {"run_id": run.id})
 
 
 def get(conn: Connection, run_id: int) -> Run:
-    """Return a run; NotFoundError where there is none of this number."""
+    """Return the run of this number.
+
+    Raises:
+        NotFoundError: there is no such run; the message lists the latest runs.
+    """
     found = _runs(conn, run_id=run_id)
     if not found:
         known = ", ".join(str(run.id) for run in _runs(conn)[:10]) or "none yet"
-        raise NotFoundError(f"there is no run {run_id} of measurements; there are: {known}")
+        raise NotFoundError(f"there is no run {run_id} of measurements; the latest are: {known}")
     return found[0]
 
 
 def of_space(conn: Connection, space: Space, run_id: int) -> Run:
-    """Return a run of this space; NotFoundError where it is none of it."""
+    """Return the run of this number.
+
+    Raises:
+        NotFoundError: there is no such run, or it measured another space.
+    """
     run = get(conn, run_id)
     if run.fingerprint != space.fingerprint:
-        raise NotFoundError(f"run {run_id} measured space {run.space}, not {space.name}")
+        raise NotFoundError(f"run {run_id} measured space {run.space}, not {space.name}; pass a run of this space")
     return run
 
 
 def latest(conn: Connection, space: Space | None = None) -> Run | None:
-    """Return the last run that measured something, of this space or of any."""
+    """Return the latest run with measurements, of this space or of any; None without one."""
     return next((run for run in _runs(conn, fingerprint=space.fingerprint if space else None) if run.choices), None)
 
 
 def interrupted(conn: Connection, space: Space) -> Run:
-    """Return the last run of this space; NotFoundError without any, ConflictError where that one is complete."""
+    """Return the latest run of this space, which must be incomplete.
+
+    Raises:
+        NotFoundError: the space has no run.
+        ConflictError: the latest run is complete.
+    """
     found = _runs(conn, fingerprint=space.fingerprint)
     if not found:
-        raise NotFoundError(f"nothing was measured in space {space.name} yet; lookalike tradeoffs begins")
+        raise NotFoundError(f"nothing was measured in space {space.name} yet; measure: lookalike tradeoffs")
     if found[0].ended_at is not None:
-        raise ConflictError(f"run {found[0].id} is complete; lookalike tradeoffs --show prints it")
+        raise ConflictError(f"run {found[0].id} is complete; show it: lookalike tradeoffs --show")
     return found[0]
 
 
@@ -75,7 +88,7 @@ def _runs(conn: Connection, *, run_id: int | None = None, fingerprint: str | Non
 
 
 def request_of(stored: dict[str, Any]) -> Request:
-    """Return a request as it was stored: what this code does not know is passed over."""
+    """Return a stored request; fields unknown to this release are skipped."""
     known = {one.name for one in fields(Request)}
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items() if name in known
@@ -84,7 +97,7 @@ def request_of(stored: dict[str, Any]) -> Request:
 
 
 def add(conn: Connection, run: Run, measured: Sequence[Measurement]) -> None:
-    """Store what was measured, in one transaction; a choice measured again replaces what was there."""
+    """Store measurements in one transaction; an earlier measurement of the same choice is replaced."""
     rows = [
         {
             **asdict(one),
@@ -103,9 +116,9 @@ def add(conn: Connection, run: Run, measured: Sequence[Measurement]) -> None:
 
 
 def measurements(conn: Connection, run: Run) -> list[Measurement]:
-    """Return what a run has measured so far, in the order of its measurement.
+    """Return the measurements of a run so far, in the order of measurement.
 
-    Kinds of index that this release no longer has are skipped.
+    Index kinds that this release does not have are skipped.
     """
     with translated(), conn.cursor(row_factory=class_row(Measurement)) as cursor:
         rows = cursor.execute(sql.query("measurements"), {"run_id": run.id}).fetchall()

@@ -1,4 +1,4 @@
-"""Copies a sample of a space into a scratch database, in short statements, and learns the truth on the way."""
+"""Copy a sample of a space into a scratch database in short statements, and compute the true answers on the way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from app.store import spaces
 from app.store.spaces import Space
 from app.tuning.metrics import Exact, Ids, Truth, Vectors
 
-# A statement on the source is over in tenths of a second: none holds back vacuum.
+# A statement on the source takes tenths of a second, so none holds back vacuum.
 _BATCH = 2000
 
 LEAST_ROWS = 20
@@ -24,11 +24,11 @@ _SPARE = 64
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is measured on: a space in the scratch database, queries of shape (queries, dimensions), their truths.
+    """A space in the scratch database, with queries of shape (queries, dimensions) and their true answers.
 
-    `table_bytes` are those of the embeddings with their primary key. `labels` of the rows that have one, `query_labels`
-    in the queries' order. `spare_ids` are images of the scratch database without embeddings, for which `spare` can be
-    written.
+    `table_bytes` are those of the embeddings with their primary key. `labels` are by image id, `query_labels` in the
+    order of the queries. `spare_ids` are images without embeddings in the scratch database; the write test gives them
+    those in `spare`.
     """
 
     space: Space
@@ -54,17 +54,19 @@ def draw(
     label: str | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sample:
-    """Copy at most `rows` embeddings, drawn by seed, and hold out the queries, unless vectors to search by are given.
+    """Copy at most `rows` embeddings, drawn by seed; hold out `queries` more, or search by the given vectors.
 
-    Both connections in autocommit. The same seed draws the same of the same images. ConflictError where the space has
-    too few embeddings to say anything.
+    Both connections are in autocommit. The same seed draws the same sample of the same images.
+
+    Raises:
+        ConflictError: the space has too few embeddings.
     """
     held = queries if isinstance(queries, int) else min(50, len(queries))
     ids = _drawn_ids(source, space, seed=seed, most=rows + held)
     if len(ids) < held + LEAST_ROWS:
         raise ConflictError(
-            f"space {space.name} holds {len(ids):,} embeddings, too few to measure with {held} held out to search by; "
-            f"{held + LEAST_ROWS} are needed (fewer queries: --query-count)"
+            f"space {space.name} has {len(ids):,} embeddings, too few to measure with {held} held out as queries; "
+            f"{held + LEAST_ROWS} are needed, or fewer queries: --query-count"
         )
     held_ids, kept = ids[:held], np.sort(ids[held:])
     found_ids, held_vectors = _embeddings(source, space, held_ids)
@@ -89,7 +91,7 @@ def draw(
         scratch.execute(
             pgsql.SQL("VACUUM (ANALYZE) lookalike.images, {}").format(pgsql.Identifier("lookalike", made.table_name))
         )
-        found = scratch.execute(sql.query("lab_table_bytes"), {"space_id": made.id}).fetchone()
+        found = scratch.execute(sql.query("embedding_table_bytes"), {"space_id": made.id}).fetchone()
     spare = slice(0, _SPARE)
     return Sample(
         space=made,
@@ -113,7 +115,7 @@ def _drawn_ids(source: Connection, space: Space, *, seed: int, most: int) -> Ids
 
 
 def _embeddings(source: Connection, space: Space, ids: Ids) -> tuple[Ids, Vectors]:
-    """Return ids and embeddings of those that are still there, in the order of the ids; some 5 MB at a time."""
+    """Return the ids and embeddings that still exist, in the order of the ids; a batch has some 5 MB."""
     statement = pgsql.SQL(
         "COPY (SELECT e.image_id, e.embedding FROM {} e WHERE e.image_id = ANY (%s) ORDER BY e.image_id) "
         "TO STDOUT (FORMAT binary)"
@@ -133,9 +135,9 @@ def _labels(source: Connection, ids: Ids, label: str | None) -> dict[int, str]:
 
 
 def _make_space(scratch: Connection, space: Space) -> Space:
-    """Make the same space, the active one there. Nothing cleans up beside the measurement: autovacuum is off."""
+    """Create the same space in the scratch database, as the active one, without autovacuum to disturb measurements."""
     with translated(), scratch.transaction():
-        scratch.execute("ALTER TABLE lookalike.images DISABLE TRIGGER USER")  # no worker is to embed anything here
+        scratch.execute("ALTER TABLE lookalike.images DISABLE TRIGGER USER")  # no worker may embed these images
         scratch.execute(
             "SELECT lookalike.create_space(%s, %s, %s, %s, %s, index_options => %s)",
             (

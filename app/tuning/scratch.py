@@ -1,7 +1,7 @@
-"""Scratch databases: made on the server of the real one, or on another, and gone when the run ends, however it ends.
+"""Create scratch databases on the server of the real one, or on another, and drop them when the run ends.
 
-Their name and their comment tell them from a user's. A run that lives holds an advisory lock, which shows in pg_locks
-to every database of the server, so that what a killed one left is known and dropped by the next.
+Their name and comment mark them. A live run holds an advisory lock, which pg_locks shows in every database of the
+server, so that the next run can drop the database of a killed one.
 """
 
 import secrets
@@ -20,8 +20,7 @@ from app.errors import ConfigurationError
 
 _PREFIX = "lookalike_lab_"
 _COMMENT = "Scratch database of Lookalike's trade-off lab; the next run drops it"
-# The first key of the lock; the second is a hash of the database's name.
-LOCK_CLASS = 0x100CA1B
+LOCK_CLASS = 0x100CA1B  # first key of the lock; the second is a hash of the database's name
 
 
 def _key(name: str) -> int:
@@ -30,12 +29,15 @@ def _key(name: str) -> int:
 
 @contextmanager
 def database(url: str) -> Iterator[str]:
-    """Yield the URL of a new, migrated database on the server at `url`; dropped at the end of the block.
+    """Yield the URL of a new, migrated database on the server at `url`; it is dropped at the end of the block.
 
-    Leftovers of killed runs are dropped first. ConfigurationError where the role may create no database.
+    Scratch databases of killed runs are dropped first.
+
+    Raises:
+        ConfigurationError: the role may not create databases.
     """
     name = f"{_PREFIX}{secrets.token_hex(4)}"
-    # Not by db.connect: a server for scratch databases alone need not have pgvector's types in this one.
+    # Not by db.connect, because the database at this URL may lack pgvector's types.
     with translated(), psycopg.connect(url, autocommit=True, application_name="lookalike lab") as admin:
         admin.execute("SET statement_timeout = 0")
         sweep(admin)
@@ -50,20 +52,20 @@ def database(url: str) -> Iterator[str]:
 
 
 def sweep(admin: Connection) -> list[str]:
-    """Drop the scratch databases of this server that no live run holds; return their names. In autocommit."""
+    """Drop the scratch databases of this server without a live run; return their names. In autocommit."""
     values = {"prefix": _PREFIX.replace("_", r"\_") + "%", "comment": _COMMENT}
     with translated(), admin.cursor(row_factory=scalar_row) as cursor:
         found = [str(name) for name in cursor.execute(sql.query("scratch_databases"), values).fetchall()]
-        left = []
+        leftovers = []
         for name in found:
             held = cursor.execute(
                 sql.query("scratch_held"), {"lock_class": LOCK_CLASS, "key": _key(name) % 2**32}
             ).fetchone()
             if not held:
-                left.append(name)
-    for name in left:
+                leftovers.append(name)
+    for name in leftovers:
         _drop(admin, name)
-    return left
+    return leftovers
 
 
 def _create(admin: Connection, name: str) -> None:
@@ -76,8 +78,8 @@ def _create(admin: Connection, name: str) -> None:
     except ConfigurationError as error:
         if isinstance(error.__cause__, pg.InsufficientPrivilege):
             raise ConfigurationError(
-                f"role {admin.info.user} may not create the scratch database that choices are measured in; as a "
-                f'superuser: ALTER ROLE "{admin.info.user}" CREATEDB, or name a server where it may by --scratch-url'
+                f"role {admin.info.user} may not create the scratch database for the measurement; run as a superuser: "
+                f'ALTER ROLE "{admin.info.user}" CREATEDB, or name another server: --scratch-url'
             ) from error
         raise
 

@@ -59,7 +59,7 @@ WHERE s.setrole = 0;
 -- Record that a run has measured everything requested.
 UPDATE lookalike.measurement_runs r SET ended_at = clock_timestamp() WHERE r.id = :'run_id'::bigint AND r.ended_at IS NULL;
 
--- name: lab_conditions
+-- name: measurement_environment
 -- Versions and settings that measurements depend on.
 SELECT version() AS postgresql,
        (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'vector') AS pgvector,
@@ -68,13 +68,13 @@ SELECT version() AS postgresql,
                          'max_parallel_workers_per_gather', 'max_parallel_maintenance_workers', 'random_page_cost',
                          'synchronous_commit')) AS settings;
 
--- name: lab_set_search
+-- name: set_index_options
 -- Set the search options for a space's existing index; its transform stays.
 UPDATE lookalike.embedding_spaces s
 SET index_options = :'options'::jsonb || jsonb_strip_nulls(jsonb_build_object('transform', s.index_options -> 'transform'))
 WHERE s.id = :'space_id'::smallint;
 
--- name: lab_table_bytes
+-- name: embedding_table_bytes
 -- Bytes on disk of a space's embeddings with their primary key, without ANN indexes and candidates.
 SELECT (pg_table_size(t.oid) + coalesce(
             (SELECT sum(pg_relation_size(i.indexrelid)) FROM pg_index i WHERE i.indrelid = t.oid AND i.indisprimary), 0)

@@ -1,4 +1,4 @@
-"""Two spaces on the same images: precision, common neighbours, speed, bytes, and a sheet of what they disagree on."""
+"""Two spaces on the same images: precision, common neighbours, speed, bytes, and a sheet of disagreements."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ KINDS = ("red", "green", "blue")
 
 @pytest.fixture
 def url(database_url: str, tmp_path: Path) -> str:
-    """Space `sees` has each colour's pictures together, `guesses` has no idea; 24 pictures, one of them gone."""
+    """A database of 24 pictures, one deleted; space `sees` clusters them by colour, space `guesses` is random."""
     draw = np.random.default_rng(1)
     with db.connect(database_url, autocommit=True) as conn:
         for name, dimensions in (("sees", 8), ("guesses", 6)):
@@ -48,7 +48,7 @@ def url(database_url: str, tmp_path: Path) -> str:
     return database_url
 
 
-def test_a_space_that_sees_is_told_from_one_that_guesses(url: str) -> None:
+def test_a_good_space_is_distinguished_from_a_random_one(url: str) -> None:
     with db.connect(url) as conn:
         found = compare_spaces.compare(conn, "sees", "guesses", k=5, label="kind")
         itself = compare_spaces.compare(conn, "sees", "sees", k=5)
@@ -69,7 +69,7 @@ def test_a_space_that_sees_is_told_from_one_that_guesses(url: str) -> None:
     assert (itself.overlap, itself.examples, itself.gain) == (1, [], None)
 
 
-def test_the_sheet_shows_both_lines_and_who_stands_alone(url: str, tmp_path: Path) -> None:
+def test_the_sheet_shows_both_lines_and_marks_common_neighbours(url: str, tmp_path: Path) -> None:
     with db.connect(url) as conn:
         found = compare_spaces.compare(conn, "sees", "guesses", k=5, label="kind", examples=24)
         (missing,) = [one for one in found.examples if one.image_id == 4]
@@ -95,7 +95,7 @@ def test_the_sheet_shows_both_lines_and_who_stands_alone(url: str, tmp_path: Pat
     assert [middle(1, place) for place in range(5)] == [
         (255, 255, 255) if near == 4 else shown[(near - 1) % 3] for near in other.second_ids
     ]
-    assert middle(2, -1)[:3] not in shown, "a picture that is gone leaves its place empty"
+    assert middle(2, -1)[:3] not in shown, "the place of a deleted picture is empty"
 
 
 def test_the_command_line_compares_and_draws(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

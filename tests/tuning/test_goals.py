@@ -1,4 +1,4 @@
-"""Goals against measurements: what is chosen, what it is said to cost, and what is in the way where nothing will do."""
+"""Goals against measurements: the choice, its costs, and the misses if no choice meets the goal."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from app.tuning.records import Measurement
 
 
 def made(choice: str, *, recall: float, p95: float, size: int, qps: float = 500.0, slack: float = 0.002) -> Measurement:
-    """A measurement of 1,000 rows of which `size` bytes an image are the index's, 100 the table's."""
+    """Return a measurement of 1,000 rows with `size` bytes per image in the index and 100 in the table."""
     return Measurement(
         choice=choice,
         options={"kind": choice.split()[0]},
@@ -54,7 +54,7 @@ ALL = [EXACT, FULL, QUICK, SMALL, BEATEN]
         (Goal(recall=0.9, p95_ms=10, bytes_per_image=5000), "hnsw m=8"),
     ],
 )
-def test_best_gives_most_of_what_the_goal_leaves_open(goal: Goal, expected: str) -> None:
+def test_the_best_choice_has_the_best_value_without_a_bound(goal: Goal, expected: str) -> None:
     found = goals.pick(ALL, goal)
     assert found.chosen is not None
     assert found.chosen.choice == expected
@@ -62,7 +62,7 @@ def test_best_gives_most_of_what_the_goal_leaves_open(goal: Goal, expected: str)
     assert not goals.misses(found.chosen, goal)
 
 
-def test_a_goal_is_met_by_what_is_proven_not_by_what_was_seen() -> None:
+def test_a_goal_is_met_by_proven_bounds_not_by_means() -> None:
     assert goals.pick([FULL], Goal(recall=0.993)).chosen is FULL
     found = goals.pick([FULL], Goal(recall=0.994))
     assert found.chosen is None
@@ -70,18 +70,18 @@ def test_a_goal_is_met_by_what_is_proven_not_by_what_was_seen() -> None:
     assert goals.pick([FULL], Goal(p95_ms=3.1)).chosen is None
 
 
-def test_what_is_given_up_and_what_the_next_costs_are_said() -> None:
+def test_costs_of_the_choice_and_of_the_next_best_are_listed() -> None:
     found = goals.pick(ALL, Goal(recall=0.99, bytes_per_image=400), current="hnsw m=16")
-    said = "\n".join(found.given_up)
-    assert "exact has" in said
-    assert "hnsw m=8 takes 1.00 ms" in said
-    assert "against what is in use, hnsw m=16: recall -0.0020, p95 +2.00 ms, -2,850 bytes an image" in said
+    text = "\n".join(found.given_up)
+    assert "exact has" in text
+    assert "hnsw m=8 takes 1.00 ms" in text
+    assert "against the index in use, hnsw m=16: recall -0.0020, p95 +2.00 ms, -2,850 bytes an image" in text
     assert found.next_best is EXACT
     assert found.next_costs is not None
     assert found.next_costs.startswith("recall +0.0070, p95 +35.00 ms")
 
 
-def test_without_one_that_meets_the_goal_the_nearest_is_named_with_what_is_in_its_way() -> None:
+def test_if_no_choice_meets_the_goal_the_nearest_is_returned_with_its_misses() -> None:
     found = goals.pick(ALL, Goal(recall=0.99, p95_ms=4, bytes_per_image=300))
     assert found.chosen is None
     assert found.nearest is SMALL
@@ -95,12 +95,12 @@ def test_without_one_that_meets_the_goal_the_nearest_is_named_with_what_is_in_it
 @pytest.mark.parametrize(
     "goal", [Goal(), Goal(recall=0), Goal(recall=1.1), Goal(p95_ms=-1), Goal(bytes_per_image=float("nan")), Goal(qps=0)]
 )
-def test_a_goal_that_is_none_is_refused(goal: Goal) -> None:
+def test_an_invalid_goal_raises(goal: Goal) -> None:
     with pytest.raises(InvalidInputError, match="--"):
         goals.pick(ALL, goal)
 
 
-def test_fronts_are_those_that_nothing_beats() -> None:
+def test_no_choice_beats_one_on_a_front() -> None:
     points = {point.measured.choice: point for point in pareto.points(ALL, "bits")}
     assert [one for one in points if points[one].fast] == ["exact", "hnsw m=16", "hnsw m=8"]
     assert [one for one in points if points[one].small] == ["hnsw m=16", "bits"]

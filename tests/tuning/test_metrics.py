@@ -1,4 +1,4 @@
-"""Exact neighbours over parts, tie-aware recall, and bounds that hold as often as they say."""
+"""Exact neighbours over parts, tie-aware recall, and the coverage of confidence bounds."""
 
 import math
 
@@ -13,7 +13,7 @@ from tests.support.gallery_data import as_stored, distances, unit
 def test_exact_neighbours_over_parts_are_those_of_brute_force_with_all_ties(parts: int) -> None:
     vectors = unit(400, 6, seed=1)
     vectors[100:160] = vectors[7]  # sixty duplicates
-    vectors[200:220] = as_stored(vectors[9] + 0.0004)  # and twenty almost
+    vectors[200:220] = as_stored(vectors[9] + 0.0004)  # and twenty near-duplicates
     queries = np.r_[unit(5, 6, seed=2), vectors[[7, 9]]]
     ids = np.random.default_rng(3).permutation(400).astype(np.int64) + 1000
     exact = Exact(queries, 10)
@@ -28,7 +28,7 @@ def test_exact_neighbours_over_parts_are_those_of_brute_force_with_all_ties(part
     assert len(exact.truths()[5].accepted) >= 61
 
 
-def test_recall_takes_any_of_the_tied_and_no_id_twice() -> None:
+def test_recall_counts_any_tied_id_and_no_id_twice() -> None:
     truth = Truth(3, frozenset({1, 2, 3, 4}))
     assert truth.recall([4, 2, 1]) == 1
     assert truth.recall([1, 1, 1]) == pytest.approx(1 / 3)
@@ -38,7 +38,7 @@ def test_recall_takes_any_of_the_tied_and_no_id_twice() -> None:
     assert Truth(0, frozenset()).recall([]) == 1
 
 
-def test_fewer_rows_than_k_are_all_there_is_to_find() -> None:
+def test_with_fewer_rows_than_k_all_rows_are_true_neighbours() -> None:
     exact = Exact(unit(1, 4), 10)
     exact.add(np.arange(3), unit(3, 4, seed=5))
     (truth,) = exact.truths()
@@ -46,7 +46,7 @@ def test_fewer_rows_than_k_are_all_there_is_to_find() -> None:
     assert truth.recall([0, 1, 2]) == 1
 
 
-def test_label_precision_leaves_out_queries_without_the_label() -> None:
+def test_label_precision_skips_queries_without_the_label() -> None:
     labels = {1: "a", 2: "a", 3: "b"}
     assert label_precision([[1, 2, 3, 4], [1]], labels, ["a", None]) == 0.5
     assert math.isnan(label_precision([[1]], labels, [None]))
@@ -54,7 +54,7 @@ def test_label_precision_leaves_out_queries_without_the_label() -> None:
 
 def test_bounds_hold_for_nineteen_of_twenty_samples() -> None:
     rng = np.random.default_rng(11)
-    # Recalls as they are: mostly perfect, some queries bad.
+    # Realistic recalls: most are perfect, a few are bad.
     kinds = np.array([1.0, 0.9, 0.8, 0.4])
     chances = np.array([0.9, 0.06, 0.03, 0.01])
     true_mean = float(kinds @ chances)

@@ -1,4 +1,4 @@
-"""Presets are really applied, and an audited space says by which model and data it answers."""
+"""Presets take effect, and an audited space names the model and the data version of its answers."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -46,7 +46,9 @@ def conn(url: str) -> Iterator[db.Connection]:
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS, ids=lambda one: one.name)
-def test_applied_it_holds_and_another_may_follow(preset: presets.Preset, conn: db.Connection, tmp_path: Path) -> None:
+def test_an_applied_preset_holds_and_another_can_follow(
+    preset: presets.Preset, conn: db.Connection, tmp_path: Path
+) -> None:
     space = spaces.active(conn)
     (tmp_path / ENVIRONMENT_FILE).write_text("# mine\nLOOKALIKE_PORT=8123\n", encoding="utf-8")
     assert not all(line.holds for line in presets.compare(conn, preset, space, tmp_path))
@@ -62,7 +64,7 @@ def test_applied_it_holds_and_another_may_follow(preset: presets.Preset, conn: d
     assert all(line.holds for line in presets.apply(conn, other, spaces.active(conn), tmp_path))
 
 
-def test_processes_read_the_file_and_their_environment_goes_before(
+def test_processes_read_the_file_and_their_environment_overrides_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ENVIRONMENT_FILE).write_text("LOOKALIKE_PORT=8123\nLOOKALIKE_JOB_SHARE=4\n", encoding="utf-8")
@@ -85,7 +87,7 @@ def test_the_command(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert done.exit_code == 0, done.stderr
     assert "hnsw(m=16,ef_construction=64)" in done.stdout
     assert lookalike("preset", "show", "sho").exit_code == 1
-    with pytest.raises(NotFoundError, match='no preset "sho"; there are: social-feed'):
+    with pytest.raises(NotFoundError, match='no preset "sho"; the presets are: social-feed'):
         presets.get("sho")
 
 
@@ -98,16 +100,16 @@ def test_an_audited_answer_names_model_and_data_version(conn: db.Connection) -> 
     with pytest.raises(ConflictError, match=r"is not audited.*audit_space\('small'\)"), db.translated():
         conn.execute(AUDITED, (gallery_data.half(VECTORS[3]), None))
     conn.execute("SELECT lookalike.audit_space('small'), lookalike.audit_space('small')")
-    first, said = answer(conn)
-    assert said == {("f", 1)}
-    assert answer(conn) == (first, said)
-    # Whatever an answer goes by counts: embeddings, images that go, and metadata.
+    first, version = answer(conn)
+    assert version == {("f", 1)}
+    assert answer(conn) == (first, version)
+    # All that an answer depends on counts: embeddings, deleted images, and metadata.
     conn.execute("UPDATE lookalike.images SET attributes = attributes || '{\"price\": 99}' WHERE id = 4")
     assert answer(conn, price=99)[1] == {("f", 2)}
     conn.execute("DELETE FROM lookalike.images WHERE id = 4")
-    after, said = answer(conn)
+    after, version = answer(conn)
     assert after != first
-    assert said == {("f", 3)}
+    assert version == {("f", 3)}
     conn.execute("SELECT lookalike.audit_space('small', false)")
     assert conn.execute("SELECT lookalike.data_version(1::smallint)").fetchone() == (None,)
 
@@ -130,7 +132,7 @@ def test_a_change_that_commits_later_is_another_version(conn: db.Connection, url
         assert reader.execute(version).fetchone() == (1,)
 
 
-def test_a_space_that_is_audited_can_be_dropped_and_the_schema_taken_down(conn: db.Connection, url: str) -> None:
+def test_an_audited_space_can_be_dropped_and_the_schema_downgraded(conn: db.Connection, url: str) -> None:
     conn.execute("SELECT lookalike.create_space('second', 'm', 4, '{}', 'g')")
     conn.execute("SELECT lookalike.audit_space('second'), lookalike.audit_space('small')")
     spaces.drop(conn, "second")

@@ -1,4 +1,4 @@
-"""The trade-off lab: what it measures, in a scratch database that is gone afterwards, and the switch to a choice."""
+"""Runs of `lookalike tradeoffs` in a scratch database that is dropped afterwards, and the switch to a choice."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def measured_url(new_database: Callable[..., str], template: str) -> str:
 
 @pytest.fixture
 def url(new_database: Callable[..., str], measured_url: str) -> str:
-    """The same, for this test to change."""
+    """A copy of that database, which the test may change."""
     return new_database(conninfo_to_dict(measured_url)["dbname"])
 
 
@@ -74,7 +74,7 @@ def scratch_databases(server: embedded.EmbeddedServer) -> list[str]:
     return [row[0] for row in rows]
 
 
-def test_a_run_measures_every_choice_and_leaves_nothing_behind(
+def test_a_run_measures_every_choice_and_drops_its_database(
     conn: db.Connection, server: embedded.EmbeddedServer
 ) -> None:
     space = spaces.active(conn)
@@ -90,8 +90,8 @@ def test_a_run_measures_every_choice_and_leaves_nothing_behind(
     assert deep.recall > 0.9
     assert poor.recall_floor < poor.recall
     assert (poor.build_seconds, poor.index_bytes) == (deep.build_seconds, deep.index_bytes)
-    assert sound.label_precision == pytest.approx(1, abs=0.05)  # neighbours are of one cluster
-    assert poor.label_precision > 0.7  # neighbours are of one cluster, but for what so poor a graph does not reach
+    assert sound.label_precision == pytest.approx(1, abs=0.05)  # all neighbours are of one cluster
+    assert poor.label_precision > 0.7  # the same, except neighbours that so poor a graph misses
     for one in found.values():
         assert len(one.query_ms) == len(one.query_recalls) == 40
         assert 0 < one.p50_ms <= one.p95_ms <= one.p99_ms <= max(one.query_ms) + 1e-6
@@ -107,12 +107,12 @@ def test_a_run_measures_every_choice_and_leaves_nothing_behind(
     assert done.conditions["server_is_here"]
     assert done.conditions["pgvector"]
     assert scratch_databases(server) == []
-    # What serves was only read.
+    # The serving database was only read.
     assert [one.name for one in list_indexes(conn, space)] == ["embeddings_1_hnsw"]
     assert space.index_options == {"kind": "hnsw", "m": 16, "ef_construction": 64}
 
 
-def test_an_interrupted_run_goes_on_where_it_was(url: str, server: embedded.EmbeddedServer) -> None:
+def test_an_interrupted_run_is_resumed(url: str, server: embedded.EmbeddedServer) -> None:
     def interrupt(now: Progress) -> None:
         if "m=16" in now.now:
             raise KeyboardInterrupt
@@ -135,7 +135,7 @@ def test_an_interrupted_run_goes_on_where_it_was(url: str, server: embedded.Embe
         assert results.get(conn, made.id).ended_at is not None
 
 
-def test_what_a_killed_run_left_is_dropped_but_no_live_one_and_nothing_of_the_users(
+def test_databases_of_killed_runs_are_dropped_but_neither_those_of_live_runs_nor_of_users(
     measured_url: str, server: embedded.EmbeddedServer
 ) -> None:
     with psycopg.connect(server.url, autocommit=True) as admin:
@@ -153,7 +153,9 @@ def test_what_a_killed_run_left_is_dropped_but_no_live_one_and_nothing_of_the_us
             admin.execute("DROP DATABASE lookalike_lab_mine")
 
 
-def test_who_may_create_no_database_is_told_what_to_do(measured_url: str, server: embedded.EmbeddedServer) -> None:
+def test_without_the_right_to_create_databases_the_error_names_the_remedy(
+    measured_url: str, server: embedded.EmbeddedServer
+) -> None:
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute("CREATE ROLE modest LOGIN")
         try:
@@ -166,20 +168,18 @@ def test_who_may_create_no_database_is_told_what_to_do(measured_url: str, server
             admin.execute("DROP ROLE modest")
 
 
-def test_a_request_that_makes_no_sense_is_refused_before_anything_is_made(
-    conn: db.Connection, measured_url: str
-) -> None:
+def test_an_invalid_request_raises_before_anything_is_created(conn: db.Connection, measured_url: str) -> None:
     space = spaces.active(conn)
     with pytest.raises(InvalidInputError, match="lsh"):
         run.start(conn, space, Request(choices=("lsh",)))
-    with pytest.raises(NotFoundError, match=r"no run 999 of measurements; there are: "):
+    with pytest.raises(NotFoundError, match=r"no run 999 of measurements; the latest are: "):
         results.get(conn, 999)
     crowded = run.start(conn, space, Request(choices=("exact",), queries=ROWS))
     with pytest.raises(ConflictError, match="too few to measure"):
         run.resume(measured_url, crowded)
 
 
-def test_queries_of_ones_own_and_a_sample(url: str) -> None:
+def test_given_queries_and_a_sample(url: str) -> None:
     request = Request(choices=("exact",), queries=5, source="file", sample=100, clients=(), rounds=1)
     with db.connect(url, autocommit=True) as conn:
         made = run.start(conn, spaces.active(conn), request)
@@ -190,7 +190,7 @@ def test_queries_of_ones_own_and_a_sample(url: str) -> None:
     assert one.recall == 1
 
 
-def test_the_check_of_a_promise_sees_a_bad_index(url: str) -> None:
+def test_the_check_of_a_promise_detects_a_bad_index(url: str) -> None:
     with db.connect(url, autocommit=True) as conn:
         space = spaces.active(conn)
         good = check_promise(conn, space, k=10, queries=40)
@@ -203,7 +203,7 @@ def test_the_check_of_a_promise_sees_a_bad_index(url: str) -> None:
         assert bad.recall_floor < bad.recall
 
 
-def test_report_needs_no_other_host_and_says_what_was_measured(
+def test_the_report_is_self_contained_and_lists_every_choice(
     conn: db.Connection, measured_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lookalike = runner(monkeypatch, measured_url)
@@ -251,7 +251,7 @@ def test_tune_applies_a_choice_while_searches_go_on(url: str, monkeypatch: pytes
         conn.execute("DELETE FROM lookalike.measurements WHERE choice <> %s", (choice,))
         with searching(url, truth) as seen:
             done = runner(monkeypatch, url)("tune", "--recall", str(floor - 0.001), "--apply")
-        # Whether the latency is kept is the machine's affair here; what was found decides the exit code.
+        # The latency depends on the machine here; the check decides the exit code.
         found = re.search(
             r"promise checked on 100 stored images: recall (\S+), p95 \S+ ms: (kept|NOT kept)", done.stdout
         )
@@ -273,7 +273,7 @@ def distances(conn: db.Connection, image_id: int, **options: Any) -> dict[int, f
 
 
 class searching:  # noqa: N801 — a context manager
-    """Search all the time, in a thread; count the searches, those with few rows or hits, or a wrong distance."""
+    """Search in a thread without pause; count searches, short answers, and wrong distances."""
 
     def __init__(self, url: str, truth: dict[int, dict[int, float]]) -> None:
         self._url, self._truth = url, truth
@@ -300,11 +300,11 @@ class searching:  # noqa: N801 — a context manager
                         self.seen["short"] += len(found) < 10 or len(found.keys() & set(nearest)) < 3
                         self.seen["wrong"] += any(abs(wanted[one] - found[one]) > 1e-6 for one in found)
                     time.sleep(0.001)
-        except Exception as error:  # noqa: BLE001 — the test looks at it
+        except Exception as error:  # noqa: BLE001 — the test checks it
             self.seen["errors"].append(error)
 
 
-def test_fronts_of_a_run(conn: db.Connection) -> None:
+def test_pareto_fronts_of_a_run(conn: db.Connection) -> None:
     done = results.latest(conn)
     assert done is not None
     points = pareto.points(results.measurements(conn, done), CHOICES[3])

@@ -1,4 +1,4 @@
-"""`lookalike tradeoffs` by live searches and by files: what is searched by is what was given, and is said."""
+"""`lookalike tradeoffs` with queries from live searches and from files."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ CHOICES = ("--choice", "exact", "--choice", "hnsw(m=8,ef_construction=32,ef_sear
 
 @pytest.fixture
 def url(database_url: str) -> str:
-    """A gallery that is searched at once, without an index."""
+    """A gallery with an index."""
     with db.connect(database_url, autocommit=True) as conn:
         gallery_data.make_space(conn, 8)
         drawn = np.random.default_rng(5).normal(size=(ROWS, 8))
@@ -32,7 +32,7 @@ def url(database_url: str) -> str:
     return database_url
 
 
-def keep_searches(conn: db.Connection, count: int) -> None:
+def save_searches(conn: db.Connection, count: int) -> None:
     for n in range(1, count + 1):
         asked = Request(image_id=n)
         assert recall.save_sample(conn, asked, run_search(conn, asked), source="test")
@@ -41,12 +41,12 @@ def keep_searches(conn: db.Connection, count: int) -> None:
 def test_by_the_latest_live_searches(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lookalike = runner(monkeypatch, url)
     with db.connect(url, autocommit=True) as conn:
-        keep_searches(conn, 9)
+        save_searches(conn, 9)
         few = lookalike("tradeoffs", "--quick", "--logged", *CHOICES)
         assert few.exit_code == 1
         assert "only 9 live searches without a filter in space" in few.stderr
         assert "10 are needed" in few.stderr
-        keep_searches(conn, 5)
+        save_searches(conn, 5)
         made = lookalike(
             "tradeoffs", "--quick", "--logged", "--query-count", "12", *CHOICES, "--json", "--report", tmp_path
         )
@@ -57,7 +57,7 @@ def test_by_the_latest_live_searches(url: str, monkeypatch: pytest.MonkeyPatch, 
         assert (run.request.source, run.request.queries) == ("logged", 12)
         exact, graph, *_ = results.measurements(conn, run)
         assert exact.recall == 1.0
-        # None was held out to search by; as many were, to see what writing them costs.
+        # No image was held out as a query, but as many for the write test.
         assert exact.rows == ROWS - 12
         assert len(graph.query_ms) == 12
         assert json.loads(made.stdout)["run"]["id"] == run.id
@@ -85,4 +85,4 @@ def test_by_files_that_a_worker_embeds(live: running.Running, monkeypatch: pytes
         assert "empty.png is empty" in lookalike("tradeoffs", "--queries", tmp_path / "empty.png").stderr
         last = results.latest(conn, spaces.active(conn))
         assert last is not None
-        assert last.id == run.id  # nothing was begun
+        assert last.id == run.id  # no run was begun
