@@ -19,7 +19,7 @@ test: $(STAMP)  ## The whole test suite, on a real embedded PostgreSQL
 test16: $(STAMP)  ## Schema, queue, search and filters on PostgreSQL 16
 	PGSERVER_POSTGRES_VERSION=16 $(BIN)/python -m pytest tests/db/test_migrations.py tests/store/test_jobs.py tests/store/test_query_images.py \
 		tests/search/test_search.py tests/search/test_oracle.py tests/index/test_attributes.py tests/search/test_functions_sql.py \
-		--deselect tests/db/test_migrations.py::test_server_without_pgvector_is_refused_with_the_way_out
+		--deselect tests/db/test_migrations.py::test_a_server_without_pgvector_is_refused_with_the_way_out
 
 # Playwright brings no browser here: Debian's, or another Chromium that is on the PATH as chromium.
 browser: $(STAMP)  ## The page in headless Chromium, axe-core included; screenshots in build/screenshots

@@ -130,7 +130,7 @@ def test_only_the_servers_user_may_open_the_socket(home: Path) -> None:
         assert ids == {"Uid:": {str(owner.st_uid)}, "Gid:": {str(owner.st_gid)}}
 
 
-def test_two_processes_share_and_the_last_stops_it(home: Path) -> None:
+def test_two_processes_share_a_server_and_the_last_one_stops_it(home: Path) -> None:
     with user_process(home) as (first, pid):
         with user_process(home) as (second, second_pid), embedded.running(home) as server:
             assert pid == second_pid == server.pid
@@ -163,7 +163,7 @@ def test_threads_that_start_together_share_one_server(home: Path) -> None:
     assert not alive(seen[0])
 
 
-def test_a_killed_users_server_is_adopted_then_stopped(home: Path) -> None:
+def test_the_server_of_a_killed_user_is_taken_over_then_stopped(home: Path) -> None:
     with user_process(home) as (process, pid):
         process.kill()
         process.wait()
@@ -173,7 +173,7 @@ def test_a_killed_users_server_is_adopted_then_stopped(home: Path) -> None:
     assert not alive(pid)
 
 
-def test_stop_ends_what_a_killed_user_left(home: Path) -> None:
+def test_stop_ends_the_server_of_a_killed_user(home: Path) -> None:
     assert embedded.stop(home) is False
     assert not home.exists()
     with user_process(home) as (process, pid):
@@ -184,7 +184,7 @@ def test_stop_ends_what_a_killed_user_left(home: Path) -> None:
     assert embedded.stop(home) is False
 
 
-def test_ctrl_c_ends_the_user_and_the_user_ends_the_server(home: Path) -> None:
+def test_ctrl_c_ends_the_user_which_stops_the_server(home: Path) -> None:
     command = [sys.executable, "-c", USER, str(home)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
@@ -217,7 +217,7 @@ def test_ctrl_c_during_recovery_leaves_no_server(home: Path) -> None:
         assert answer(again, "SELECT NOT pg_is_in_recovery()") == "True"
 
 
-def test_a_crashed_server_recovers_and_keeps_what_was_committed(home: Path) -> None:
+def test_a_crashed_server_recovers_committed_rows(home: Path) -> None:
     with embedded.running(home, settings=FAST) as server:
         with psycopg.connect(server.url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
@@ -229,7 +229,7 @@ def test_a_crashed_server_recovers_and_keeps_what_was_committed(home: Path) -> N
     assert not alive(again.pid)
 
 
-def test_a_stale_pid_file_that_names_another_process_is_no_obstacle(home: Path) -> None:
+def test_a_stale_pid_file_of_another_process_does_not_block_a_start(home: Path) -> None:
     with embedded.running(home, settings=FAST) as server:
         stale = (server.data_dir / "postmaster.pid").read_text().splitlines()
     owner = server.data_dir.stat()
@@ -252,7 +252,7 @@ def test_a_home_too_long_for_a_socket_gets_a_short_private_directory(home: Path)
     assert not server.socket_dir.exists()
 
 
-def test_a_home_below_a_closed_directory_opens_it_to_nobody_else(home: Path) -> None:
+def test_a_home_below_a_private_directory_opens_it_to_nobody_else(home: Path) -> None:
     home.mkdir(mode=0o700)
     with embedded.running(home / "inner", settings=FAST) as server:
         assert answer(server, "SELECT 1") == "1"
@@ -291,13 +291,13 @@ def test_data_of_another_version_and_damaged_data_are_refused(home: Path) -> Non
         pass
 
 
-def test_a_home_that_cannot_be_made_names_the_setting(home: Path) -> None:
+def test_an_error_for_an_unusable_home_names_the_setting(home: Path) -> None:
     home.write_text("a file")
     with pytest.raises(ConfigurationError, match="LOOKALIKE_HOME"), embedded.running(home):
         pass
 
 
-def test_an_interrupted_creation_is_begun_anew(home: Path) -> None:
+def test_an_interrupted_creation_starts_over(home: Path) -> None:
     (home / "postgres" / "data.new").mkdir(parents=True)
     (home / "postgres" / "data.new" / "PG_VERSION").write_text("18\n")
     with embedded.running(home, settings=FAST) as server:

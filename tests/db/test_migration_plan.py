@@ -22,7 +22,7 @@ def url(database_url: str) -> str:
     return database_url
 
 
-def test_the_linter_finds_what_keeps_others_out_and_what_breaks_old_code(
+def test_the_linter_finds_blocking_statements_and_broken_old_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = "op.execute('CREATE INDEX extra ON lookalike.images (width)')\nop.execute('DROP VIEW lookalike.gallery')"
@@ -33,7 +33,7 @@ def test_the_linter_finds_what_keeps_others_out_and_what_breaks_old_code(
     assert "ban-drop-view" in said
 
 
-def test_the_plan_tells_locks_as_the_server_has_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_lists_the_locks_that_the_server_takes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     schema.downgrade(url, "0003", lose_data=True)
     with db.connect(url, autocommit=True) as conn:
         conn.execute("ANALYZE lookalike.images")
@@ -53,7 +53,7 @@ def test_the_plan_tells_locks_as_the_server_has_them(url: str, monkeypatch: pyte
     assert len(re.findall(r"^-- Works with code of .*; takes about \d+\.\d s here\.$", told, re.M)) == len(plan.steps)
 
 
-def test_the_estimate_grows_with_what_is_gone_through(url: str) -> None:
+def test_the_estimate_grows_with_the_bytes_read_and_rewritten(url: str) -> None:
     """By the rates of this server, measured."""
     schema.downgrade(url, "0003", lose_data=True)
     plan = migration_plan.make(url)
@@ -70,7 +70,7 @@ def test_at_the_newest_revision_there_is_nothing_to_plan(url: str, monkeypatch: 
     assert runner(monkeypatch, url)("migrate", "--plan").stdout == f"-- {schema.head()}: nothing to do\n"
 
 
-def test_a_role_that_may_not_make_the_scratch_database_is_told_the_way_out(url: str) -> None:
+def test_a_role_without_createdb_gets_an_error_with_the_way_out(url: str) -> None:
     schema.downgrade(url)
     with db.connect(url, autocommit=True) as conn:
         conn.execute("CREATE ROLE planner LOGIN IN ROLE pg_read_all_data")
@@ -81,7 +81,7 @@ def test_a_role_that_may_not_make_the_scratch_database_is_told_the_way_out(url: 
             conn.execute("DROP ROLE planner")
 
 
-def test_the_plan_tells_what_is_read_and_rewritten(url: str, tmp_path: Path) -> None:
+def test_the_plan_lists_tables_read_and_rewritten(url: str, tmp_path: Path) -> None:
     up = """
     op.execute("ALTER TABLE lookalike.images ADD CONSTRAINT wide CHECK (width > 0) NOT VALID")
     op.execute("ALTER TABLE lookalike.images VALIDATE CONSTRAINT wide")

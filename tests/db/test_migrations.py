@@ -114,7 +114,7 @@ def test_every_object_and_column_has_the_comment_of_its_file(conn: db.Connection
     assert dict(rows) == of_files
 
 
-def test_downgrade_that_would_lose_rows_is_refused_and_says_what(database_url: str, conn: db.Connection) -> None:
+def test_a_downgrade_that_would_lose_rows_is_refused_with_their_number(database_url: str, conn: db.Connection) -> None:
     conn.execute("INSERT INTO lookalike.images (uri) VALUES ('file:///a.jpg')")
     conn.commit()
     with pytest.raises(SchemaError, match=r"lose 1 images.*--lose-data"):
@@ -125,9 +125,7 @@ def test_downgrade_that_would_lose_rows_is_refused_and_says_what(database_url: s
     assert schema.current(conn) is None
 
 
-def test_a_view_that_a_user_hung_on_gallery_stops_the_downgrade_and_stays(
-    database_url: str, conn: db.Connection
-) -> None:
+def test_a_users_view_on_gallery_blocks_the_downgrade_and_stays(database_url: str, conn: db.Connection) -> None:
     conn.execute("CREATE VIEW public.mine AS SELECT id FROM lookalike.gallery")
     conn.commit()
     with pytest.raises(Exception, match=r"mine|depend"):
@@ -135,14 +133,14 @@ def test_a_view_that_a_user_hung_on_gallery_stops_the_downgrade_and_stays(
     assert conn.execute("SELECT count(*) FROM public.mine").fetchone() == (0,)
 
 
-def test_attribute_indexes_go_with_the_functions_that_they_use(database_url: str) -> None:
+def test_attribute_indexes_are_dropped_with_their_functions(database_url: str) -> None:
     with db.connect(database_url, autocommit=True) as conn:
         attributes.add(conn, "price", "numeric")
     schema.downgrade(database_url, "base")
     schema.upgrade(database_url)
 
 
-def test_upgrade_keeps_a_view_that_a_user_hung_on_gallery(empty_url: str) -> None:
+def test_an_upgrade_keeps_a_users_view_on_gallery(empty_url: str) -> None:
     schema.upgrade(empty_url, REVISIONS[0])
     with psycopg.connect(empty_url, autocommit=True) as conn:
         conn.execute("CREATE VIEW public.mine AS SELECT id, uri FROM lookalike.gallery")
@@ -162,7 +160,7 @@ def altered(server: EmbeddedServer, empty_url: str) -> Iterator[Callable[[str, s
     return run
 
 
-def test_server_without_pgvector_is_refused_with_the_way_out(
+def test_a_server_without_pgvector_is_refused_with_the_way_out(
     empty_url: str, altered: Callable[[str, str], None], server: EmbeddedServer
 ) -> None:
     altered("ALTER DATABASE {} SET extension_control_path = '/nonexistent'", server.url)

@@ -142,7 +142,7 @@ def test_searches_go_to_the_standby_and_writes_to_the_primary(client: FlaskClien
     assert f'lookalike_standby_lag_seconds{{host="{pair.host}"}} 0.0' in metrics
 
 
-def test_a_write_is_seen_by_the_search_that_names_it(client: FlaskClient, pair: Pair) -> None:
+def test_a_search_that_names_a_writes_position_sees_the_write(client: FlaskClient, pair: Pair) -> None:
     """Also while the standby lags: then the primary answers, after the standby was waited for."""
     for value in range(1, 6):
         written = client.patch("/v1/images/7", json={"attributes": {"n": 7, "mark": value}})
@@ -165,14 +165,12 @@ def test_a_write_is_seen_by_the_search_that_names_it(client: FlaskClient, pair: 
 
 
 @pytest.mark.parametrize("lsn", ["0", "x/y", "0/123456789", "'0/1'"])
-def test_a_position_that_is_none_is_refused(client: FlaskClient, lsn: str) -> None:
+def test_an_invalid_position_is_refused(client: FlaskClient, lsn: str) -> None:
     refused(client.post("/v1/search", json={"image_id": 1}, headers={LSN: lsn}), 422, "invalid_input", LSN)
     refused(client.post("/v1/search", query_string={"min_lsn": lsn}, json={"image_id": 1}), 422, "invalid_input")
 
 
-def test_what_the_standby_does_not_know_yet_is_asked_of_the_primary(
-    client: FlaskClient, pair: Pair, primary: db.Connection
-) -> None:
+def test_the_primary_serves_what_the_standby_lacks(client: FlaskClient, pair: Pair, primary: db.Connection) -> None:
     with pair.paused():
         row = primary.execute("INSERT INTO lookalike.images (uri) VALUES ('/new') RETURNING id").fetchone()
         assert row is not None
@@ -184,7 +182,7 @@ def test_what_the_standby_does_not_know_yet_is_asked_of_the_primary(
     refused(client.get(f"/v1/images/{row[0]}/similar"), 404, "not_found")
 
 
-def test_a_lagging_standby_is_left_out_said_so_and_comes_back(
+def test_a_lagging_standby_is_skipped_and_logged_until_it_catches_up(
     make_client: Callable[..., FlaskClient], pair: Pair, primary: db.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="app.db.replicas")
@@ -213,7 +211,7 @@ def test_a_lagging_standby_is_left_out_said_so_and_comes_back(
     assert "serves searches again" in logged[1]
 
 
-def test_searches_go_on_while_the_standby_ends_and_comes_back(
+def test_searches_continue_while_the_standby_stops_and_restarts(
     make_client: Callable[..., FlaskClient], pair: Pair
 ) -> None:
     client = make_client(read_max_lag=10)
@@ -241,7 +239,7 @@ def test_searches_go_on_while_the_standby_ends_and_comes_back(
     assert set(served) == {STANDBY, "primary"}
 
 
-def test_a_standby_that_hangs_is_left_and_what_it_was_asked_is_asked_of_the_primary(
+def test_a_search_on_a_standby_that_hangs_moves_to_the_primary(
     make_client: Callable[..., FlaskClient], pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replicas, "_UNRESPONSIVE_SECONDS", 1.5)
@@ -328,7 +326,7 @@ def test_no_search_on_the_standby_mixes_spaces_across_switches(
     assert seen == {"s", "t"}
 
 
-def test_a_search_by_a_picture_is_embedded_by_the_primary_and_never_in_another_space(
+def test_the_primary_embeds_query_images_and_never_mixes_spaces(
     client: FlaskClient, pair: Pair, primary: db.Connection, two: tuple[int, int]
 ) -> None:
     data = encoded(picture(), "PNG")
@@ -403,7 +401,7 @@ def test_hosts_are_read_as_libpq_reads_them(url: str | None, wanted: list[str]) 
     ("url", "said"),
     [("nonsense", "is not a connection string"), ("host=a,b,c port=1,2", "3 hosts and 2 values for port")],
 )
-def test_a_list_of_hosts_that_is_none_is_refused(url: str, said: str) -> None:
+def test_an_invalid_list_of_hosts_is_refused(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=f"LOOKALIKE_READ_DATABASE_URL.*{said}"):
         replicas.hosts(Settings(read_database_url=url))
 
@@ -418,6 +416,6 @@ def test_a_list_of_hosts_that_is_none_is_refused(url: str, said: str) -> None:
         (False, 1, 0.0, True, None),
     ],
 )
-def test_who_is_fit(standby: bool, system: int, lag: float, any_: bool, said: str | None) -> None:
+def test_unfit_reason(standby: bool, system: int, lag: float, any_: bool, said: str | None) -> None:
     found = replicas.unfit_reason(standby, system, 1, lag, 10, accept_primary=any_)
     assert found == said or (said is not None and found is not None and said in found)

@@ -32,10 +32,10 @@ def pauses(monkeypatch) -> Callable[..., list[float]]:
     return run
 
 
-def test_pauses_grow_while_nothing_works(pauses):
+def test_pauses_grow_while_attempts_fail(pauses):
     assert pauses(*[0.0] * 9) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15, 15]
 
 
-def test_a_connection_that_outlasts_the_pause_before_it_begins_them_anew(pauses):
+def test_a_connection_that_outlasts_its_pause_resets_the_backoff(pauses):
     assert pauses(0, 0, 0, 0, 3, 0.1) == [0.2, 0.4, 0.8, 1.6, 0.2, 0.4]
     assert pauses(0, 0, 0, 0, 1.5, 0.1) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4]

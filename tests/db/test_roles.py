@@ -133,7 +133,7 @@ def test_a_writer_changes_images_and_the_triggers_do_their_work(acting: Acting, 
     acting(role, "SELECT lookalike.retry_failures()")
 
 
-def test_a_worker_takes_jobs_and_finishes_them(acting: Acting) -> None:
+def test_a_worker_claims_and_finishes_jobs(acting: Acting) -> None:
     role = "lookalike_worker"
     acting(role, "INSERT INTO lookalike.workers (name, version, device, space_ids) VALUES ('x', '1', 'cpu', '{1}')")
     acting(role, "UPDATE lookalike.jobs SET lease = gen_random_uuid()")
@@ -144,7 +144,7 @@ def test_a_worker_takes_jobs_and_finishes_them(acting: Acting) -> None:
     acting(role, "SELECT lookalike.enqueue_missing(1::smallint)")
 
 
-def test_searches_are_kept_by_the_api_and_checked_by_a_worker_and_nobody_else_reads_them(acting: Acting) -> None:
+def test_the_api_samples_searches_that_only_workers_read(acting: Acting) -> None:
     assert acting("lookalike_api", "SELECT lookalike.sample_search('[1,0,0]', 1)") == [(True,)]
     for role in ("lookalike_api", "lookalike_writer", "lookalike_reader"):
         with pytest.raises(pg.InsufficientPrivilege):
@@ -160,7 +160,7 @@ def test_searches_are_kept_by_the_api_and_checked_by_a_worker_and_nobody_else_re
     assert acting("lookalike_reader", counted) == [(1,)] * 3
 
 
-def test_a_space_made_later_gets_its_grants(gallery: str, acting: Acting) -> None:
+def test_a_space_created_later_gets_its_grants(gallery: str, acting: Acting) -> None:
     with db.connect(gallery) as conn:
         conn.execute("SELECT lookalike.create_space('second', 'none', 4, '{}', 'g')")
         conn.execute("SELECT lookalike.activate_space('second', force => true)")
@@ -194,7 +194,7 @@ def roles(url: str) -> set[str]:
         return {row[0] for row in conn.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'lookalike\\_%'")}
 
 
-def test_roles_come_with_the_first_database_and_go_with_the_last(
+def test_roles_exist_from_the_first_database_to_the_last(
     cluster: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with psycopg.connect(cluster.url, autocommit=True) as admin:

@@ -33,7 +33,7 @@ def url(database_url: str) -> str:
     return database_url
 
 
-def test_no_revision_keeps_anybody_waiting(url: str) -> None:
+def test_no_revision_blocks_searches_or_writes_for_long(url: str) -> None:
     schema.downgrade(url, "0002", lose_data=True)
     with busy(url, clients.plain_search) as at_work:
         for revision in schema.revisions()[2:]:
@@ -52,7 +52,7 @@ def test_two_migrations_take_turns(new_database: Callable[..., str]) -> None:
         assert schema.current(conn) == schema.head()
 
 
-def test_a_migration_waits_for_another_one_and_says_for_whom(url: str) -> None:
+def test_a_migration_waits_for_another_one_and_names_it(url: str) -> None:
     with (
         guard.exclusive_migration(url, patience=0),
         pytest.raises(ConflictError, match=r"another migration .*\(pid \d+ of"),
@@ -63,9 +63,7 @@ def test_a_migration_waits_for_another_one_and_says_for_whom(url: str) -> None:
 LOCKING = "op.execute('ALTER TABLE lookalike.images ADD COLUMN extra text')"
 
 
-def test_a_revision_finds_its_moment_between_long_transactions(
-    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_revision_runs_between_long_transactions(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It wants a lock that keeps everybody out, while somebody reads images in a transaction that goes on."""
     caplog.set_level(logging.INFO, logger="migrations.guard")
     config = revisions.config(url, revisions.write(tmp_path, LOCKING, serves="0007"), patience=30)
@@ -80,7 +78,7 @@ def test_a_revision_finds_its_moment_between_long_transactions(
     assert any("rolled back, next try in" in one.message and "report (pid" in one.message for one in caplog.records)
 
 
-def test_a_revision_without_a_moment_is_given_up_and_names_who_was_in_its_way(url: str, tmp_path: Path) -> None:
+def test_a_blocked_revision_is_given_up_and_names_the_blocker(url: str, tmp_path: Path) -> None:
     config = revisions.config(url, revisions.write(tmp_path, LOCKING, serves="0007"), patience=0.5)
     with db.connect(url, application="report") as report:
         report.execute("SELECT count(*) FROM lookalike.images")
@@ -90,7 +88,7 @@ def test_a_revision_without_a_moment_is_given_up_and_names_who_was_in_its_way(ur
         assert schema.check(conn) == schema.head()
 
 
-def test_a_revision_that_keeps_others_waiting_is_called_off(url: str, tmp_path: Path) -> None:
+def test_a_revision_that_blocks_others_is_cancelled(url: str, tmp_path: Path) -> None:
     """As a rewrite of a large table would: locked, and then at work for long."""
     slow = LOCKING + "\nop.execute('SELECT pg_sleep(20)')"
     config = revisions.config(url, revisions.write(tmp_path, slow, serves="0007"), patience=1)
@@ -98,7 +96,7 @@ def test_a_revision_that_keeps_others_waiting_is_called_off(url: str, tmp_path: 
         command.upgrade(config, "head")
 
 
-def test_an_index_cut_off_is_built_anew(url: str, tmp_path: Path) -> None:
+def test_an_index_left_invalid_is_built_again(url: str, tmp_path: Path) -> None:
     up = """
     with concurrently():
         build_index("images_width", "ON lookalike.images (width)")
@@ -161,7 +159,7 @@ def test_release_n_serves_during_the_migration_to_its_successor_and_after_it(
     assert "newer than this code" in lookalike("migrate", "--to", "0006").stderr
 
 
-def test_a_successor_that_does_not_serve_it_is_told_at_every_door(
+def test_every_entry_point_refuses_a_successor_that_does_not_serve_it(
     url: str, api: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command.upgrade(revisions.config(url, revisions.write(tmp_path, BETTER, serves="9001")), "head")
@@ -197,7 +195,7 @@ def test_a_worker_of_release_n_works_on_the_schema_of_its_successor(
         assert conn.execute("SELECT count(*) FROM lookalike.worker_status WHERE alive").fetchone() == (1,)
 
 
-def test_every_revision_from_the_table_on_says_whom_it_serves(database_url: str) -> None:
+def test_every_revision_since_0005_records_the_code_it_serves(database_url: str) -> None:
     with db.connect(database_url) as conn:
         rows = conn.execute("SELECT revision, serves FROM lookalike.schema_revisions ORDER BY 1").fetchall()
     assert [row[0] for row in rows] == list(schema.revisions()[4:])

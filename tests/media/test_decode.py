@@ -94,7 +94,7 @@ def test_exif_orientation_is_honoured(orientation, form, options):
     assert difference.mean() < 1.5, "the picture is turned or flipped"
 
 
-def test_an_image_with_broken_exif_is_taken_as_upright():
+def test_an_image_with_broken_exif_is_upright():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in production; Pillow warns of it
         loaded = load(images.broken_exif(), LIMITS)
@@ -138,7 +138,7 @@ def test_a_truncated_file_is_refused(form):
     assert "cut off" in error.reason or "damaged" in error.reason
 
 
-def test_a_truncated_jpeg_is_called_cut_off():
+def test_a_truncated_jpeg_is_reported_as_cut_off():
     data = images.encoded(images.picture(), "JPEG")
     assert "the JPEG file is cut off after" in refused(lambda: load(data[:-200], LIMITS)).reason
 
@@ -155,7 +155,7 @@ def test_a_truncated_jpeg_is_called_cut_off():
         (b"\x1f\x8b\x08\0", "gzip-compressed"),
     ],
 )
-def test_what_is_no_image_is_named(data, told):
+def test_files_that_are_not_images_are_named(data, told):
     error = refused(lambda: load(data, LIMITS))
     assert error.step == "decode"
     assert told in error.reason
@@ -224,13 +224,13 @@ def test_a_directory_is_refused(tmp_path):
     assert "is a directory" in refused(lambda: fetch(str(tmp_path), limits=LIMITS)).reason
 
 
-def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
+def test_a_named_pipe_is_refused_without_a_wait(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert "device, pipe or socket" in refused(lambda: fetch(f"{tmp_path}/pipe", limits=LIMITS)).reason
     assert "device, pipe or socket" in refused(lambda: fetch("/dev/zero", limits=LIMITS)).reason
 
 
-def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+def test_an_unreadable_file_is_refused(tmp_path):
     path = tmp_path / "secret.jpg"
     path.write_bytes(b"x")
     path.chmod(0)
@@ -307,7 +307,7 @@ def test_a_store_whose_package_is_missing_says_which():
 
 
 @pytest.mark.parametrize("uri", ["simplecache::http://127.0.0.1/a", "ftp://127.0.0.1/a", "local:///etc/passwd"])
-def test_urls_that_would_pass_by_the_checks_are_refused(uri):
+def test_urls_that_would_bypass_the_checks_are_refused(uri):
     refused(lambda: fetch(uri, limits=LIMITS))
 
 
@@ -440,21 +440,21 @@ def test_http_gives_the_body(shop):
         ("nowhere", ImageError, "redirects without saying where to"),
     ],
 )
-def test_http_trouble_is_told_and_sorted(shop, path, kind, told):
+def test_http_errors_are_permanent_or_transient(shop, path, kind, told):
     error = refused(lambda: fetch(f"{shop}/{path}", limits=OURS), kind)
     assert error.step == "fetch"
     assert told in error.reason
 
 
 @pytest.mark.parametrize("path", ["drip", "slow"])
-def test_the_time_limit_is_of_the_whole_fetch(shop, path):
+def test_the_timeout_covers_the_whole_fetch(shop, path):
     start = time.monotonic()
     error = refused(lambda: fetch(f"{shop}/{path}", limits=replace(OURS, timeout=0.3)), TransientImageError)
     assert "did not deliver within 0.3 s (LOOKALIKE_FETCH_TIMEOUT)" in error.reason
     assert time.monotonic() - start < 0.9
 
 
-def test_a_refused_connection_is_passing_trouble():
+def test_a_refused_connection_is_transient():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     error = refused(lambda: fetch(f"http://127.0.0.1:{port}/a", limits=OURS), TransientImageError)
@@ -470,7 +470,7 @@ def test_private_addresses_need_their_host_to_be_named(shop):
     assert "127.0.0.1 is not among the allowed hosts: shop.example" in error.reason
 
 
-def test_a_redirect_to_a_private_address_is_refused_though_the_first_host_was_allowed(shop):
+def test_a_redirect_to_a_private_address_is_refused_even_from_an_allowed_host(shop):
     limits = replace(LIMITS, allowed_hosts=frozenset({"127.0.0.1", "*"}))
     error = refused(lambda: fetch(f"{shop}/inward", limits=limits))
     assert "private address 127.0.0.2" in error.reason
@@ -495,7 +495,7 @@ def test_a_redirect_to_a_private_address_is_refused_though_the_first_host_was_al
         ("2002:7f00:1::", False),
     ],
 )
-def test_public_addresses_are_told_from_private_ones(address, public):
+def test_public_and_private_addresses(address, public):
     ip = ipaddress.ip_address(address)
     target = http_fetch._target(f"http://[{ip}]/" if ip.version == 6 else f"http://{ip}/")
     resolved = (socket.AF_INET, (address, 80))
@@ -522,7 +522,7 @@ def test_a_malformed_http_url_is_refused(uri, told):
     assert "pass" not in caught.value.reason.replace("password", "")
 
 
-def test_what_http_gave_decodes(shop):
+def test_an_image_fetched_over_http_decodes(shop):
     body = fetch(f"{shop}/image", limits=OURS)
     assert "not an image" in refused(lambda: load(body, OURS)).reason
     assert (
@@ -531,7 +531,7 @@ def test_what_http_gave_decodes(shop):
     )
 
 
-def test_the_whole_road_from_a_file(tmp_path):
+def test_a_file_is_fetched_and_decoded(tmp_path):
     path = Path(tmp_path / "a.png")
     images.picture().save(path)
     assert load(fetch(str(path), limits=LIMITS), LIMITS).media_type == "image/png"
@@ -553,9 +553,7 @@ def test_settings_confine_local_files_and_hosts(tmp_path: Path) -> None:
         fetch("https://other.example/a.png", limits=limits)
 
 
-def test_of_a_database_of_the_users_own_nothing_but_uploads_is_read_unless_it_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_a_database_url_only_uploads_are_read_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOOKALIKE_IMAGE_ROOTS")
     monkeypatch.delenv("LOOKALIKE_IMAGE_HOSTS")
     for path in (tmp_path / "a.png", tmp_path / "home" / "uploads" / "b.png"):
@@ -578,7 +576,7 @@ def test_of_a_database_of_the_users_own_nothing_but_uploads_is_read_unless_it_is
     assert child.allowed_hosts == {"*"}
 
 
-def test_uploads_may_be_read_whatever_the_roots(tmp_path: Path) -> None:
+def test_uploads_are_readable_whatever_the_roots(tmp_path: Path) -> None:
     uploaded = tmp_path / "home" / "uploads" / "a.png"
     uploaded.parent.mkdir(parents=True)
     images.picture().save(uploaded)

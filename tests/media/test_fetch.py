@@ -253,7 +253,7 @@ def test_a_path_swapped_for_a_link_after_the_check_is_not_followed(
         fetch(str(path), limits=roots)
 
 
-def test_every_protocol_that_fsspec_knows_is_thought_about() -> None:
+def test_every_fsspec_protocol_has_been_reviewed() -> None:
     """A store that comes to fsspec is looked at before it may be read: it may reach hosts and files by itself."""
     from fsspec.registry import known_implementations
 

@@ -27,7 +27,7 @@ def read(uri: str) -> bytes:
         return bytes(file.read())
 
 
-def test_put_names_by_content(place: uploads.Storage) -> None:
+def test_put_names_files_by_content(place: uploads.Storage) -> None:
     uri = uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
     assert uri.endswith(f"/{SHA256[:2]}/{SHA256}.png")
     assert uri.startswith("/" if place.local else "memory://")
@@ -36,13 +36,13 @@ def test_put_names_by_content(place: uploads.Storage) -> None:
     assert uploads.put(place, DATA, sha256=SHA256, media_type="image/png") == uri
 
 
-def test_put_never_writes_over(place: uploads.Storage) -> None:
+def test_put_never_overwrites(place: uploads.Storage) -> None:
     uri = uploads.put(place, DATA, sha256=SHA256, media_type="image/jpeg")
     uploads.put(place, b"other bytes", sha256=SHA256, media_type="image/jpeg")
     assert read(uri) == DATA
 
 
-def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
     place = uploads.open_storage(Settings(storage_url=str(tmp_path)))
     uri = uploads.put(place, DATA, sha256=SHA256, media_type="image/png")
     left, at_work = tmp_path / ".drafts" / "cut.png.0123", tmp_path / ".drafts" / "new.png.4567"
@@ -73,7 +73,7 @@ def test_remove(place: uploads.Storage) -> None:
     uploads.remove(place, uri)
 
 
-def test_owns_only_what_put_names(place: uploads.Storage, tmp_path: Path) -> None:
+def test_owns_only_uris_from_put(place: uploads.Storage, tmp_path: Path) -> None:
     uri = uploads.uri_of(place, SHA256, "image/png")
     folder = uri.removesuffix(f"/{SHA256[:2]}/{SHA256}.png")
     assert uploads.owns(place, uri)

@@ -53,7 +53,7 @@ def test_add_and_get(spaced: db.Connection) -> None:
     assert images.id_of_uri(spaced, "/b.png") is None
 
 
-def test_get_many_keeps_the_order_and_leaves_out_unknown_ids(conn: db.Connection) -> None:
+def test_get_many_keeps_the_order_and_skips_unknown_ids(conn: db.Connection) -> None:
     made = [images.add(conn, uri=f"/{n}.png").id for n in range(3)]
     wanted = [made[2], 10**12, made[0], made[2]]
     assert [image.id for image in images.get_many(conn, wanted)] == [made[2], made[0], made[2]]
@@ -117,7 +117,7 @@ def test_merge_patch_of_attributes(
     assert images.get(conn, image.id) == changed
 
 
-def test_metadata_re_embeds_nothing_and_a_new_uri_does(spaced: db.Connection) -> None:
+def test_a_new_uri_queues_the_image_and_metadata_does_not(spaced: db.Connection) -> None:
     image = images.add(spaced, uri="/a.png", sha256="ab" * 32)
     spaced.execute("DELETE FROM lookalike.jobs")
     changed = images.update(spaced, image.id, {"caption": None, "attributes": {"a": 1}})

@@ -65,7 +65,7 @@ def queued(conn) -> set[int]:
     return {row[0] for row in conn.execute("SELECT image_id FROM lookalike.jobs").fetchall()}
 
 
-def test_a_batch_is_written_and_its_jobs_are_gone(auto, space):
+def test_finish_writes_a_batch_and_removes_its_jobs(auto, space):
     ids = add(auto, 3)
     lease, claimed = claim(auto, space)
     assert claimed == ids
@@ -78,7 +78,7 @@ def test_a_batch_is_written_and_its_jobs_are_gone(auto, space):
     assert float(row[4].to_numpy().astype(float) @ embedded(ids[0]).embedding) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_second_session_skips_what_the_first_has_locked(conn, other, auto, space):
+def test_a_second_session_skips_jobs_that_the_first_has_locked(conn, other, auto, space):
     ids = add(auto, 10)
     _, first = claim(conn, space, most=6)  # not committed
     _, second = claim(other, space, most=6)
@@ -107,7 +107,7 @@ def test_claims_of_many_sessions_never_overlap(database_url, auto, space):
     assert taken == Counter(ids)
 
 
-def test_a_lease_that_ends_gives_the_job_to_another(auto, space):
+def test_another_session_gets_the_job_when_its_lease_ends(auto, space):
     (image,) = add(auto, 1)
     old, _ = claim(auto, space, seconds=0)
     new, claimed = claim(auto, space)
@@ -116,7 +116,7 @@ def test_a_lease_that_ends_gives_the_job_to_another(auto, space):
     assert jobs.finish(auto, space, lease=new, embedded=[embedded(image, 2)]) == {image}
 
 
-def test_renewing_moves_the_end_of_a_lease(auto, space):
+def test_renew_extends_a_lease(auto, space):
     first, second = add(auto, 2)
     lease, _ = claim(auto, space, seconds=0.2)
     jobs.renew(auto, space, held=[(lease, first), (uuid4(), second)], lease_seconds=60)
@@ -142,7 +142,7 @@ def test_nothing_stale_is_written_when_the_content_changed(auto, space, change):
     assert [(one.image_id, one.attempts, one.suspect) for one in job] == [(changed, 1, False)]
 
 
-def test_nothing_stale_is_written_when_the_content_is_told_for_the_first_time(auto, space):
+def test_nothing_stale_is_written_when_the_first_sha256_arrives(auto, space):
     """While the worker has the old bytes in hand, a client replaces them and says so; nobody knew a sha256 before."""
     embedded_late, failed_late = add(auto, 2)
     lease, _ = claim(auto, space)
@@ -156,7 +156,7 @@ def test_nothing_stale_is_written_when_the_content_is_told_for_the_first_time(au
     }
 
 
-def test_a_failed_image_is_tried_again_when_its_bytes_are_told_to_be_others(auto, space):
+def test_a_failed_image_is_retried_when_its_sha256_changes(auto, space):
     (image,) = add(auto, 1)
     lease, _ = claim(auto, space)
     assert jobs.fail(auto, space, lease=lease, errors=[(image, ImageError("decode", "cut off"))]) == {image}
@@ -165,7 +165,7 @@ def test_a_failed_image_is_tried_again_when_its_bytes_are_told_to_be_others(auto
     assert claim(auto, space)[1] == [image]
 
 
-def test_what_one_space_learns_breaks_no_lease_of_another(auto, space):
+def test_one_spaces_results_do_not_break_anothers_lease(auto, space):
     other = spaces.create(
         auto, name="other", model="m", weights=None, dimensions=space.dimensions, preprocessing={}, fingerprint="g"
     )
@@ -176,7 +176,7 @@ def test_what_one_space_learns_breaks_no_lease_of_another(auto, space):
     assert not queued(auto)
 
 
-def test_metadata_changes_break_no_lease(auto, space):
+def test_metadata_changes_do_not_break_a_lease(auto, space):
     (image,) = add(auto, 1)
     lease, _ = claim(auto, space)
     auto.execute("UPDATE lookalike.images SET attributes = '{\"a\": 1}', caption = 'x'")
@@ -186,7 +186,7 @@ def test_metadata_changes_break_no_lease(auto, space):
     assert stored(auto) == {image}
 
 
-def test_deleted_images_are_passed_over(auto, space):
+def test_deleted_images_are_skipped(auto, space):
     gone, kept = add(auto, 2)
     lease, _ = claim(auto, space)
     auto.execute("DELETE FROM lookalike.images WHERE id = %s", (gone,))
@@ -204,7 +204,7 @@ def locks() -> list[str]:
 
 @pytest.mark.parametrize("lock", locks())
 @pytest.mark.parametrize("act", ["finish", "fail", "release", "renew"])
-def test_a_row_locked_by_another_transaction_is_neither_waited_for_nor_lost(auto, other, space, lock, act):
+def test_a_locked_row_is_skipped_and_its_job_stays(auto, other, space, lock, act):
     locked, free = add(auto, 2)
     lease, _ = claim(auto, space)
     other.execute(lock, (locked,))
@@ -223,7 +223,7 @@ def test_a_row_locked_by_another_transaction_is_neither_waited_for_nor_lost(auto
     assert locked in queued(auto)
 
 
-def test_queueing_what_is_missing_waits_for_nobody(auto, other, space):
+def test_queueing_missing_images_waits_for_no_lock(auto, other, space):
     first, second = add(auto, 2)
     auto.execute("DELETE FROM lookalike.jobs")
     other.execute("UPDATE lookalike.images SET uri = '/elsewhere' WHERE id = %s", (first,))
@@ -265,7 +265,7 @@ def test_a_failure_of_a_changed_image_is_not_recorded(auto, space):
     assert claim(auto, space)[1] == [image]
 
 
-def test_a_released_job_comes_again_after_its_delay(auto, space):
+def test_a_released_job_is_due_again_after_its_delay(auto, space):
     soon, later = add(auto, 2)
     lease, _ = claim(auto, space)
     assert jobs.release(auto, space, lease=lease, image_ids=[soon], unattempted=True) == 1
@@ -278,7 +278,7 @@ def test_a_released_job_comes_again_after_its_delay(auto, space):
     assert (job.image_id, job.attempts, job.suspect) == (later, 2, False)
 
 
-def test_lost_jobs_come_apart_from_others_and_few_at_a_time(auto, space):
+def test_suspect_jobs_come_alone_and_in_small_batches(auto, space):
     def take(seconds: float) -> list[tuple[int, int, bool]]:
         claimed = jobs.claim(auto, space, lease=uuid4(), most=20, lease_seconds=seconds)
         return [(job.image_id, job.attempts, job.suspect) for job in claimed]

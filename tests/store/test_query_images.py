@@ -69,14 +69,14 @@ def test_without_a_worker_the_answer_is_an_error_at_once(auto, space):
     assert clean(auto)
 
 
-def test_a_worker_that_beats_no_more_counts_as_none(auto, space):
+def test_a_worker_without_a_heartbeat_does_not_count(auto, space):
     register(auto, space)
     auto.execute("UPDATE lookalike.workers SET heartbeat_at = clock_timestamp() - interval '11 s'")
     with pytest.raises(NoWorkerError):
         query_images.embed(auto, b"picture", timeout=10)
 
 
-def test_a_worker_of_another_space_counts_as_none(auto, space):
+def test_a_worker_of_another_space_does_not_count(auto, space):
     other = spaces.create(
         auto, name="other", model="none", weights=None, dimensions=2, preprocessing={}, fingerprint="g"
     )
@@ -85,7 +85,7 @@ def test_a_worker_of_another_space_counts_as_none(auto, space):
         query_images.embed(auto, b"picture", timeout=10, space=other)
 
 
-def test_the_last_worker_may_die_while_one_waits(database_url, auto, space):
+def test_the_last_worker_may_die_while_a_request_waits(database_url, auto, space):
     worker = register(auto, space)
 
     def kill() -> None:
@@ -102,12 +102,12 @@ def test_the_last_worker_may_die_while_one_waits(database_url, auto, space):
     thread.join()
 
 
-def test_without_a_space_the_way_out_is_told(auto):
+def test_without_a_space_the_error_names_the_way_out(auto):
     with pytest.raises(SchemaError, match="lookalike worker"):
         query_images.embed(auto, b"picture", timeout=1)
 
 
-def test_an_overloaded_worker_is_told_apart(auto, space):
+def test_an_overloaded_worker_raises_a_timeout(auto, space):
     register(auto, space)
     began = time.monotonic()
     with pytest.raises(QueryTimeoutError, match=r"within 0\.3 s"):
@@ -116,7 +116,7 @@ def test_an_overloaded_worker_is_told_apart(auto, space):
     assert clean(auto)
 
 
-def test_the_answer_is_a_unit_vector_and_is_kept(database_url, auto, space):
+def test_the_embedding_is_a_unit_vector_and_is_cached(database_url, auto, space):
     register(auto, space)
     with answering(database_url, space, UNIT) as claims:
         first = query_images.embed(auto, b"picture", timeout=5)
@@ -131,7 +131,7 @@ def test_the_answer_is_a_unit_vector_and_is_kept(database_url, auto, space):
     assert row == (None, True)
 
 
-def test_a_known_answer_needs_no_worker(database_url, auto, space):
+def test_a_cached_embedding_needs_no_worker(database_url, auto, space):
     worker = register(auto, space)
     with answering(database_url, space, UNIT):
         query_images.embed(auto, b"picture", timeout=5)
@@ -139,7 +139,7 @@ def test_a_known_answer_needs_no_worker(database_url, auto, space):
     np.testing.assert_allclose(query_images.embed(auto, b"picture", timeout=5), UNIT, atol=1e-3)
 
 
-def test_a_bad_picture_has_a_reason_and_may_be_asked_again_at_once(database_url, auto, space):
+def test_a_bad_image_has_a_reason_and_can_be_requested_again_at_once(database_url, auto, space):
     register(auto, space)
     with answering(database_url, space, ImageError("decode", "the file is \0 not an image")) as claims:
         for _ in range(2):
@@ -150,7 +150,7 @@ def test_a_bad_picture_has_a_reason_and_may_be_asked_again_at_once(database_url,
     assert len(claims) == 2
 
 
-def test_the_same_picture_asked_by_many_is_embedded_once(database_url, auto, space):
+def test_an_image_requested_by_many_is_embedded_once(database_url, auto, space):
     register(auto, space)
     results: list[np.ndarray] = []
 
@@ -168,7 +168,7 @@ def test_the_same_picture_asked_by_many_is_embedded_once(database_url, auto, spa
     assert claims == [[b"picture"]]
 
 
-def test_each_gets_the_answer_to_its_own_picture(database_url, auto, space):
+def test_each_request_gets_the_embedding_of_its_own_image(database_url, auto, space):
     register(auto, space)
     wrong: list[str] = []
     stop = threading.Event()
@@ -202,7 +202,7 @@ def test_each_gets_the_answer_to_its_own_picture(database_url, auto, space):
     assert not wrong
 
 
-def test_a_question_that_a_crash_wiped_out_is_asked_again(database_url, auto, space):
+def test_a_request_lost_in_a_crash_is_repeated(database_url, auto, space):
     register(auto, space)
 
     def crash_then_answer() -> None:
@@ -220,19 +220,19 @@ def test_a_question_that_a_crash_wiped_out_is_asked_again(database_url, auto, sp
     thread.join()
 
 
-def test_a_transaction_around_a_question_is_refused(conn, space):
+def test_a_request_within_a_transaction_is_refused(conn, space):
     with pytest.raises(ValueError, match="autocommit"):
         query_images.embed(conn, b"picture", timeout=1)
 
 
-def test_a_claim_not_answered_is_free_again(auto, space):
+def test_an_unanswered_claim_is_free_again(auto, space):
     auto.execute("SELECT lookalike.ask_embedding(%s, 'picture'::bytea)", (space.id,))
     assert len(query_images.claim(auto, space, most=5, lease_seconds=0)) == 1
     assert len(query_images.claim(auto, space, most=5, lease_seconds=60)) == 1
     assert query_images.claim(auto, space, most=5, lease_seconds=60) == []
 
 
-def test_old_answers_are_forgotten(auto, space):
+def test_old_requests_are_removed(auto, space):
     auto.execute("SELECT lookalike.ask_embedding(%s, 'picture'::bytea)", (space.id,))
     assert query_images.forget(auto, age_seconds=60) == 0
     assert query_images.forget(auto, age_seconds=0) == 1

@@ -76,7 +76,7 @@ def two(auto) -> tuple[Space, Space]:
     return old, new
 
 
-def test_a_space_is_filled_with_the_images_already_there(auto):
+def test_a_new_space_queues_the_existing_images(auto):
     old = make(auto, "old")
     ids = add(auto, 30)
     embed(auto, old)
@@ -89,7 +89,7 @@ def test_a_space_is_filled_with_the_images_already_there(auto):
     assert len(ids) == 30
 
 
-def test_backfill_goes_on_where_it_was_interrupted(auto):
+def test_backfill_resumes_after_an_interruption(auto):
     old = make(auto, "old")
     add(auto, 25)
     new = make(auto, "new")
@@ -112,7 +112,7 @@ def test_identical_settings_and_names_are_refused(auto):
         spaces.create(auto, name="old", model="m", weights=None, dimensions=4, preprocessing={}, fingerprint="x")
 
 
-def test_an_incomplete_space_is_refused_and_what_is_missing_is_said(auto, two):
+def test_an_incomplete_space_is_refused_with_the_number_missing(auto, two):
     add(auto, 5)
     embed(auto, two[0])
     lease = uuid4()
@@ -151,7 +151,7 @@ def test_switch_and_rollback_change_view_and_functions_together(auto, two):
     assert switches == [("old", "new", False), ("new", "old", True), ("old", "new", True)]
 
 
-def test_without_an_earlier_space_there_is_no_way_back(auto, two):
+def test_without_an_earlier_space_rollback_is_refused(auto, two):
     with pytest.raises(ConflictError, match="no earlier space"):
         spaces.rollback(auto)
 
@@ -183,7 +183,7 @@ def test_a_cursor_does_not_outlive_its_space(auto, two):
         run_search(auto, request.Request(image_id=1, k=5, mode="cursor", value=first.next))
 
 
-def test_a_transaction_that_searches_holds_its_space(database_url, auto, two):
+def test_a_transaction_that_searches_pins_its_space(database_url, auto, two):
     with db.connect(database_url) as reader:
         assert spaces.pin_active(reader).name == "old"
         with pytest.raises(ConflictError, match=r"held a lock that this change needs for 0\.1 s.*pid"):
@@ -235,7 +235,7 @@ def repeat(url: str, act: Callable[[db.Connection], object], stop: threading.Eve
                 results.append(error)
 
 
-def test_no_search_in_flight_meets_vectors_of_the_other_space(database_url, auto, two):
+def test_no_running_search_mixes_vectors_of_two_spaces(database_url, auto, two):
     """Clients search by images and by vectors of the space that they read, while the space switches to and fro."""
     stop = threading.Event()
     answers: list[object] = []
@@ -281,7 +281,7 @@ def work(conn: db.Connection) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_is_written_meanwhile_no_image_is_missed(database_url, auto, seed):
+def test_concurrent_writes_leave_no_image_unqueued(database_url, auto, seed):
     """Writers insert, change and delete, commit late or not at all, while spaces come, switch and go."""
     old = make(auto, "old")
     add(auto, 20)
@@ -314,7 +314,7 @@ def test_whatever_is_written_meanwhile_no_image_is_missed(database_url, auto, se
     assert (first, second, queued) == (images, images, 0)
 
 
-def test_drop_refuses_the_active_space_and_a_table_in_use(auto, two):
+def test_drop_refuses_the_active_space_and_a_table_with_dependents(auto, two):
     with pytest.raises(ConflictError, match="space old is the active one"):
         spaces.drop(auto, "old")
     auto.execute("CREATE VIEW public.mine AS SELECT image_id FROM lookalike.embeddings_2")
