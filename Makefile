@@ -1,9 +1,9 @@
-# The daily habits. Each target does its own set-up; nothing needs to be installed by hand but Python 3.11+ and make.
+# Each target sets up what it needs. Install only Python 3.11 or newer and make by hand.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Rebuilt when what it is made from changes; a half-made one has no stamp and is made anew.
+# The environment is rebuilt if these files change. An unfinished one has no stamp, so it is built again.
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test test16 reference audit lint types docs check bench browser chaos chaos-short soak soak-short clean
@@ -14,21 +14,21 @@ demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 test: $(STAMP)  ## The whole test suite, on a real embedded PostgreSQL
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --ignore=tests/browser
 
-# The oldest server that is supported, which the embedded package carries too. What it cannot show is told apart there:
-# hiding pgvector from a server needs PostgreSQL 18's extension_control_path.
+# The oldest supported server, which the embedded package contains too. One test needs PostgreSQL 18, because only its
+# extension_control_path can hide pgvector from a server.
 test16: $(STAMP)  ## Schema, queue, search and filters on PostgreSQL 16
 	PGSERVER_POSTGRES_VERSION=16 $(BIN)/python -m pytest tests/db/test_migrations.py tests/store/test_jobs.py tests/store/test_query_images.py \
 		tests/search/test_search.py tests/search/test_oracle.py tests/index/test_attributes.py tests/search/test_functions_sql.py \
 		--deselect tests/db/test_migrations.py::test_a_server_without_pgvector_is_refused_with_the_way_out
 
-# Playwright brings no browser here: Debian's, or another Chromium that is on the PATH as chromium.
+# Playwright uses Debian's Chromium, or another one that is on the PATH as chromium.
 browser: $(STAMP)  ## The page in headless Chromium, axe-core included; screenshots in build/screenshots
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
 		apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 		{ echo "the browser tests need Chromium: apt-get install chromium (as root, this target does it)"; exit 1; }
 	$(BIN)/python -m pytest tests/browser
 
-audit: $(STAMP)  ## Known vulnerabilities of the pinned dependencies; AUDIT=required fails where that cannot be told
+audit: $(STAMP)  ## Known vulnerabilities of the pinned dependencies; AUDIT=required fails if they cannot be checked
 	$(BIN)/python .ci/audit
 
 reference: $(STAMP)  ## The demo's embeddings against timm's own transform and forward
@@ -43,7 +43,7 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-# Strict: a page that the navigation lacks, or a link or an anchor that leads nowhere, is an error.
+# Strict: a page missing from the navigation and a broken link or anchor are errors.
 docs: $(STAMP)  ## The documentation as a site with search, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
@@ -52,18 +52,18 @@ check: lint types docs test browser test16 demo reference
 bench: $(STAMP)  ## Search under filters, quick; see bench/README.md for the rest
 	$(BIN)/python -m bench.search.filters --quick
 
-# Seconds of havoc (or of the soak); drains and checks come on top, about half as much again.
+# Seconds of chaos, or of the soak. Drains and checks take about half as long again.
 DURATION ?= 600
-chaos: $(STAMP)  ## kill -9 of workers, API and PostgreSQL under load, hundreds of times; then what must hold is checked
+chaos: $(STAMP)  ## Kill workers, API and PostgreSQL hundreds of times under load, then check that nothing is lost
 	$(BIN)/python -m bench.chaos --duration $(DURATION) --results bench/results/chaos
 
-chaos-short: $(STAMP)  ## The same for a minute or two, without results
+chaos-short: $(STAMP)  ## The same for a minute or two, without storing results
 	$(BIN)/python -m bench.chaos --duration 40
 
-soak: $(STAMP)  ## Searches without pause while index, model, schema, workers and API are changed; results and a picture
+soak: $(STAMP)  ## Search without pause while index, model, schema, workers and API change; store results and a plot
 	$(BIN)/python -m bench.soak --duration $(DURATION) --results bench/results/soak
 
-soak-short: $(STAMP)  ## The same once, on a small gallery, without results
+soak-short: $(STAMP)  ## The same once, on a small gallery, without storing results
 	$(BIN)/python -m bench.soak --duration 1 --images 200 --calm 1
 
 $(STAMP): pyproject.toml constraints.txt
