@@ -117,7 +117,7 @@ def _linked(text: str, names: set[str]) -> str:
     """Return text whose mentions of public objects are links, safe from Markdown outside of backticks."""
     parts = re.split(r"(```text\n.*?```|`[^`\n]*`)", text, flags=re.DOTALL)
     for n in range(0, len(parts), 2):
-        escaped = re.sub(r"([*<]|(?<!\w)_)", r"\\\1", parts[n])
+        escaped = re.sub(r"(\*|(?<!\w)_)", r"\\\1", parts[n]).replace("<", "&lt;")
         parts[n] = re.sub(
             r"\blookalike\.(\w+)",
             lambda found: f"[{found[0]}](#lookalike{found[1]})" if found[1] in names else found[0],
