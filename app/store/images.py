@@ -139,7 +139,7 @@ def _added_alone(conn: Connection, one: NewImage) -> Image | LookalikeError:
 
 
 def _there_already(conn: Connection, uri: str) -> ConflictError:
-    return ConflictError(f"image {id_of_uri(conn, uri)} has the uri already: {uri}")
+    return ConflictError(f"image {id_of_uri(conn, uri)} already has this uri: {uri}")
 
 
 def ls(

@@ -1,7 +1,7 @@
-"""Errors as JSON, one shape for all, and the request id that each names.
+"""JSON errors, all in one shape, each with the request id.
 
-The status of an error class, and the `code` that programs can tell it by, stand in `KINDS`. A client's malformed value
-is 422 (the request was understood, the value cannot be used); 400 is for what is not even JSON.
+`KINDS` maps each error class to its HTTP status and its `code`, by which programs distinguish errors. A value that is
+not valid gives 422, a body that is not JSON gives 400.
 """
 
 import logging
@@ -26,14 +26,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a class of errors is told: HTTP status, code, and seconds after which a retry makes sense."""
+    """HTTP status and code of an error class, and seconds until a retry makes sense."""
 
     status: int
     code: str
     retry_after: int | None = None
 
 
-# The most special class first.
+# The most specific class first.
 KINDS: tuple[tuple[type[errors.LookalikeError], Kind], ...] = (
     (errors.InvalidInputError, Kind(422, "invalid_input")),
     (errors.AuthenticationError, Kind(401, "unauthorized")),
@@ -57,7 +57,7 @@ KINDS: tuple[tuple[type[errors.LookalikeError], Kind], ...] = (
 
 
 class InvalidRequestError(errors.InvalidInputError):
-    """A request whose fields are malformed; `fields` says which and why."""
+    """A request with malformed fields; `fields` lists them with reasons."""
 
     def __init__(self, message: str, fields: list[FieldError]) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class InvalidRequestError(errors.InvalidInputError):
 
 
 class ImageSourceError(errors.LookalikeError):
-    """The file behind a stored image cannot be read; `gone` where it is no longer there."""
+    """The file of a stored image cannot be read; `gone` means that it no longer exists."""
 
     def __init__(self, message: str, *, gone: bool) -> None:
         super().__init__(message)
@@ -73,10 +73,10 @@ class ImageSourceError(errors.LookalikeError):
 
 
 def invalid_request(error: ValidationError) -> InvalidRequestError:
-    """Return our error for pydantic's: each field in a line, the first of them in the message."""
+    """Return pydantic's error as ours, with all fields; the message names the first three."""
     fields = []
     for one in error.errors(include_url=False, include_context=False):
-        # Without the names that pydantic gives to the members of a union.
+        # Leave out pydantic's names for the members of a union.
         parts = [str(part) for part in one["loc"] if not str(part).startswith(("list[", "function-", "tagged-"))]
         name = ".".join(part for part in parts if part not in _MEMBERS)
         given = repr(one["input"])
@@ -87,42 +87,42 @@ def invalid_request(error: ValidationError) -> InvalidRequestError:
 
 
 def refuse_invalid(error: ValidationError) -> Response:
-    """Raise our error for pydantic's; a callback of flask_openapi3."""
+    """Raise pydantic's error as ours; a callback of flask_openapi3."""
     raise invalid_request(error)
 
 
 def register(app: Flask) -> None:
-    """Give every request an id, and every error of the application its JSON."""
-    app.before_request(_name_request)
-    app.after_request(_tell_request_id)
+    """Give every request an id, and return every error as JSON."""
+    app.before_request(_assign_request_id)
+    app.after_request(_add_headers)
     app.register_error_handler(errors.LookalikeError, _from_lookalike)
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(Exception, _from_defect)
 
 
 def request_id() -> str:
-    """Return the id of this request: the client's X-Request-ID where it is harmless, else a new one."""
+    """Return the id of this request: the client's X-Request-ID if it is well-formed, else a new one."""
     if "request_id" not in g:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
     return str(g.request_id)
 
 
-def _name_request() -> None:
+def _assign_request_id() -> None:
     request_id()
 
 
-def _tell_request_id(response: Response) -> Response:
+def _add_headers(response: Response) -> Response:
     response.headers["X-Request-ID"] = request_id()
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     if response.mimetype != "text/html":
-        # Opened by itself, nothing that comes from here runs, loads or posts anything, whatever it holds.
+        # If a browser opens the response directly, its content must not run, load or post anything.
         response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
     return response
 
 
 def kind_of(error: errors.LookalikeError) -> Kind:
-    """Return how this error is told."""
+    """Return the status and code of this error."""
     if isinstance(error, ImageSourceError):
         return Kind(410, "image_gone") if error.gone else Kind(502, "image_unavailable")
     return next(kind for kinds, kind in KINDS if isinstance(error, kinds))
@@ -133,7 +133,7 @@ def _from_lookalike(error: errors.LookalikeError) -> Response:
     if kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         level = logging.ERROR if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING
         logger.log(level, "%s %s: %s [request %s]", request.method, request.path, error, request_id())
-    response = _answer(kind.status, kind.code, str(error), getattr(error, "fields", None))
+    response = _error(kind.status, kind.code, str(error), getattr(error, "fields", None))
     authenticate = auth.challenge(error)
     if authenticate is not None:
         response.headers["WWW-Authenticate"] = authenticate
@@ -145,11 +145,11 @@ def _from_lookalike(error: errors.LookalikeError) -> Response:
 def _from_http(error: HTTPException) -> Response | HTTPException:
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     if status < HTTPStatus.BAD_REQUEST or error.response is not None:
-        return error  # a redirect, or an answer made by hand
+        return error  # a redirect, or a response made by the view
     message = error.description or HTTPStatus(status).phrase
     if status == HTTPStatus.NOT_FOUND and request.routing_exception is not None:
-        message = f"there is nothing at {request.path}; the routes are listed at /docs"
-    response = _answer(status, HTTPStatus(status).phrase.lower().replace(" ", "_"), message)
+        message = f"there is nothing at {request.path}; /docs lists the routes"
+    response = _error(status, HTTPStatus(status).phrase.lower().replace(" ", "_"), message)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
@@ -158,14 +158,14 @@ def _from_http(error: HTTPException) -> Response | HTTPException:
 
 def _from_defect(error: Exception) -> Response:
     logger.error("%s %s failed [request %s]", request.method, request.path, request_id(), exc_info=error)
-    return _answer(500, "internal_error", "something went wrong here; the server's log has it under this request id")
+    return _error(500, "internal_error", "internal error; the server's log has the details under this request id")
 
 
 def detail_of(code: str, message: str, fields: list[FieldError] | None = None) -> ErrorDetail:
-    """Return an error as answers hold it."""
+    """Return an error as responses contain it."""
     return ErrorDetail(code=code, message=message, request_id=request_id(), fields=fields or [])
 
 
-def _answer(status: int, code: str, message: str, fields: list[FieldError] | None = None) -> Response:
+def _error(status: int, code: str, message: str, fields: list[FieldError] | None = None) -> Response:
     body = ErrorBody(error=detail_of(code, message, fields))
     return Response(body.model_dump_json(), status=status, mimetype="application/json")

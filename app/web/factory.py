@@ -1,4 +1,4 @@
-"""Makes the Flask application."""
+"""The application factory."""
 
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
@@ -10,8 +10,8 @@ from app.media.limits import limits_of
 from app.version import version
 from app.web import auth, errors, logs, openapi, rate_limit, read_your_writes, telemetry
 from app.web.pool import Database
-from app.web.rate_limit import Slots
-from app.web.replica_router import Reads
+from app.web.rate_limit import ConcurrencyLimit
+from app.web.replica_router import ReplicaRouter
 from app.web.routes import (
     batch,
     duplicates,
@@ -29,18 +29,18 @@ from app.web.routes import (
 from app.web.schemas import ErrorBody
 from app.web.services import EXTENSION, Services
 
-# What a multipart request carries beside its image.
+# Maximum size of a multipart request besides its image.
 _FORM_BYTES = 2**20
 
 
 def create_app(settings: Settings, url: str) -> OpenAPI:
-    """Return the application on the database at `url`; nothing is connected before the first request."""
+    """Return the application for the database at `url`; it connects at the first request."""
     app = OpenAPI(
         "app.web",
         info=Info(
             title="Lookalike",
             version=version(),
-            description="Image retrieval inside PostgreSQL. Errors have one shape: see ErrorBody.",
+            description="Image retrieval inside PostgreSQL. All errors have the same shape, ErrorBody.",
         ),
         doc_ui=False,
         security_schemes=openapi.SECURITY_SCHEMES,
@@ -50,20 +50,20 @@ def create_app(settings: Settings, url: str) -> OpenAPI:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_image_bytes + _FORM_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = _FORM_BYTES
     database = Database(url, size=settings.api_threads, timeout=settings.write_timeout)
-    keyring = auth.Keyring(database)
+    keys = auth.KeyCache(database)
     app.extensions[EXTENSION] = Services(
         settings=settings,
         database=database,
-        reads=Reads(settings, database),
+        router=ReplicaRouter(settings, database),
         storage=uploads.open_storage(settings),
         limits=limits_of(settings),
-        keyring=keyring,
-        # Each waits for a worker: places are left for searches that need none.
-        pictures=Slots(max(1, settings.api_threads * 3 // 4), what="pictures are searched by"),
+        keys=keys,
+        # Such a request waits for a worker, so some threads are left for searches that need none.
+        image_query_limit=ConcurrencyLimit(max(1, settings.api_threads * 3 // 4), what="query images are embedded"),
     )
     logs.register(app, settings)
     errors.register(app)
-    auth.register(app, settings, keyring)
+    auth.register(app, settings, keys)
     rate_limit.register(app, settings)
     telemetry.register(app, settings)
     read_your_writes.register(app)

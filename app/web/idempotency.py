@@ -1,4 +1,4 @@
-"""How writes are made: in one transaction, once for an Idempotency-Key, on the version that If-Match names."""
+"""Writes over HTTP: one transaction each, and done only once per Idempotency-Key."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -20,20 +20,20 @@ from app.web.services import services
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _MAX_KEY = 255
-# Of a stored answer; the rest is made anew.
-_KEPT_HEADERS = ("Content-Type", "Location", "ETag")
+# Stored with the response; the other headers are created for each reply.
+_STORED_HEADERS = ("Content-Type", "Location", "ETag")
 _OK = range(200, 300)
 
 View = TypeVar("View", bound=Callable[..., Response])
 
-# For the OpenAPI document: openapi_extensions of a write.
+# The openapi_extensions of a write.
 PARAMETERS = [
     {
         "name": IDEMPOTENCY_KEY,
         "in": "header",
         "required": False,
-        "description": "Any text of the caller's. The same request sent again with it within 24 hours is not done"
-        " again, but has the same answer; another request with it is refused.",
+        "description": "Any text that the client chooses. If the client repeats the request with the same key within"
+        " 24 hours, it gets the stored response. A different request with this key is refused.",
         "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY, "pattern": "^[!-~]+$"},
     }
 ]
@@ -43,26 +43,26 @@ IF_MATCH = [
         "name": "If-Match",
         "in": "header",
         "required": False,
-        "description": "The ETag of the image as it was read: 412 where it has changed since.",
+        "description": "The image's ETag from an earlier read; 412 if the image has changed since.",
         "schema": {"type": "string"},
     }
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """An answer as it was given."""
+class StoredResponse:
+    """A stored response."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-def once(view: View) -> View:
-    """Have a view write in one transaction, and answer a repeated Idempotency-Key as it did before.
+def idempotent(view: View) -> View:
+    """Make a view idempotent: one transaction, and for a repeated Idempotency-Key the stored response.
 
-    Only a success is kept: an error had no effect, and a retry may succeed. The view takes its connection from
-    `writing`.
+    Only successful responses are stored, because an error has no effect and a retry may succeed. The view takes its
+    connection from `write_transaction`.
     """
 
     @wraps(view)
@@ -71,7 +71,7 @@ def once(view: View) -> View:
         if key is None:
             return view(**arguments)
         if not (0 < len(key) <= _MAX_KEY and key.isascii() and key.isprintable() and " " not in key):
-            message = f"is not 1 to {_MAX_KEY} printable ASCII characters without spaces: {key[:80]!r}"
+            message = f"must be 1 to {_MAX_KEY} printable ASCII characters without spaces, got {key[:80]!r}"
             raise InvalidRequestError(
                 f"{IDEMPOTENCY_KEY}: {message}", [FieldError(field=IDEMPOTENCY_KEY, message=message)]
             )
@@ -79,12 +79,12 @@ def once(view: View) -> View:
         digest = _digest()
         with services().database.connection() as conn:
             with conn.transaction():
-                known = _acquire(conn, caller, key, digest)
-                response = _replayed(known) if known is not None else _done(conn, view, arguments)
-                if known is None and response.status_code in _OK:
-                    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-                    answer = StoredAnswer(response.status_code, headers, response.get_data())
-                    _save(conn, caller, key, digest, answer)
+                stored = _acquire(conn, caller, key, digest)
+                response = _replay(stored) if stored is not None else _run_view(conn, view, arguments)
+                if stored is None and response.status_code in _OK:
+                    headers = {name: response.headers[name] for name in _STORED_HEADERS if name in response.headers}
+                    stored = StoredResponse(response.status_code, headers, response.get_data())
+                    _save(conn, caller, key, digest, stored)
             read_your_writes.note_position(conn)
         return response
 
@@ -92,12 +92,12 @@ def once(view: View) -> View:
 
 
 @contextmanager
-def writing() -> Iterator[Connection]:
-    """Lend the connection of this request's write, in a transaction; what the block raises undoes what it wrote."""
-    held: Connection | None = g.get("write_connection")
-    if held is not None:
-        with held.transaction():
-            yield held
+def write_transaction() -> Iterator[Connection]:
+    """Yield this request's write connection in a transaction; an exception rolls back the block."""
+    open_connection: Connection | None = g.get("write_connection")
+    if open_connection is not None:
+        with open_connection.transaction():
+            yield open_connection
     else:
         with services().database.connection() as conn:
             with conn.transaction():
@@ -105,7 +105,7 @@ def writing() -> Iterator[Connection]:
             read_your_writes.note_position(conn)
 
 
-def _done(conn: Connection, view: Callable[..., Response], arguments: dict[str, Any]) -> Response:
+def _run_view(conn: Connection, view: Callable[..., Response], arguments: dict[str, Any]) -> Response:
     g.write_connection = conn
     try:
         return view(**arguments)
@@ -114,7 +114,7 @@ def _done(conn: Connection, view: Callable[..., Response], arguments: dict[str, 
 
 
 def _digest() -> bytes:
-    """Return a hash of what this request asks for: method, path, query and body, whatever a form's boundary."""
+    """Return a hash of this request's method, path, query and body, independent of a form's boundary."""
     digest = hashlib.sha256(f"{request.method} {request.path}?{request.query_string!r} {request.mimetype}".encode())
     if request.mimetype == request_body.MULTIPART:
         parts = [(name, text.encode()) for name, texts in request.form.lists() for text in texts]
@@ -132,17 +132,19 @@ def _digest() -> bytes:
     return digest.digest()
 
 
-def _replayed(known: StoredAnswer) -> Response:
-    response = Response(known.body, status=known.status, headers=known.headers)
+def _replay(stored: StoredResponse) -> Response:
+    response = Response(stored.body, status=stored.status, headers=stored.headers)
     response.headers["Idempotent-Replayed"] = "true"
     return response
 
 
-def _acquire(conn: Connection, caller: str, key: str, request: bytes) -> StoredAnswer | None:
-    """Return the answer that this request had, or hold the right to handle it until the transaction ends.
+def _acquire(conn: Connection, caller: str, key: str, request: bytes) -> StoredResponse | None:
+    """Return the stored response to this request, or lock its key until the transaction ends and return None.
 
-    A second request with the same key waits here for the first. `request` is a hash of what is asked for;
-    InvalidInputError where the key came with another request before.
+    A second request with the same key waits here for the first. `request` is the hash of the request.
+
+    Raises:
+        InvalidInputError: the key came with another request before.
     """
     with translated():
         conn.execute(sql.query("hold_answer"), {"caller": caller, "key": key})
@@ -152,20 +154,20 @@ def _acquire(conn: Connection, caller: str, key: str, request: bytes) -> StoredA
         return None
     if bytes(row["request_sha256"]) != request:
         raise InvalidInputError(
-            f"the Idempotency-Key {key!r} came with another request in the last 24 hours; a new request needs a new key"
+            f"Idempotency-Key {key!r} was used for another request within 24 hours; a new request needs a new key"
         )
-    return StoredAnswer(row["status"], row["headers"], bytes(row["body"]))
+    return StoredResponse(row["status"], row["headers"], bytes(row["body"]))
 
 
-def _save(conn: Connection, caller: str, key: str, request: bytes, answer: StoredAnswer) -> None:
-    """Keep the answer to a request acquired by `_acquire`."""
+def _save(conn: Connection, caller: str, key: str, request: bytes, response: StoredResponse) -> None:
+    """Store the response to a request whose key `_acquire` has locked."""
     values = {
         "caller": caller,
         "key": key,
         "request": request,
-        "status": answer.status,
-        "headers": Jsonb(answer.headers),
-        "body": answer.body,
+        "status": response.status,
+        "headers": Jsonb(response.headers),
+        "body": response.body,
     }
     with translated():
         conn.execute(sql.query("store_answer"), values)

@@ -19,27 +19,27 @@ logger = logging.getLogger(__name__)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message; inside a request its id and trace; error, if any."""
+    """One JSON object per line: time, level, logger, message; in a request its id and trace; the error, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
-        told: dict[str, object] = {
+        entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
         if has_request_context():
-            told["request_id"] = request_id()
-            told.update(telemetry.trace())
-        told.update(getattr(record, "request", {}))
+            entry["request_id"] = request_id()
+            entry.update(telemetry.trace())
+        entry.update(getattr(record, "request", {}))
         if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told, ensure_ascii=False, default=str)
+            entry["error"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
 
 
 def configure(settings: Settings) -> None:
-    """Have this process's log, gunicorn's too, written as the settings say."""
+    """Set up this process's logging, including gunicorn's, in the configured format."""
     if settings.log_format == "json":
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonFormatter())
@@ -50,7 +50,7 @@ def configure(settings: Settings) -> None:
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Log requests: at DEBUG every one, at WARNING those that take longer than `slow_ms`."""
+    """Log all requests at DEBUG, and those that take longer than `slow_ms` at WARNING."""
 
     def begin() -> None:
         g.began = time.perf_counter()
@@ -61,7 +61,7 @@ def register(app: Flask, settings: Settings) -> None:
         level = logging.WARNING if slow else logging.DEBUG
         if logger.isEnabledFor(level):
             key = g.get("api_key")
-            told = {
+            fields = {
                 "method": request.method,
                 "path": request.path,
                 "status": response.status_code,
@@ -77,9 +77,9 @@ def register(app: Flask, settings: Settings) -> None:
                 request.path,
                 response.status_code,
                 ms,
-                told["timing"] or "",
+                fields["timing"] or "",
                 request_id(),
-                extra={"request": told},
+                extra={"request": fields},
             )
         return response
 

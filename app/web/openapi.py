@@ -1,4 +1,4 @@
-"""The OpenAPI document at /openapi.json and an interactive page at /docs, no part of it from a foreign host."""
+"""The OpenAPI document at /openapi.json, and Swagger UI at /docs, served from this host alone."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,12 @@ from flask_openapi3.utils import get_model_schema
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from app.web.auth import wanted_scope
+from app.web.auth import required_scope
 from app.web.page_schemas import RetryBody
 from app.web.schemas import BatchBody, ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
 
 _SCHEME = "key"
-# In openapi_extensions: headers, beside the parameters that flask_openapi3 finds in the route's signature.
+# Key in openapi_extensions: header parameters, which flask_openapi3 does not find in a route's signature.
 PARAMETERS = "x-headers"
 _VARIABLE = re.compile(r"<(?:\w+:)?(\w+)>")
 _ASSETS = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"
@@ -25,18 +25,19 @@ SECURITY_SCHEMES: SecuritySchemesDict = {
     _SCHEME: {
         "type": "http",
         "scheme": "bearer",
-        "description": "A key of `lookalike key create`: `Authorization: Bearer lk_…`. Each scope holds those before"
-        " it: search, write, admin. On a loopback address no key is needed, unless LOOKALIKE_API_AUTH=keys.",
+        "description": "A key from `lookalike key create`, sent as `Authorization: Bearer lk_…`. Scopes: search, write,"
+        " admin; each includes the ones before it. A server on a loopback address needs no key, unless"
+        " LOOKALIKE_API_AUTH=keys.",
     }
 }
 _REFERENCE = "#/components/schemas/"
 
-# The bodies that are read by hand, since one route takes several content types.
+# Bodies that views parse themselves, because their routes accept several content types.
 _BODIES: tuple[type[BaseModel], ...] = (SearchBody, UploadOptions, ImageBody, ImagePatch, BatchBody, RetryBody)
 
 
 def body_of(*contents: "tuple[str, type[BaseModel] | dict[str, object]]") -> dict[str, object]:
-    """Return the OpenAPI text of a request body, for `openapi_extensions`: content types, each with model or schema."""
+    """Return the `requestBody` of an operation, for `openapi_extensions`: pairs of content type and model or schema."""
     return {
         "requestBody": {
             "required": True,
@@ -51,7 +52,7 @@ def body_of(*contents: "tuple[str, type[BaseModel] | dict[str, object]]") -> dic
 
 
 def upload_of(*, properties: dict[str, object]) -> dict[str, object]:
-    """Return the schema of a multipart form with a file `image` and these other fields."""
+    """Return the schema of a multipart form with the file `image` and these fields."""
     return {
         "type": "object",
         "required": ["image"],
@@ -61,14 +62,14 @@ def upload_of(*, properties: dict[str, object]) -> dict[str, object]:
 
 
 def errors_of(*statuses: int) -> ResponseDict:
-    """Return the OpenAPI responses of errors with these statuses, beside those that every route may give."""
-    told: ResponseDict = {}
-    told.update(dict.fromkeys(sorted({*statuses, 401, 403, 422, 429, 500, 503}), ErrorBody))
-    return told
+    """Return the OpenAPI responses for errors: these statuses, and those that every route can return."""
+    responses: ResponseDict = {}
+    responses.update(dict.fromkeys(sorted({*statuses, 401, 403, 422, 429, 500, 503}), ErrorBody))
+    return responses
 
 
 def register(app: OpenAPI) -> None:
-    """Add the routes of the documentation, and the schemas of bodies that no route's signature names."""
+    """Add the documentation's routes, and the schemas of bodies that views parse themselves."""
     for model in _BODIES:
         app.components_schemas[model.__name__] = Schema(**get_model_schema(model))
     page = Blueprint("docs", __name__, static_folder=str(_ASSETS), static_url_path="/docs/swagger")
@@ -78,18 +79,18 @@ def register(app: OpenAPI) -> None:
 
 
 def _document(app: OpenAPI) -> bytes:
-    """Return the OpenAPI document, each operation with the scope that it needs."""
+    """Return the OpenAPI document as JSON, with the scope that each operation needs."""
     document = app.api_doc
     endpoints = {
         (_VARIABLE.sub(r"{\1}", rule.rule), method.lower()): rule.endpoint
         for rule in app.url_map.iter_rules()
         for method in rule.methods or ()
     }
-    # Taken as anything at first, and then checked item by item.
+    # The model accepts any item, because each item is validated by itself.
     document["components"]["schemas"]["BatchBody"]["properties"]["images"]["items"] = {"$ref": f"{_REFERENCE}ImageBody"}
     for path, item in document["paths"].items():
         for method, operation in item.items():
             operation.setdefault("parameters", []).extend(operation.pop(PARAMETERS, []))
-            scope = wanted_scope(endpoints[path, method], method.upper())
+            scope = required_scope(endpoints[path, method], method.upper())
             operation["security"] = [] if scope is None else [{_SCHEME: [scope]}, {}]
     return to_json(document)

@@ -1,4 +1,4 @@
-"""Requests and answers of the routes that the page stands on: facets, samples, operation."""
+"""Requests and responses of the page's own routes: facets, samples, operation, recall."""
 
 from pydantic import ConfigDict, Field, RootModel
 
@@ -9,34 +9,34 @@ from app.web.schemas import Body, Image, ImageId, Parameters
 
 
 class FacetsQuery(Parameters):
-    """Parameters of the facets."""
+    """Query parameters of the facets."""
 
     filter: str | None = Field(
         None,
-        description="Only images that pass these conditions in the JSON filter grammar, as JSON text.",
+        description="Filter in the JSON filter grammar, as JSON text: only matching images.",
         json_schema_extra={"example": '{"category": "animals"}'},
     )
-    name: list[str] = Field([], max_length=100, description="Only these attributes; repeat it for several.")
+    name: list[str] = Field([], max_length=100, description="Only this attribute. Repeatable.")
 
 
 class FacetsAnswer(RootModel[facets.Facets]):
-    """What there is to filter by."""
+    """Attributes to filter by, with their values."""
 
 
 class SampleQuery(Parameters):
-    """Parameters of a sample of the gallery."""
+    """Query parameters of a sample of the gallery."""
 
     filter: str | None = Field(
         None,
-        description="Only images that pass these conditions in the JSON filter grammar, as JSON text.",
+        description="Filter in the JSON filter grammar, as JSON text: only matching images.",
         json_schema_extra={"example": '{"category": "animals"}'},
     )
-    limit: int = Field(48, ge=1, le=200, description="How many images.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Another seed, another selection.")
+    limit: int = Field(48, ge=1, le=200, description="Number of images.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Random seed of the selection.")
 
 
 class SampleAnswer(Body):
-    """Some images of the gallery."""
+    """A sample of the gallery."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,39 +44,39 @@ class SampleAnswer(Body):
 
 
 class FailuresQuery(Parameters):
-    """Parameters of the failures."""
+    """Query parameters of the failures."""
 
-    limit: int = Field(100, ge=1, le=1000, description="How many, the latest first.")
+    limit: int = Field(100, ge=1, le=1000, description="Maximum number of failures, newest first.")
 
 
 class FailuresAnswer(RootModel[list[Failure]]):
-    """Images that could not be embedded, with step and reason; the latest first."""
+    """Images that could not be embedded, with step and reason, newest first."""
 
 
 class RetryBody(Body):
-    """Which failures to put back into the queue."""
+    """The failures to put back into the queue."""
 
     image_ids: list[ImageId] | None = Field(
-        None, max_length=10_000, description="Those of these images; left out, all.", examples=[[42]]
+        None, max_length=10_000, description="Images to retry. Default: all failed ones.", examples=[[42]]
     )
 
 
 class RetryAnswer(Body):
-    """How many jobs were put back into the queue."""
+    """Number of jobs that were queued again."""
 
     queued: int
 
 
 class OperationAnswer(RootModel[status.OperatorView]):
-    """Spaces, queue, workers, index builds and the latest failures, at one moment."""
+    """Snapshot of spaces, queue, workers, index builds and the latest failures."""
 
 
 class RecallQuery(Parameters):
-    """How far back the trend goes."""
+    """Query parameters of the recall: length of the trend."""
 
-    hours: int = Field(48, ge=1, le=2160, description="How many hours with checks, the latest ones.")
-    days: int = Field(30, ge=1, le=90, description="How many days with checks, the latest ones.")
+    hours: int = Field(48, ge=1, le=2160, description="Number of latest hours that have checks.")
+    days: int = Field(30, ge=1, le=90, description="Number of latest days that have checks.")
 
 
 class RecallAnswer(RootModel[recall.Recall]):
-    """What live searches find of their true neighbours: estimates, trend, changes of the search depth."""
+    """Measured recall of live searches: estimates, trend, changes of the search depth."""

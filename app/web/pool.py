@@ -1,4 +1,4 @@
-"""This process's pool of database connections."""
+"""The connection pool of an API process."""
 
 import os
 import threading
@@ -14,19 +14,16 @@ from app import db
 from app.errors import DatabaseUnavailableError
 
 _TIMEOUT = 3.0
-# While the database is known to be down, requests need not each wait that long.
+# After a failure, requests wait less, because the database is probably still down.
 _DOWN_SECONDS = 5.0
 _DOWN_TIMEOUT = 0.5
 
 
 class Database:
-    """A pool that opens at the first use in each process, since servers fork after the application is made."""
+    """A pool that each process opens at its first use, because the server forks after it has made the application."""
 
     def __init__(self, url: str, *, size: int, timeout: float, patience: float = _TIMEOUT) -> None:
-        """Statements may take `timeout` seconds, unless `connection` is asked for other ones.
-
-        A connection is waited for `patience` seconds.
-        """
+        """`timeout`: seconds per statement; `patience`: seconds to wait for a free connection."""
         options = " ".join(
             filter(
                 None,
@@ -40,7 +37,7 @@ class Database:
         self._size = size
         self._timeout = timeout
         self._patience = patience
-        # Connections whose timeout is another just now: it is set when the next to use one wants another.
+        # Connections whose statement_timeout is not the default; it is set again when a caller needs another.
         self._timeouts: WeakKeyDictionary[db.Connection, float] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._pool: ConnectionPool[db.Connection] | None = None
@@ -49,11 +46,10 @@ class Database:
 
     @contextmanager
     def connection(self, *, timeout: float | None = None) -> Iterator[db.Connection]:
-        """Lend a connection in autocommit; the database's errors come out translated, in the body's statements too.
+        """Yield an autocommit connection, with errors translated; `timeout` overrides the seconds per statement.
 
-        A statement may take `timeout` seconds.
-
-        DatabaseUnavailableError where there is none to be had within seconds.
+        Raises:
+            DatabaseUnavailableError: no connection was free in time.
         """
         down = time.monotonic() - self._failed_at < _DOWN_SECONDS
         with db.translated():
@@ -67,14 +63,18 @@ class Database:
                 ) from error
             self._failed_at = float("-inf")
             try:
-                # In autocommit there is nothing to commit here; what a transaction left open, the pool rolls back.
+                # Autocommit: nothing to commit here, and the pool rolls back a transaction that was left open.
                 self._set_timeout(connection, timeout or self._timeout)
                 yield connection
             finally:
                 pool.putconn(connection)
 
     def warm(self, act: Callable[[db.Connection], object]) -> None:
-        """Open all connections, and have `act` use each. DatabaseUnavailableError where they cannot be had in time."""
+        """Open all connections, and call `act` with each.
+
+        Raises:
+            DatabaseUnavailableError: the connections could not be opened in time.
+        """
         with ExitStack() as lent:
             for _ in range(self._size):
                 act(lent.enter_context(self.connection()))

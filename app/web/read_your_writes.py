@@ -1,7 +1,7 @@
-"""How a view reads from where searches are answered, and tells whence.
+"""Read-your-writes across replicas.
 
-A write's answer names the end of the WAL behind it in the header Lookalike-Lsn; a search that brings it back, there or
-as min_lsn, sees that write.
+The response to a write contains the WAL position after it, in the header Lookalike-Lsn. A search that sends it back, in
+this header or as min_lsn, sees that write.
 """
 
 import re
@@ -20,13 +20,13 @@ SERVED_BY = "Lookalike-Served-By"
 
 T = TypeVar("T")
 
-# For the OpenAPI document: openapi_extensions of what may be read from a standby.
+# The openapi_extensions of routes that a standby may answer.
 PARAMETERS = [
     {
         "name": LSN,
         "in": "header",
         "required": False,
-        "description": "As a write's answer has it: the answer shows that write, also where a standby gives it.",
+        "description": "Lookalike-Lsn from the response to a write. The search sees that write, also on a standby.",
         "schema": {"type": "string", "pattern": LSN_PATTERN},
     }
 ]
@@ -39,30 +39,30 @@ def run(
     min_lsn: str | None = None,
     primary: Connection | None = None,
 ) -> T:
-    """Return what `act` reads, of a standby where one is fit; errors are those of `act` on the primary.
+    """Return the result of `act`, which only reads, from a standby if one is fit, else from the primary.
 
-    `primary` is a connection to it that the caller has already.
+    `primary` is the caller's own connection to the primary, if it has one. Errors are those of `act` on the primary.
     """
     given = min_lsn or request.headers.get(LSN)
     if given is not None and not re.fullmatch(LSN_PATTERN, given):
-        message = f"is no position of the WAL, as a write's answer has it in {LSN} (0/16B3748): {given[:40]!r}"
+        message = f"must be the {LSN} of a write's response, such as 0/16B3748, got {given[:40]!r}"
         raise InvalidRequestError(f"{LSN}: {message}", [FieldError(field=LSN, message=message)])
-    found, g.served_by = services().reads.run(act, timeout=timeout, min_lsn=given, primary=primary)
+    found, g.served_by = services().router.run(act, timeout=timeout, min_lsn=given, primary=primary)
     return found
 
 
 def note_position(conn: Connection) -> None:
-    """Keep where the WAL ends after a commit, for the answer's header."""
+    """Store the WAL position after a commit, for the response's header."""
     g.lsn = replicas.wal_position(conn)
 
 
 def register(app: Flask) -> None:
-    """Put into each answer who gave it, and into a write's where the WAL ends behind it."""
-    app.after_request(_tell)
+    """Add headers: which database answered, and the WAL position after a write."""
+    app.after_request(_add_headers)
 
 
-def _tell(response: Response) -> Response:
-    if "served_by" in g and services().reads.replicated:
+def _add_headers(response: Response) -> Response:
+    if "served_by" in g and services().router.replicated:
         response.headers[SERVED_BY] = g.served_by
     if "lsn" in g:
         response.headers[LSN] = g.lsn

@@ -1,4 +1,4 @@
-"""Keeps a share of the searches, after they are answered, for their recall to be checked."""
+"""Saves a sample of searches after the response, so that their recall can be checked."""
 
 import logging
 
@@ -15,13 +15,13 @@ log = logging.getLogger(__name__)
 
 
 def sample(response: Response, asked: Request, found: SearchResult) -> None:
-    """Have the search kept, by chance, once this response has been sent."""
+    """Save the search, with the configured probability, after this response has been sent."""
     given = services()
     if found.space is not None and recall.should_sample(asked, share=given.settings.recall_sample):
-        response.call_on_close(lambda: _keep(given.database, asked, found))
+        response.call_on_close(lambda: _save(given.database, asked, found))
 
 
-def _keep(database: Database, asked: Request, found: SearchResult) -> None:
+def _save(database: Database, asked: Request, found: SearchResult) -> None:
     try:
         with database.connection() as conn:
             recall.save_sample(conn, asked, found, source="api")

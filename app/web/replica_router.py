@@ -1,4 +1,4 @@
-"""Where a search is answered: on a standby that is fit, else on the primary."""
+"""Routes searches to a fit standby, else to the primary."""
 
 import os
 import random
@@ -21,15 +21,15 @@ from app.web.pool import Database
 T = TypeVar("T")
 
 PRIMARY = "primary"
-# A standby whose connections are all lent, or lost, is not waited for as long as the primary, which is there besides.
+# Seconds to wait for a standby's connection; short, because the primary can answer instead.
 _PATIENCE = 0.1
 
 
-class Reads:
-    """The databases that searches go to; without LOOKALIKE_READ_DATABASE_URL the primary alone."""
+class ReplicaRouter:
+    """Chooses the database of each search; without LOOKALIKE_READ_DATABASE_URL, always the primary."""
 
     def __init__(self, settings: Settings, primary: Database) -> None:
-        """Nothing is connected before the first search."""
+        """Connect to nothing before the first search."""
         self._primary = primary
         self._wait = settings.read_wait
         self._balance = replicas.load_balanced(settings)
@@ -40,7 +40,7 @@ class Reads:
             host.name: Database(host.url, size=settings.api_threads, timeout=settings.write_timeout, patience=_PATIENCE)
             for host in self._monitor.hosts
         }
-        # Callers of the API need not know the hosts.
+        # Clients of the API see these names, because host names are internal.
         self._names = {host: f"standby-{number}" for number, host in enumerate(self._monitor.hosts, start=1)}
         self._lent: dict[str, WeakSet[Connection]] = {host.name: WeakSet() for host in self._monitor.hosts}
         self._lock = threading.Lock()
@@ -53,11 +53,11 @@ class Reads:
         min_lsn: str | None = None,
         primary: Connection | None = None,
     ) -> tuple[T, str]:
-        """Return what `act`, which only reads, answers, and who did: primary, standby-1 ...
+        """Return the result of `act`, which only reads, and the name of the database: primary, standby-1, ...
 
-        With `min_lsn` the answer shows all that was committed below this WAL position. Where a standby fails, or does
-        not know what the primary may know by now (an image, a switch of the active space), the primary is asked,
-        over the connection `primary` where the caller has one already.
+        With `min_lsn` the result includes everything committed before this WAL position. If a standby fails or lags
+        (an image or a switch of the active space has not arrived), the primary answers, over the connection `primary`
+        if the caller has one.
         """
         for host in self._candidates():
             try:
@@ -69,8 +69,8 @@ class Reads:
                 break
             except DatabaseUnavailableError as error:
                 if isinstance(error.__cause__, QueryCanceled):
-                    raise  # it would take as long on any other
-                if not isinstance(error.__cause__, SerializationFailure):  # cancelled for the replay: it is sound
+                    raise  # the query would time out on any database
+                if not isinstance(error.__cause__, SerializationFailure):  # a replay conflict: the standby is healthy
                     self._monitor.mark_failed(host, error)
         if primary is not None:
             return act(primary), PRIMARY
@@ -78,24 +78,24 @@ class Reads:
             return act(conn), PRIMARY
 
     def warm(self) -> None:
-        """Open the connections that searches will want, and search once on each, so that no caller waits for that.
+        """Open the connections for searches, and run one search on each, so that no client waits for that.
 
-        A database that is down, or empty, is none of a start's concern.
+        Errors are ignored: a database may be down or empty at the start.
         """
         for database in [self._databases[host.name] for host in self._candidates()] or [self._primary]:
             _warm(database)
 
     @property
     def replicated(self) -> bool:
-        """Whether there are standbys to ask, fit or not."""
+        """Whether standbys are configured, fit or not."""
         return bool(self._monitor.hosts)
 
     def states(self) -> list[Standby]:
-        """Return what is known of each standby; none where none is configured."""
+        """Return the state of each configured standby."""
         return self._monitor.states() if self.replicated else []
 
     def close(self) -> None:
-        """End watching, and close this process's connections to standbys."""
+        """Stop the watch, and close this process's connections to standbys."""
         self._monitor.stop()
         for database in self._databases.values():
             database.close()
@@ -118,7 +118,7 @@ class Reads:
                     self._lent[host.name].discard(conn)
 
     def _cut(self, host: Host) -> None:
-        """End what is being asked of a host that is out: it may hang, and the primary can answer."""
+        """Cut the connections of searches on a host that is out: they may hang, and the primary can answer."""
         with self._lock:
             for conn in list(self._lent[host.name]):
                 if not conn.closed:

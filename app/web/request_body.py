@@ -1,4 +1,4 @@
-"""Reads request bodies: JSON, multipart uploads, vectors in base64."""
+"""Parsers of request bodies: JSON, NDJSON, multipart uploads, base64 vectors."""
 
 import base64
 import binascii
@@ -29,7 +29,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def is_multipart() -> bool:
-    """Tell whether this request's body is a multipart form; 415 where it is neither that nor JSON."""
+    """Return whether this request's body is a multipart form; 415 if it is neither that nor JSON."""
     if request.mimetype == MULTIPART:
         return True
     if not _is_json(request.mimetype):
@@ -38,7 +38,7 @@ def is_multipart() -> bool:
 
 
 def read_json(model: type[Model], *, max_bytes: int = MAX_JSON_BYTES) -> Model:
-    """Return this request's JSON body as `model`: 415 for another type, 400 for no JSON, 422 for its fields."""
+    """Return this request's JSON body as `model`; 415 for another type, 400 for malformed JSON, 422 for fields."""
     if not _is_json(request.mimetype):
         raise UnsupportedMediaType(f"{_content_type()}; send {JSON}")
     try:
@@ -49,7 +49,7 @@ def read_json(model: type[Model], *, max_bytes: int = MAX_JSON_BYTES) -> Model:
 
 
 def read_lines() -> list[object]:
-    """Return what the lines of this NDJSON body hold; in the place of a line that is no JSON, what is wrong with it."""
+    """Return the values of this NDJSON body's lines; an InvalidInputError in place of a line that is not JSON."""
     found: list[object] = []
     for number, line in enumerate(_data(MAX_BATCH_BYTES).splitlines(), start=1):
         if not line.strip():
@@ -64,47 +64,50 @@ def read_lines() -> list[object]:
 def _data(max_bytes: int) -> bytes:
     request.max_content_length = min(max_bytes, request.max_content_length or max_bytes)
     data = request.get_data(cache=False)
-    if len(data) > max_bytes:  # read before, for its hash
-        raise RequestEntityTooLarge(f"the body has {len(data):,} bytes; {max_bytes:,} are taken")
+    if len(data) > max_bytes:  # a hash of the body was taken before, which cached it
+        raise RequestEntityTooLarge(f"the body has {len(data):,} bytes; the limit is {max_bytes:,}")
     return data
 
 
 def _parsed(data: bytes) -> object:
-    """Parse JSON; ValueError where it is none, InvalidRequestError for a key that comes twice in one object.
+    """Return parsed JSON.
 
-    Of such a key most parsers silently keep the last, so a filter would lose a condition.
+    Raises:
+        ValueError: it is not JSON.
+        InvalidRequestError: an object has a duplicate key. Most parsers silently keep the last value, so that a filter
+            would lose a condition.
     """
     found = from_json(data, allow_inf_nan=False)
-    _ONCE.decode(data.decode())
+    _STRICT.decode(data.decode())
     return found
 
 
-def _no_key_twice(pairs: list[tuple[str, object]]) -> None:
+def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
     keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise _field_error(twice[:80], "comes twice in one object; in a filter, join both conditions with $and")
+        raise _field_error(twice[:80], "occurs twice in one object; in a filter, join both conditions with $and")
 
 
-_ONCE = json.JSONDecoder(object_pairs_hook=_no_key_twice)
+_STRICT = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)
 
 
 def read_upload(model: type[Model], *, max_bytes: int, text_fields: Collection[str] = ()) -> tuple[bytes, Model]:
     """Return the file `image` of this multipart request, and its other fields as `model`.
 
-    Fields are JSON texts, but for `text_fields`, which are taken as they are.
+    Fields are parsed as JSON, except `text_fields`, which are plain text.
     """
     values: dict[str, Any] = {}
     for name, texts in request.form.lists():
         if len(texts) > 1:
             raise _field_error(name, "is given more than once")
         if name == "image":
-            raise _field_error(name, 'is a text; send it as a file (curl: -F "image=@cat.jpg")')
+            raise _field_error(name, 'is text; send it as a file (curl: -F "image=@cat.jpg")')
         values[name] = texts[0] if name in text_fields else _field(name, texts[0])
     uploads = request.files.getlist("image")
     others = set(request.files) - {"image"}
     if others:
-        raise _field_error(min(others), "is a file; only image is one")
+        raise _field_error(min(others), "is a file; only image may be a file")
     if len(uploads) != 1:
         raise _field_error("image", f'{len(uploads)} files were sent; send one (curl: -F "image=@cat.jpg")')
     data = uploads[0].stream.read(max_bytes + 1)
@@ -116,7 +119,11 @@ def read_upload(model: type[Model], *, max_bytes: int, text_fields: Collection[s
 
 
 def validated(model: type[Model], value: object) -> Model:
-    """Return `value` as `model`, or raise InvalidRequestError that names the fields."""
+    """Return `value` as `model`.
+
+    Raises:
+        InvalidRequestError: fields are not valid; the error lists them.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -124,21 +131,21 @@ def validated(model: type[Model], value: object) -> Model:
 
 
 def unit_vector(given: list[float] | str, dtype: str, *, field: str = "vector") -> Embedding:
-    """Return an embedding scaled to unit length, float32: from numbers, or base64 of little-endian floats."""
+    """Return a unit-length float32 embedding from numbers, or from base64 of little-endian floats."""
     if isinstance(given, str):
         vector = np.frombuffer(_decoded(given, np.dtype(dtype).itemsize, field), np.dtype(dtype).newbyteorder("<"))
     else:
         vector = np.asarray(given, np.float64)
     if vector.size == 0:
-        raise _field_error(field, "is empty; send one number a dimension")
+        raise _field_error(field, "is empty; send one number per dimension")
     vector = vector.astype(np.float64)
     if not np.isfinite(vector).all():
         at = int(np.flatnonzero(~np.isfinite(vector))[0])
-        raise _field_error(field, f"holds {vector[at]} at position {at}; all numbers must be finite")
-    # Scaled by the largest first, so that no square overflows.
+        raise _field_error(field, f"contains {vector[at]} at position {at}; all numbers must be finite")
+    # Scale by the largest number first, so that no square overflows.
     largest = np.abs(vector).max()
     if largest == 0:
-        raise _field_error(field, "is all zeros, which has no direction")
+        raise _field_error(field, "is all zeros; a query vector needs a direction")
     vector = vector / largest
     unit: Embedding = (vector / np.linalg.norm(vector)).astype(np.float32)
     return unit
@@ -150,7 +157,7 @@ def _decoded(text: str, item: int, field: str) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise _field_error(field, f"is not base64: {error}") from error
     if len(raw) % item:
-        raise _field_error(field, f"holds {len(raw)} bytes, which are no whole number of {item}-byte floats")
+        raise _field_error(field, f"has {len(raw)} bytes, which is not a multiple of {item}, the size of a float")
     return raw
 
 
@@ -172,4 +179,4 @@ def _is_json(mimetype: str) -> bool:
 
 
 def _content_type() -> str:
-    return f"the content type {request.mimetype!r} is not taken" if request.mimetype else "the body has no content type"
+    return f"content type {request.mimetype!r} is not supported" if request.mimetype else "the body has no content type"

@@ -1,4 +1,4 @@
-"""What requests and answers look like: pydantic models, from which the OpenAPI document is made."""
+"""Pydantic models of requests and responses; the OpenAPI document is generated from them."""
 
 from datetime import datetime
 from functools import cache
@@ -16,19 +16,19 @@ ImageId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Filter = Annotated[
     dict[str, Any],
     Field(
-        description="Conditions in the JSON filter grammar, passed to SQL as they are.",
+        description="Filter in the JSON filter grammar; it is passed to SQL unchanged.",
         examples=[{"category": "animals", "price": {"$lt": 100}}],
     ),
 ]
-K = Annotated[int, Field(ge=1, le=10_000, description="How many results.")]
+K = Annotated[int, Field(ge=1, le=10_000, description="Number of results.")]
 MaxDistance = Annotated[
-    float, Field(ge=0, description="Leaves out what is farther away: L2 distance of unit vectors, 0 to 2.")
+    float, Field(ge=0, description="Maximum distance of a result: L2 distance of unit vectors, 0 to 2.")
 ]
 Recall = Annotated[
-    float, Field(gt=0, le=1, description="Share of the true neighbours to be found; 1 searches exactly. Default: 0.99")
+    float, Field(gt=0, le=1, description="Share of the true neighbours to find; 1 searches exactly. Default: 0.99")
 ]
 Exclude = Annotated[list[ImageId], Field(max_length=10_000, description="Ids of images to leave out.")]
-# Of little-endian floats, as numpy writes them; `vector_dtype` says which.
+# A string is base64 of little-endian floats, as numpy writes them; `vector_dtype` is their type.
 Vector = list[float] | str
 
 
@@ -36,26 +36,26 @@ def _kind_of_example(value: object) -> str:
     return "vector-example" if isinstance(value, list | str) else "id-example"
 
 
-# Told apart before they are read, so that an error names one of them.
+# The discriminator chooses one type before validation, so that an error names only that one.
 Example = Annotated[
     Annotated[ImageId, Tag("id-example")] | Annotated[Vector, Tag("vector-example")], Discriminator(_kind_of_example)
 ]
 
 
 class Body(BaseModel):
-    """JSON from a client: no unknown field, no conversion between types, no NaN."""
+    """A JSON body: unknown fields, type conversions and NaN are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Parameters(BaseModel):
-    """Path and query parameters, which come as text."""
+    """Path and query parameters, which arrive as text."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401 (pydantic's own)
-        """Return the schema, computed once: flask_openapi3 asks for it at every request."""
+        """Return the schema from a cache, because flask_openapi3 reads it at every request."""
         return _schema_of(cls, args, tuple(options.items()))
 
 
@@ -65,28 +65,28 @@ def _schema_of(model: type[Parameters], args: tuple[Any, ...], options: tuple[tu
 
 
 class ImagePath(Parameters):
-    """The image that a path names."""
+    """Path parameters of one image."""
 
-    # "example", since flask_openapi3 takes a schema's "examples" for the parameter's, which have another form.
+    # "example", because flask_openapi3 mistakes a schema's "examples" for the parameter's, which differ in form.
     image_id: ImageId = Field(json_schema_extra={"example": 42})
 
 
 class SearchQuery(Parameters):
-    """Parameters of POST /v1/search beside its body."""
+    """Query parameters of POST /v1/search."""
 
-    explain: bool = Field(False, description="Put the plan and the timings into the answer.")
+    explain: bool = Field(False, description="Include plan, timings and SQL in the response.")
     min_lsn: str | None = Field(
-        None, pattern=LSN_PATTERN, description="The Lookalike-Lsn of a write that the answer must show; see the header."
+        None, pattern=LSN_PATTERN, description="Lookalike-Lsn of a write that the search must see; see the header."
     )
 
 
 class SimilarQuery(SearchQuery):
-    """Parameters of a search for images like a stored one."""
+    """Query parameters of a search by a stored image."""
 
     k: K = 10
     filter: str | None = Field(
         None,
-        description="Conditions in the JSON filter grammar, as JSON text.",
+        description="Filter in the JSON filter grammar, as JSON text.",
         json_schema_extra={"example": '{"category": "animals"}'},
     )
     max_distance: MaxDistance | None = None
@@ -95,9 +95,9 @@ class SimilarQuery(SearchQuery):
 
 
 class ThumbnailQuery(Parameters):
-    """Parameters of a thumbnail."""
+    """Query parameters of a thumbnail."""
 
-    size: int = Field(256, ge=16, le=1024, description="Longest side in pixels; an image is never enlarged.")
+    size: int = Field(256, ge=16, le=1024, description="Longest side in pixels. Smaller images are not enlarged.")
 
 
 _EXAMPLES = ("like", "unlike")
@@ -190,13 +190,13 @@ def _checked(options: Options, given: set[str]) -> Options:
 class ImageBody(Body):
     """An image to add by its uri."""
 
-    uri: str = Field(min_length=1, description="An absolute path, or a file, http(s) or object store URL.")
+    uri: str = Field(min_length=1, description="Absolute path, or file, http(s) or object store URL.")
     caption: str | None = None
     attributes: dict[str, Any] = {}
 
 
 class ImageUpload(Body):
-    """What comes with an uploaded image."""
+    """Form fields beside an uploaded image."""
 
     caption: str | None = None
     attributes: dict[str, Any] = {}
@@ -205,7 +205,7 @@ class ImageUpload(Body):
 class BatchBody(Body):
     """Images to add by their uris."""
 
-    # Checked one by one, since an item that is malformed must not take the others with it.
+    # Each item is validated by itself, because a malformed item must not affect the others.
     images: list[Any] = Field(
         min_length=1,
         max_length=1000,
@@ -214,21 +214,21 @@ class BatchBody(Body):
 
 
 class BatchQuery(Parameters):
-    """Parameters of a batch."""
+    """Query parameters of a batch."""
 
-    atomic: bool = Field(False, description="Add nothing where one item fails.")
+    atomic: bool = Field(False, description="Add nothing if any item fails.")
 
 
 class ListQuery(Parameters):
-    """Parameters of a list of images."""
+    """Query parameters of a list of images."""
 
     filter: str | None = Field(
         None,
-        description="Conditions in the JSON filter grammar, as JSON text.",
+        description="Filter in the JSON filter grammar, as JSON text.",
         json_schema_extra={"example": '{"category": "animals"}'},
     )
-    limit: int = Field(100, ge=1, le=1000, description="How many images a page holds at most.")
-    after: ImageId | None = Field(None, description="The next_after of the page before.")
+    limit: int = Field(100, ge=1, le=1000, description="Maximum number of images per page.")
+    after: ImageId | None = Field(None, description="next_after of the previous page.")
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -236,13 +236,13 @@ def _without_default(schema: dict[str, Any]) -> None:
 
 
 class ImagePatch(Body):
-    """A JSON merge patch (RFC 7396): what is left out stays; null removes."""
+    """A JSON merge patch (RFC 7396): missing fields stay unchanged; null removes a value."""
 
-    # May be left out, but not be null; what stands for "left out" is nobody's business.
+    # Optional but not nullable; the schema hides the default, which only marks a missing field.
     uri: str = Field(
         "",
         min_length=1,
-        description="Another uri means another picture: it is embedded anew.",
+        description="New uri. The image is then embedded again.",
         json_schema_extra=_without_default,
     )
     caption: str | None = None
@@ -256,9 +256,9 @@ class Image(BaseModel):
 
     id: int
     uri: str
-    sha256: str | None = Field(description="Of the file, in hex; null until it has been read.")
+    sha256: str | None = Field(description="Hash of the file, in hex; null until a worker has read it.")
     media_type: str | None
-    width: int | None = Field(description="In pixels, upright.")
+    width: int | None = Field(description="In pixels, after rotation to upright.")
     height: int | None
     caption: str | None
     attributes: dict[str, Any]
@@ -270,24 +270,24 @@ class ImagePage(BaseModel):
     """Images by id, ascending."""
 
     images: list[Image]
-    next_after: int | None = Field(description="`after` of the next page; null on the last.")
+    next_after: int | None = Field(description="`after` of the next page; null on the last page.")
 
 
 class Result(BaseModel):
-    """One image found."""
+    """One search result."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    distance: float | None = Field(description="L2 distance of unit vectors, 0 to 2; null where words alone found it.")
+    distance: float | None = Field(description="L2 distance of unit vectors, 0 to 2; null for a match by words alone.")
     similarity: float | None = Field(description="Cosine similarity: 1 - distance²/2.")
-    score: float | None = Field(None, description="With text: what the order is by.")
-    text_score: float | None = Field(None, description="With text: how well the words fit; null where they do not.")
+    score: float | None = Field(None, description="With text: the score that results are ordered by.")
+    text_score: float | None = Field(None, description="With text: relevance of the words; null without a match.")
     group: str | None = Field(None, description="With group_by: the attribute's value.")
     image: Image
 
 
 class Timings(BaseModel):
-    """Milliseconds: getting the query's embedding, searching, and all together."""
+    """Milliseconds for the query's embedding, the search, and the whole request."""
 
     embed_ms: float | None = None
     search_ms: float
@@ -295,34 +295,37 @@ class Timings(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """What a search found: nearest first, best first with text, in the order taken with diverse."""
+    """Search results, nearest first; with text by score, with diverse in the order of selection."""
 
-    space: str | None = Field(description="The embedding space that was searched; null for words alone.")
+    space: str | None = Field(description="Embedding space of the search; null for words alone.")
     results: list[Result]
     complete: bool | None = Field(
         None,
-        description="With max_distance: whether these are all within it; left out where recall below 1 has no proof.",
+        description="With max_distance: whether these are all images within it; missing if recall below 1 cannot"
+        " prove it.",
     )
-    next_cursor: str | None = Field(None, description="With cursor: that of the next page; null on the last.")
-    plan: dict[str, Any] | None = Field(None, description="How a plain search was done; with explain=1.")
-    timings: Timings | None = Field(None, description="With explain=1.")
-    sql: str | None = Field(None, description="With explain=1: a statement for psql that gives these results.")
+    next_cursor: str | None = Field(None, description="With cursor: the next page's cursor; null on the last page.")
+    plan: dict[str, Any] | None = Field(None, description="With explain=1: the plan of a plain search.")
+    timings: Timings | None = Field(None, description="With explain=1: durations in milliseconds.")
+    sql: str | None = Field(None, description="With explain=1: a statement for psql that returns these results.")
     vector: str | None = Field(
         None,
-        description="With explain=1 and an uploaded picture: its embedding, base64 of float16, to search by again.",
+        description="With explain=1 and an uploaded image: its embedding, base64 of float16, for further searches.",
     )
 
 
 class DuplicatesQuery(Parameters):
-    """Parameters of the near-duplicates."""
+    """Query parameters of the near-duplicates."""
 
-    threshold: float = Field(0.35, ge=0, le=2, description="The longest step from one image of a group to another, L2.")
+    threshold: float = Field(
+        0.35, ge=0, le=2, description="Maximum L2 distance between two neighbours of a group's chain."
+    )
     filter: str | None = Field(
         None,
-        description="Conditions in the JSON filter grammar, as JSON text.",
+        description="Filter in the JSON filter grammar, as JSON text.",
         json_schema_extra={"example": '{"category": "animals"}'},
     )
-    limit: int = Field(100, ge=1, le=1000, description="How many groups, those of the smallest ids first.")
+    limit: int = Field(100, ge=1, le=1000, description="Maximum number of groups, smallest ids first.")
 
 
 class DuplicateImage(BaseModel):
@@ -333,33 +336,33 @@ class DuplicateImage(BaseModel):
 
 
 class DuplicateGroup(BaseModel):
-    """Images that a chain of near-duplicates holds together."""
+    """Images connected by a chain of near-duplicates."""
 
-    group: int = Field(description="The smallest id in the group.")
+    group: int = Field(description="Smallest id in the group.")
     images: list[DuplicateImage]
 
 
 class DuplicatesAnswer(BaseModel):
     """Groups of near-duplicates."""
 
-    total: int = Field(description="How many groups there are.")
+    total: int = Field(description="Total number of groups.")
     groups: list[DuplicateGroup]
 
 
 class StatusAnswer(RootModel[Status]):
-    """The state of the whole: images, embedding spaces, workers."""
+    """State of images, embedding spaces, queue and workers."""
 
 
 class Health(BaseModel):
-    """The process is up."""
+    """The process is running."""
 
     status: Literal["ok"] = "ok"
 
 
 class Ready(BaseModel):
-    """The service can answer: database reachable, schema as wanted, an embedding space active.
+    """The service can answer: the database is reachable, the schema matches, an embedding space is active.
 
-    Degraded: it answers, but for what `problems` says.
+    Degraded: it answers, with the `problems` listed.
     """
 
     status: Literal["ready", "degraded"] = "ready"
@@ -376,31 +379,31 @@ class FieldError(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong: a code for programs, a message for people, the id that the server's log has it under."""
+    """An error: a code for programs, a message for people, and the request id, which is also in the server's log."""
 
     code: str = Field(examples=["not_found"])
     message: str = Field(examples=["there is no image 42"])
     request_id: str
-    fields: list[FieldError] = Field([], description="For 422: the fields that are malformed.")
+    fields: list[FieldError] = Field([], description="For 422: the malformed fields.")
 
 
 class ErrorBody(BaseModel):
-    """Every answer that is not a success."""
+    """Body of every error response."""
 
     error: ErrorDetail
 
 
 class BatchResult(BaseModel):
-    """What became of one item of a batch: the status, with image or error, that it would have had alone."""
+    """Result of one batch item: the status, image or error that it would have had as a single request."""
 
-    index: int = Field(description="Its place in the request, from 0.")
-    status: int = Field(examples=[201], description="424 where another item of an atomic batch failed.")
+    index: int = Field(description="Position in the request, from 0.")
+    status: int = Field(examples=[201], description="424 if another item of an atomic batch failed.")
     image: Image | None = None
     error: ErrorDetail | None = None
 
 
 class BatchAnswer(BaseModel):
-    """What became of a batch, item by item, in the order of the request."""
+    """Results of a batch, in the order of the request."""
 
     added: int
     failed: int

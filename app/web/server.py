@@ -1,4 +1,4 @@
-"""Runs the API under gunicorn."""
+"""The gunicorn server of the API."""
 
 import logging
 import os
@@ -29,17 +29,20 @@ _PROPAGATED = {
     "handlers": {},
     "formatters": {},
 }
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (only gunicorn's heartbeat files, which a slow disk must not hold up)
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (for gunicorn's heartbeat files, because a disk may be slow)
 
 
 def serve(settings: Settings, url: str) -> None:
-    """Serve the API on the database at `url` until a signal ends it; requests in hand are finished first.
+    """Serve the API on the database at `url` until a signal stops it; running requests are finished first.
 
-    What uploads that were cut off have left is swept before. gunicorn takes this process over: SIGTERM and SIGINT end
-    it, SIGHUP replaces its workers one after the other. At the end, and where it cannot listen, SystemExit is raised.
+    Removes leftovers of interrupted uploads first. gunicorn then controls this process: SIGTERM and SIGINT stop it,
+    SIGHUP replaces its workers.
+
+    Raises:
+        SystemExit: the server stopped, or cannot listen.
     """
     if settings.log_level.upper() != "DEBUG":
-        # The pool tells each loan at INFO.
+        # The pool logs every checkout at INFO.
         logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
     logs.configure(settings)
     try:
@@ -52,15 +55,15 @@ def serve(settings: Settings, url: str) -> None:
     except SystemExit as ended:
         if os.getpid() == arbiter:
             raise
-        # A forked worker: what the caller opened is the caller's to close, once, in the process that opened it.
+        # A forked worker must not run the caller's cleanup, which belongs to the parent process.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ended.code if isinstance(ended.code, int) else 1)
 
 
-def _leave(_: object, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
-    if hasattr(worker, "wsgi"):  # it came up
+def _close_telemetry(_: object, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
+    if hasattr(worker, "wsgi"):  # the worker has started
         telemetry.close(worker.wsgi)
 
 
@@ -78,20 +81,19 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "worker_class": "gthread",
             "workers": self._settings.api_workers,
             "threads": self._settings.api_threads,
-            # Seconds without a sign of life after which a process is replaced, and given to requests at the end.
-            "timeout": 60,
-            "graceful_timeout": 30,
+            "timeout": 60,  # seconds without a heartbeat after which a process is replaced
+            "graceful_timeout": 30,  # seconds for running requests at the end
             "keepalive": 30,
             "worker_tmp_dir": str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None,
             "control_socket_disable": True,
-            # Into the log that `logs.configure` set up, in the place of gunicorn's own lines.
+            # Write gunicorn's lines to the log that `logs.configure` set up.
             **({"logconfig_dict": _PROPAGATED} if self._settings.log_format == "json" else {}),
             "loglevel": self._settings.log_level.lower(),
             "accesslog": "-" if self._settings.log_level.upper() == "DEBUG" else None,
             "proc_name": "lookalike api",
             "on_reload": lambda _: self._handover.begin(),
-            "post_worker_init": self._begin,
-            "worker_exit": _leave,
+            "post_worker_init": self._start_worker,
+            "worker_exit": _close_telemetry,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -99,8 +101,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Any:  # noqa: ANN401 (a WSGI application)
         return create_app(self._settings, self._url)
 
-    def _begin(self, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
-        # So that event streams end with the process that serves them, and no reload waits for one.
+    def _start_worker(self, worker: Any) -> None:  # noqa: ANN401 (gunicorn's)
+        # Event streams end with their process, so that a reload does not wait for them.
         server_events.serve_while(lambda: worker.alive)
-        worker.wsgi.extensions[EXTENSION].reads.warm()
+        worker.wsgi.extensions[EXTENSION].router.warm()
         self._handover.ready()

@@ -1,4 +1,4 @@
-"""What every request needs: settings, database, storage."""
+"""Shared services of the application: settings, database, storage."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -8,25 +8,25 @@ from flask import current_app
 from app.config import Settings
 from app.media.limits import Limits
 from app.media.uploads import Storage
-from app.web.auth import Keyring
+from app.web.auth import KeyCache
 from app.web.pool import Database
-from app.web.rate_limit import Slots
-from app.web.replica_router import Reads
+from app.web.rate_limit import ConcurrencyLimit
+from app.web.replica_router import ReplicaRouter
 
 EXTENSION = "lookalike"
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What `create_app` opens once for the application."""
+    """The services that `create_app` opens once per application."""
 
     settings: Settings
     database: Database
-    reads: Reads
+    router: ReplicaRouter
     storage: Storage
     limits: Limits
-    keyring: Keyring
-    pictures: Slots
+    keys: KeyCache
+    image_query_limit: ConcurrencyLimit
 
 
 def services() -> Services:

@@ -1,5 +1,7 @@
-"""W3C trace context: a request continues the caller's trace, and its log lines name it. With the extra `telemetry`,
-requests and their SQL statements are OpenTelemetry spans."""
+"""Tracing: a request continues the client's W3C trace, and its log lines contain the trace id.
+
+With the extra `telemetry`, requests and their SQL statements become OpenTelemetry spans.
+"""
 
 import re
 from typing import TYPE_CHECKING
@@ -12,15 +14,16 @@ from app.errors import ConfigurationError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-# Version, trace id, parent id, flags; of a later version there may be more.
+# Version, trace id, parent id, flags; later versions may add fields.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _UNTRACED = "/healthz,/readyz,/metrics,/static/"
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Send spans, where the settings say so, to where OpenTelemetry's own OTEL_ variables say.
+    """Send spans if LOOKALIKE_TELEMETRY is set; OpenTelemetry's OTEL_ variables set the destination.
 
-    ConfigurationError where the packages are missing.
+    Raises:
+        ConfigurationError: the OpenTelemetry packages are missing.
     """
     if not settings.telemetry:
         return
@@ -33,7 +36,7 @@ def register(app: Flask, settings: Settings) -> None:
         raise ConfigurationError(
             "LOOKALIKE_TELEMETRY needs OpenTelemetry: pip install 'lookalike[telemetry]'"
         ) from error
-    resource = Resource.create()  # with what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say
+    resource = Resource.create()  # reads OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
     if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "lookalike-api"}))
     provider = TracerProvider(resource=resource)
@@ -42,9 +45,9 @@ def register(app: Flask, settings: Settings) -> None:
 
 
 def instrument(app: Flask, provider: "TracerProvider") -> None:
-    """Make a span of every request but probes and files, and one below it of every statement, without its values.
+    """Make a span for every request except probes and files, with a child span per statement, without its values.
 
-    Statements are traced in the whole process, on connections that are opened from now on.
+    Statements are traced in the whole process, on connections opened from now on.
     """
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
     from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
@@ -57,14 +60,14 @@ def instrument(app: Flask, provider: "TracerProvider") -> None:
 
 
 def close(app: Flask) -> None:
-    """Send what has not been sent yet; before its process ends."""
+    """Send the remaining spans; call it before the process exits."""
     provider: TracerProvider | None = app.extensions.get("lookalike telemetry")
     if provider is not None:
         provider.shutdown()
 
 
 def trace() -> dict[str, str]:
-    """Return trace_id, and span_id, of this request for the log: its own span's, else the caller's; empty without."""
+    """Return trace_id and span_id of this request for the log: its own span's, else the client's; empty if none."""
     if not has_request_context():
         return {}
     from flask import current_app

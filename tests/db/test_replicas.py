@@ -71,7 +71,7 @@ def make_client(pair: Pair, tmp_path: Path) -> Iterator[Callable[..., FlaskClien
 
     yield make
     for app in apps:
-        app.extensions[EXTENSION].reads.close()
+        app.extensions[EXTENSION].router.close()
         app.extensions[EXTENSION].database.close()
 
 
@@ -149,7 +149,7 @@ def test_a_search_that_names_a_writes_position_sees_the_write(client: FlaskClien
         body = {"image_id": 8, "filter": {"mark": value}}
         by_header = client.post("/v1/search", json=body, headers={LSN: written.headers[LSN]})
         assert (ids(by_header), by_header.headers[SERVED_BY]) == ([7], STANDBY)
-    client.application.extensions[EXTENSION].reads._wait = 0.1
+    client.application.extensions[EXTENSION].router._wait = 0.1
     with pair.paused():
         keyed = {"Idempotency-Key": "mark-9"}
         written = client.patch("/v1/images/7", json={"attributes": {"n": 7, "mark": 9}}, headers=keyed)

@@ -52,7 +52,7 @@ def test_scopes(guarded: FlaskClient, gallery_url: str) -> None:
         guarded.delete("/v1/images/1", headers=bearer(search)),
         guarded.post("/v1/images", json={"uri": "/a"}, headers=bearer(search)),
     ):
-        refused(response, 403, "forbidden", "has the scope search", "needs write", search[:11])
+        refused(response, 403, "forbidden", "has scope search", "needs write", search[:11])
         assert 'scope="write"' in response.headers["WWW-Authenticate"]
         assert search not in response.text
     assert guarded.patch("/v1/images/1", json={"caption": "x"}, headers=bearer(write)).status_code == 200
@@ -127,7 +127,7 @@ def test_a_foreign_host_name_that_leads_here_is_refused(client: FlaskClient, hos
     ],
 )
 def test_a_foreign_page_cannot_write_here(client: FlaskClient, headers: dict[str, str]) -> None:
-    refused(client.delete("/v1/images/1", headers=headers), 403, "forbidden", "may not write here")
+    refused(client.delete("/v1/images/1", headers=headers), 403, "forbidden", "are not allowed")
     refused(client.post("/v1/images", data={"caption": "x"}, headers=headers), 403, "forbidden")
     assert client.get("/v1/images/1").status_code == 200
     own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}

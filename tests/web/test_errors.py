@@ -89,7 +89,9 @@ def test_readiness_says_what_is_missing(
     assert "no embedding space is active" in without_space["message"]
     ready = make_client(reader_url).get("/readyz")
     assert (ready.status_code, ready.json["status"], ready.json["space"]) == (200, "degraded", "tiny")
-    assert ready.json["problems"] == ["no worker is alive: pictures are not embedded, so one cannot be searched by"]
+    assert ready.json["problems"] == [
+        "no worker is alive: images are not embedded, and searches by an uploaded image fail"
+    ]
 
 
 def test_status(reader: FlaskClient) -> None:

@@ -37,7 +37,7 @@ def test_add_by_uri(client: FlaskClient, gallery_url: str) -> None:
     assert {name: image[name] for name in body} == body
     assert client.get(response.headers["Location"]).json == image
     assert image["id"] in jobs(gallery_url)
-    refused(client.post("/v1/images", json=body), 409, "conflict", f"image {image['id']} has the uri already")
+    refused(client.post("/v1/images", json=body), 409, "conflict", f"image {image['id']} already has this uri")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_upload(client: FlaskClient, gallery_url: str, tmp_path: Path) -> None:
     assert (image["width"], image["height"]) == picture().size
     assert (image["caption"], image["attributes"]) == ('"quoted"', {"a": 1})
     assert image["id"] in jobs(gallery_url)
-    refused(upload(client, data, "b.jpg"), 409, "conflict", f"image {image['id']} has this very content already")
+    refused(upload(client, data, "b.jpg"), 409, "conflict", f"image {image['id']} already has this content")
 
 
 def test_upload_to_an_object_store(make_client: Callable[..., FlaskClient], gallery_url: str, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_patch_of_the_uri_embeds_anew(client: FlaskClient, gallery_url: str) -> 
     assert client.patch("/v1/images/4", json={"uri": "/other.png"}).json["uri"] == "/other.png"
     assert 4 in jobs(gallery_url)
     assert client.get("/v1/images/4/similar").status_code == 404
-    refused(client.patch("/v1/images/5", json={"uri": "/other.png"}), 409, "conflict", "image 4 has the uri already")
+    refused(client.patch("/v1/images/5", json={"uri": "/other.png"}), 409, "conflict", "image 4 already has this uri")
 
 
 @pytest.mark.parametrize(

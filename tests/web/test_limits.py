@@ -13,7 +13,7 @@ from app.config import Settings
 from app.errors import ConfigurationError, OverloadedError
 from app.store import api_keys
 from app.web import auth, create_app, logs
-from app.web.rate_limit import Slots
+from app.web.rate_limit import ConcurrencyLimit
 from tests.support.api import bearer, refused
 
 
@@ -57,7 +57,7 @@ def test_a_key_runs_so_many_at_once(make_client: Callable[..., FlaskClient], gal
 
 
 def test_a_malformed_rate_is_refused_at_the_start() -> None:
-    with pytest.raises(ConfigurationError, match=r"LOOKALIKE_RATE_LIMIT=often is no rate limit"):
+    with pytest.raises(ConfigurationError, match=r"LOOKALIKE_RATE_LIMIT=often is not a valid rate limit"):
         create_app(Settings(rate_limit="often"), "postgresql://127.0.0.1:1/nothing")
 
 
@@ -71,10 +71,10 @@ def test_a_statement_that_takes_too_long(make_client: Callable[..., FlaskClient]
 
 
 def test_no_more_than_so_many_at_once() -> None:
-    slots = Slots(1, what="tests run")
-    with slots.one(), pytest.raises(OverloadedError, match="too many tests run at once"), slots.one():
+    limit = ConcurrencyLimit(1, what="tests run")
+    with limit.acquire(), pytest.raises(OverloadedError, match="too many tests run at once"), limit.acquire():
         pass
-    with slots.one():
+    with limit.acquire():
         pass
 
 

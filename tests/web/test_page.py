@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import db
-from app.web.server_events import Streams
+from app.web.server_events import EventStreams
 
 
 def test_facets_and_samples(reader: FlaskClient) -> None:
@@ -104,7 +104,7 @@ def test_a_stream_outlives_the_database(make_client: Callable[..., FlaskClient])
 
 def test_however_many_watch_it_is_read_once() -> None:
     reads = []
-    streams = Streams(lambda: str(reads.append(1)), most=8, every=60)
+    streams = EventStreams(lambda: str(reads.append(1)), limit=8, interval=60)
     watchers = [threading.Thread(target=streams.latest) for _ in range(8)]
     for one in watchers:
         one.start()

@@ -152,7 +152,7 @@ def test_unknown_and_not_yet_embedded(reader: FlaskClient) -> None:
         ({"vector": [1.0] * 7 + [None]}, "vector.7: "),
         ({"vector": "not base64!"}, "vector: is not base64"),
         ({"vector": "AAA"}, "vector: is not base64"),
-        ({"vector": "AAAA"}, "3 bytes, which are no whole number of 4-byte floats"),
+        ({"vector": "AAAA"}, "has 3 bytes, which is not a multiple of 4"),
         ({"vector": ""}, "vector: is empty"),
         ({"vector": base64.b64encode(np.full(8, np.nan, "<f4").tobytes()).decode()}, "nan at position 0"),
         ({"vector": base64.b64encode(np.full(8, np.inf, "<f4").tobytes()).decode()}, "inf at position 0"),
@@ -221,7 +221,7 @@ def test_bad_image_ids(reader: FlaskClient, path: str) -> None:
     ("form", "status", "said"),
     [
         ({}, 422, "image: 0 files were sent"),
-        ({"image": "text"}, 422, "image: is a text"),
+        ({"image": "text"}, 422, "image: is text"),
         ({"image": (io.BytesIO(b""), "empty.png")}, 422, "the uploaded image is empty"),
         ({"image": (io.BytesIO(b"hello"), "cat.png")}, 422, "not an image"),
         ({"image": (io.BytesIO(b"%PDF-1.7"), "cat.png")}, 422, "PDF"),

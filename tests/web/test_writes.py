@@ -127,7 +127,7 @@ def test_batch(client: FlaskClient, gallery_url: str) -> None:
     assert [one["index"] for one in results] == list(range(len(ITEMS)))
     assert (response.json["added"], response.json["failed"]) == (2, 6)
     assert results[0]["image"]["attributes"] == {"price": 5}
-    assert results[1]["error"]["message"] == "image 3 has the uri already: /gallery/3.png"
+    assert results[1]["error"]["message"] == "image 3 already has this uri: /gallery/3.png"
     assert results[4]["error"]["fields"][0]["field"] == "colour"
     assert count(gallery_url) == 32
     all_new = client.post("/v1/images:batch", json={"images": [{"uri": f"/many/{n}"} for n in range(1000)]})
@@ -200,7 +200,7 @@ def test_a_key_that_comes_twice_is_refused_wherever_it_stands(reader: FlaskClien
         '{"image_id": 1, "image_id": 2}',
     ):
         response = reader.post("/v1/search", data=body, content_type="application/json")
-        refused(response, 422, "invalid_input", "comes twice in one object")
+        refused(response, 422, "invalid_input", "occurs twice in one object")
 
 
 def test_nothing_is_served_as_active_content(client: FlaskClient) -> None:

@@ -1,1 +1,1 @@
-"""One module a group of paths; each has a blueprint."""
+"""One module with a blueprint per group of paths."""

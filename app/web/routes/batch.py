@@ -1,4 +1,4 @@
-"""POST /v1/images:batch: many images in one request, each with a result of its own."""
+"""POST /v1/images:batch: many images in one request, each with its own result."""
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
@@ -10,7 +10,7 @@ from app.errors import InvalidInputError, LookalikeError
 from app.store import images
 from app.web import openapi, request_body
 from app.web.errors import InvalidRequestError, detail_of, invalid_request, kind_of
-from app.web.idempotency import PARAMETERS, once, writing
+from app.web.idempotency import PARAMETERS, idempotent, write_transaction
 from app.web.schemas import BatchAnswer, BatchBody, BatchQuery, BatchResult, Image, ImageBody
 
 api = APIBlueprint("batch", __name__, url_prefix="/v1", abp_tags=[Tag(name="images")])
@@ -21,7 +21,7 @@ _CREATED = 201
 _MIXED = 207
 _LINE: dict[str, object] = {
     "type": "string",
-    "description": "An ImageBody a line; the answer is a BatchResult a line.",
+    "description": "One ImageBody per line; the response has one BatchResult per line.",
 }
 
 
@@ -39,12 +39,12 @@ class _NotDoneError(LookalikeError):
         openapi.PARAMETERS: PARAMETERS,
     },
 )
-@once
+@idempotent
 def add_images(query: BatchQuery) -> Response:
-    """201 where all were added; 207 where some were not: each result has the status and error it would have had alone.
+    """Returns 201 if all items were added, else 207. Each result has the status of a single request.
 
-    An item that fails hinders no other, unless atomic=1: then nothing is added where one fails, and the others' status
-    is 424. As NDJSON, one item a line, the answer is one result a line, in the same order.
+    A failed item does not affect the others. With atomic=1, nothing is added if any item fails, and the other items get
+    status 424. NDJSON, with one item per line, gets one result per line, in the same order.
     """
     lines = request.mimetype == NDJSON
     items = _items(
@@ -53,11 +53,11 @@ def add_images(query: BatchQuery) -> Response:
         else request_body.read_json(BatchBody, max_bytes=request_body.MAX_BATCH_BYTES).images
     )
     done: list[object] = []
-    with writing() as conn, conn.transaction() as attempt:
+    with write_transaction() as conn, conn.transaction() as attempt:
         made = iter(images.add_many(conn, [one for one in items if isinstance(one, images.NewImage)]))
         done = [one if isinstance(one, LookalikeError) else next(made) for one in items]
         if query.atomic and any(isinstance(one, LookalikeError) for one in done):
-            undone = _NotDoneError("not added, since another item of this atomic batch failed")
+            undone = _NotDoneError("not added, because another item of this atomic batch failed")
             done = [one if isinstance(one, LookalikeError) else undone for one in done]
             raise Rollback(attempt)
     results = [_result(index, one) for index, one in enumerate(done)]

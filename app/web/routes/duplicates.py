@@ -21,9 +21,9 @@ api = APIBlueprint("duplicates", __name__, url_prefix="/v1", abp_tags=[Tag(name=
     responses={200: DuplicatesAnswer, **openapi.errors_of()},
 )
 def list_duplicates(query: DuplicatesQuery) -> Response:
-    """Costs one index search an image that passes the filter.
+    """Runs one index search for each image that matches the filter.
 
-    503 where that takes longer than a request may: narrow it by a filter, or use `lookalike duplicates`.
+    Returns 503 if that takes too long: send a narrower filter, or use `lookalike duplicates`.
     """
     filter_ = None if query.filter is None else filters.parse(query.filter)
     try:
@@ -34,7 +34,7 @@ def list_duplicates(query: DuplicatesQuery) -> Response:
     except DatabaseUnavailableError as error:
         if isinstance(error.__cause__, QueryCanceled):
             raise DatabaseUnavailableError(
-                "comparing that many images takes longer than a request may; send a filter that fewer pass, or run"
+                "comparing so many images takes longer than a request may; send a narrower filter, or run"
                 ' "lookalike duplicates"'
             ) from error
         raise

@@ -15,11 +15,11 @@ api = APIBlueprint("gallery", __name__, url_prefix="/v1", abp_tags=[Tag(name="se
 @api.get(
     "/facets",
     operation_id="facets",
-    summary="What there is to filter by",
+    summary="Attributes to filter by",
     responses={200: FacetsAnswer, **openapi.errors_of()},
 )
 def get_facets(query: FacetsQuery) -> Response:
-    """Attributes with their ranges or most common values, counted in a sample where the gallery is large."""
+    """Attributes with their ranges or most common values. In a large gallery, counts come from a sample."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
     found = read_your_writes.run(lambda conn: facets.facets(conn, filter=filter_, names=query.name or None))
     return Response(FacetsAnswer(found).model_dump_json(), mimetype=request_body.JSON)
@@ -28,11 +28,11 @@ def get_facets(query: FacetsQuery) -> Response:
 @api.get(
     "/sample",
     operation_id="sample",
-    summary="Some images, without a query",
+    summary="A sample of images",
     responses={200: SampleAnswer, **openapi.errors_of()},
 )
 def get_sample(query: SampleQuery) -> Response:
-    """A mixed lot of searchable images; where the filter keeps few of a large gallery, the latest of them."""
+    """A random selection of searchable images; the latest ones if the filter matches few of a large gallery."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
     found = read_your_writes.run(lambda conn: facets.sample(conn, filter=filter_, limit=query.limit, seed=query.seed))
     answer = SampleAnswer(images=[Image.model_validate(image) for image in found])

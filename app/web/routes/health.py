@@ -19,7 +19,7 @@ from app.web.services import services
 api = APIBlueprint("health", __name__, abp_tags=[Tag(name="operation")])
 
 
-# Below so many embeddings the exact search is as quick.
+# With fewer embeddings, exact search is as fast as an index.
 _SLOW_WITHOUT_INDEX = 10_000
 
 
@@ -30,27 +30,25 @@ _SLOW_WITHOUT_INDEX = 10_000
     responses={200: StatusAnswer, **openapi.errors_of()},
 )
 def get_status() -> Response:
-    """Counts stop at 100,000, so that asking is cheap."""
+    """Counts stop at 100,000, so that a request is cheap."""
     with services().database.connection() as conn:
-        found = replace(status.read_status(conn), standbys=services().reads.states())
+        found = replace(status.read_status(conn), standbys=services().router.states())
     return Response(StatusAnswer(found).model_dump_json(), mimetype=request_body.JSON)
 
 
-@api.get("/healthz", operation_id="health", summary="The process is up", responses={200: Health, **openapi.errors_of()})
+@api.get("/healthz", operation_id="health", summary="Liveness", responses={200: Health, **openapi.errors_of()})
 def get_health() -> Response:
-    """Says nothing about the database: a restart of this process would not mend that."""
+    """Does not check the database, because a restart of this process would not help."""
     return _uncached(Health().model_dump_json())
 
 
-@api.get(
-    "/readyz", operation_id="ready", summary="The service can answer", responses={200: Ready, **openapi.errors_of()}
-)
+@api.get("/readyz", operation_id="ready", summary="Readiness", responses={200: Ready, **openapi.errors_of()})
 def get_ready() -> Response:
-    """503 with what is missing: the database, the schema's revision, an active embedding space.
+    """Returns 503 with the reason if the database, the right schema revision or an active embedding space is missing.
 
-    200 with status degraded where it answers, but no worker is alive or the index is missing or not valid.
+    Returns 200 with status degraded if no worker is alive, or if the index is missing or not valid.
     """
-    # By a connection of its own, whose error says why it cannot be; a pool only says that it waited.
+    # A connection outside the pool reports why it fails; the pool reports only a timeout.
     with db.connect(services().database.url, autocommit=True, application="lookalike readiness") as conn:
         revision = schema.check(conn)
         space = spaces.active(conn)
@@ -61,18 +59,18 @@ def get_ready() -> Response:
 
 
 def _problems(conn: db.Connection, space: Space, index_min_rows: int) -> list[str]:
-    """What works worse than it could, but keeps no one from being answered."""
+    """Return the problems that degrade the service without stopping it."""
     values = {"space_id": space.id, "enough": max(index_min_rows, _SLOW_WITHOUT_INDEX)}
     with db.translated():
         row = conn.execute(sql.query("readiness"), values).fetchone()
     live_workers, index_valid, wants_index = row or (0, None, False)
     problems = []
     if not live_workers:
-        problems.append("no worker is alive: pictures are not embedded, so one cannot be searched by")
+        problems.append("no worker is alive: images are not embedded, and searches by an uploaded image fail")
     if index_valid is False:
-        problems.append("the index is not valid: being built, or left by a build cut off; searches are exact meanwhile")
+        problems.append("the index is not valid: a build is running or was interrupted; searches are exact meanwhile")
     elif index_valid is None and wants_index:
-        problems.append("there is no index: searches are exact, and slow")
+        problems.append("there is no index: searches are exact and slow")
     return problems
 
 

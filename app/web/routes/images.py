@@ -14,7 +14,7 @@ from app.media.header import read_header
 from app.search import filters
 from app.store import images
 from app.web import openapi, request_body
-from app.web.idempotency import IF_MATCH, PARAMETERS, once, writing
+from app.web.idempotency import IF_MATCH, PARAMETERS, idempotent, write_transaction
 from app.web.schemas import Image, ImageBody, ImagePage, ImagePatch, ImagePath, ImageUpload, ListQuery
 from app.web.services import services
 
@@ -35,26 +35,26 @@ _UPLOAD = openapi.upload_of(
 @api.post(
     "",
     operation_id="addImage",
-    summary="Add an image: an upload, or one that lies at a uri",
+    summary="Add an image by upload or by uri",
     responses={201: Image, **openapi.errors_of(400, 409, 413, 415)},
     openapi_extensions={
         **openapi.body_of((request_body.JSON, ImageBody), (request_body.MULTIPART, _UPLOAD)),
         openapi.PARAMETERS: PARAMETERS,
     },
 )
-@once
+@idempotent
 def add_image() -> Response:
-    """It becomes searchable once a worker has embedded it. 409 where the uri, or the uploaded content, is there."""
+    """The image is searchable once a worker has embedded it. Returns 409 if the uri or the content already exists."""
     if request_body.is_multipart():
         image = _add_upload()
     else:
         body = request_body.read_json(ImageBody)
-        with writing() as conn:
+        with write_transaction() as conn:
             try:
                 with conn.transaction():
                     image = images.add(conn, uri=body.uri, caption=body.caption, attributes=body.attributes)
             except ConflictError as error:
-                raise _conflict(conn, body.uri, "has the uri") from error
+                raise _conflict(conn, body.uri, "has this uri") from error
     response = _respond(image, status=201)
     response.headers["Location"] = url_for("images.get_image", image_id=image.id)
     return response
@@ -66,7 +66,7 @@ def _add_upload() -> images.Image:
     header = read_header(data, max_pixels=settings.max_image_pixels, max_frames=settings.max_image_frames)
     sha256 = hashlib.sha256(data).hexdigest()
     uploads.put(place, data, sha256=sha256, media_type=header.media_type)
-    with writing() as conn:
+    with write_transaction() as conn:
         try:
             with conn.transaction():
                 uri = uploads.uri_of(place, sha256, header.media_type)
@@ -84,7 +84,7 @@ def _add_upload() -> images.Image:
                     height=header.height,
                 )
         except ConflictError as error:
-            raise _conflict(conn, uri, "has this very content") from error
+            raise _conflict(conn, uri, "has this content") from error
 
 
 @api.get(
@@ -94,10 +94,10 @@ def _add_upload() -> images.Image:
     responses={200: Image, 304: None, **openapi.errors_of(404)},
 )
 def get_image(path: ImagePath) -> Response:
-    """Its metadata; the picture is at /thumbnail."""
+    """Metadata of the image; /thumbnail returns the picture."""
     with services().database.connection() as conn:
         response = _respond(images.get(conn, path.image_id))
-    response.headers["Cache-Control"] = "private, no-cache"  # kept, but asked for again; the ETag makes that cheap
+    response.headers["Cache-Control"] = "private, no-cache"  # cached but revalidated, which the ETag makes cheap
     response.make_conditional(request)
     return response
 
@@ -105,11 +105,11 @@ def get_image(path: ImagePath) -> Response:
 @api.get(
     "",
     operation_id="listImages",
-    summary="Images by id, page by page",
+    summary="Images by id, in pages",
     responses={200: ImagePage, **openapi.errors_of()},
 )
 def list_images(query: ListQuery) -> Response:
-    """Those that pass the filter, embedded or not. A page costs the same wherever it is."""
+    """Images that match the filter, embedded or not. All pages cost the same."""
     filter_ = None if query.filter is None else filters.parse(query.filter)
     with services().database.connection() as conn:
         found = images.ls(conn, filter=filter_, after_id=query.after, limit=query.limit + 1)
@@ -129,11 +129,11 @@ def list_images(query: ListQuery) -> Response:
         openapi.PARAMETERS: [*PARAMETERS, *IF_MATCH],
     },
 )
-@once
+@idempotent
 def change_image(path: ImagePath) -> Response:
-    """A JSON merge patch. Another uri means another picture, embedded anew; metadata is searchable at once."""
+    """Applies a JSON merge patch. A new uri is embedded again; new metadata is searchable at once."""
     patch = request_body.read_json(ImagePatch).model_dump(exclude_unset=True)
-    with writing() as conn:
+    with write_transaction() as conn:
         try:
             with conn.transaction():
                 held = _lock_upload(conn, path.image_id) if "uri" in patch else None
@@ -141,7 +141,7 @@ def change_image(path: ImagePath) -> Response:
                 image = images.update(conn, path.image_id, patch)
                 _forget_upload(conn, held)
         except ConflictError as error:
-            raise _conflict(conn, str(patch.get("uri")), "has the uri") from error
+            raise _conflict(conn, str(patch.get("uri")), "has this uri") from error
     return _respond(image)
 
 
@@ -152,10 +152,10 @@ def change_image(path: ImagePath) -> Response:
     responses={204: None, **openapi.errors_of(404, 412)},
     openapi_extensions={openapi.PARAMETERS: [*PARAMETERS, *IF_MATCH]},
 )
-@once
+@idempotent
 def delete_image(path: ImagePath) -> Response:
-    """It is gone from results at once; an uploaded file is removed with it, a file elsewhere is left alone."""
-    with writing() as conn:
+    """Removes the image from results at once. An uploaded file is deleted too; a file elsewhere is not."""
+    with write_transaction() as conn:
         held = _lock_upload(conn, path.image_id)
         _check_version(conn, path.image_id)
         images.delete(conn, path.image_id)
@@ -173,21 +173,23 @@ def _lock_upload(conn: Connection, image_id: int) -> str | None:
 
 
 def _forget_upload(conn: Connection, uri: str | None) -> None:
-    # Before the commit: should that fail, the image has lost its file and its deletion can be asked for again. After
-    # it, another upload of the same content could find the file still there, and then lose it.
+    # Before the commit: if that fails, the image has lost its file, and the client can delete it again. After it,
+    # another upload of the same content could find the file, and then lose it.
     if uri is not None and images.id_of_uri(conn, uri) is None:
         uploads.remove(services().storage, uri)
 
 
 def _conflict(conn: Connection, uri: str, what: str) -> ConflictError:
     found = images.id_of_uri(conn, uri)
-    return ConflictError(f"image {found} {what} already: {uri}" if found else f"an image with the uri {uri} came first")
+    return ConflictError(
+        f"image {found} already {what}: {uri}" if found else f"another image with the uri {uri} was added first"
+    )
 
 
 def _check_version(conn: Connection, image_id: int) -> None:
-    """Lock the image and raise 412 unless it is as If-Match says, so that no other writer's change is written over."""
+    """Lock the image, and raise 412 if it does not match If-Match, so that no other client's change is lost."""
     if request.if_match and not request.if_match.contains(_tag(_json(images.lock(conn, image_id)))):
-        raise PreconditionFailed(f"image {image_id} has changed meanwhile; get it again, and decide anew")
+        raise PreconditionFailed(f"image {image_id} has changed meanwhile; get it again before you change it")
 
 
 def _respond(image: images.Image, *, status: int = 200) -> Response:

@@ -1,6 +1,6 @@
-"""/metrics in Prometheus' text format, read from the database's views.
+"""/metrics in Prometheus' text format, read from views in the database.
 
-Nothing is counted in this process: workers store their counts in the database, so that all API processes tell the same.
+Workers store their counts in the database, so that all API processes report the same values.
 """
 
 import logging
@@ -29,19 +29,19 @@ from app.web.services import services
 log = logging.getLogger(__name__)
 
 _CACHE_SECONDS = 1.0
-_MOST_REASONS = 20  # labels a space; further ones are added up as "other"
+_MOST_REASONS = 20  # labels per space; the others are summed as "other"
 _OTHER = "other"
 _ALL = "all"
 _DAY = 86_400
 _STAGES = ("claim", "fetch", "lookup", "decode", "encode", "write")
-# Bounds double: every fourth of the database's buckets, from a millisecond to twelve days.
+# Bounds double: every fourth bucket of the database, from a millisecond to twelve days.
 _STEP, _LAST = 4, 120
 
 blueprint = Blueprint("metrics", __name__)
 
 
 class _Cache:
-    """The text of the last second, so that many scrapers cost no more than one."""
+    """Caches the text for a second, so that many scrapers cost no more than one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -59,13 +59,13 @@ class _Cache:
 
 
 @blueprint.record
-def _keep(state: object) -> None:
+def _create_cache(state: object) -> None:
     state.app.extensions["lookalike metrics"] = _Cache()  # type: ignore[attr-defined]
 
 
 @blueprint.get("/metrics")
 def get_metrics() -> Response:
-    """Answer 200 also where the database is down: `lookalike_up 0` then stands alone."""
+    """Return 200 even if the database is down; `lookalike_up 0` is then the only metric."""
     from flask import current_app
 
     cache: _Cache = current_app.extensions["lookalike metrics"]
@@ -77,15 +77,15 @@ def get_metrics() -> Response:
 def _read() -> tuple[Status | None, list[LatencyTotal], dict[str, int]]:
     try:
         with services().database.connection() as conn:
-            found = replace(status.read_status(conn), standbys=services().reads.states())
+            found = replace(status.read_status(conn), standbys=services().router.states())
             return found, status.latency_totals(conn), status.api_connections(conn)
     except LookalikeError as error:
-        log.warning("no metrics but lookalike_up 0: %s", error)
+        log.warning("the only metric is lookalike_up 0: %s", error)
         return None, [], {}
 
 
 class _Collector(Collector):
-    """One reading of the database as metric families."""
+    """One snapshot of the database as metric families."""
 
     def __init__(self, found: Status | None, totals: list[LatencyTotal], connections: dict[str, int]) -> None:
         self._found = found
@@ -93,7 +93,7 @@ class _Collector(Collector):
         self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("lookalike_up", "1 where the database answers.", 0 if self._found is None else 1)
+        yield GaugeMetricFamily("lookalike_up", "1 if the database answers.", 0 if self._found is None else 1)
         if self._found is not None:
             yield from _state(self._found)
             yield from _failures(self._found)
@@ -112,17 +112,25 @@ def _state(found: Status) -> Iterator[Metric]:
     per_second = {one.space: one.images_per_second for one in found.freshness if one.period_seconds == 60}
     values = (
         ("space_active", "1 for the active space.", [(one.name, float(one.active)) for one in found.spaces]),
-        ("space_embeddings", "Embeddings, counted up to 100,000.", [(one.name, one.embedded) for one in found.spaces]),
-        ("space_size_bytes", "Embeddings with their indexes.", [(one.name, one.bytes) for one in found.spaces]),
+        (
+            "space_embeddings",
+            "Embeddings, counted up to 100,000.",
+            [(one.name, one.embedded) for one in found.spaces],
+        ),
+        ("space_size_bytes", "Size of embeddings and indexes.", [(one.name, one.bytes) for one in found.spaces]),
         ("space_workers", "Live workers that serve the space.", [(one.name, one.live_workers) for one in found.spaces]),
-        ("index_ready", "1 where an ANN index is valid.", [(one.name, bool(one.index_valid)) for one in found.spaces]),
-        ("queue_jobs", "Jobs; beyond 100,000 an estimate.", [(one.name, one.queued_about) for one in found.spaces]),
+        ("index_ready", "1 if the ANN index is valid.", [(one.name, bool(one.index_valid)) for one in found.spaces]),
+        (
+            "queue_jobs",
+            "Jobs; beyond 100,000 an estimate.",
+            [(one.name, one.queued_about) for one in found.spaces],
+        ),
         (
             "queue_oldest_seconds",
-            "Age of the oldest job, 0 without one.",
+            "Age of the oldest job; 0 if the queue is empty.",
             [(one.name, one.oldest_job_seconds or 0.0) for one in found.spaces],
         ),
-        ("images_per_second", "Images made searchable a second, in the last minute.", list(per_second.items())),
+        ("images_per_second", "Images made searchable per second, in the last minute.", list(per_second.items())),
     )
     for name, text, samples in values:
         family = GaugeMetricFamily(f"lookalike_{name}", text, labels=["space"])
@@ -133,13 +141,15 @@ def _state(found: Status) -> Iterator[Metric]:
 
 def _failures(found: Status) -> Iterator[Metric]:
     family = GaugeMetricFamily(
-        "lookalike_failed_images", "Parked images, of the latest 10,000 a space.", labels=["space", "step", "reason"]
+        "lookalike_failed_images",
+        "Failed images, among the latest 10,000 per space.",
+        labels=["space", "step", "reason"],
     )
     counts: dict[tuple[str, str, str], int] = {}
-    told: dict[str, int] = {}
+    reasons: dict[str, int] = {}
     for one in found.failures:
-        told[one.space] = told.get(one.space, 0) + 1
-        reason = one.reason if told[one.space] <= _MOST_REASONS else _OTHER
+        reasons[one.space] = reasons.get(one.space, 0) + 1
+        reason = one.reason if reasons[one.space] <= _MOST_REASONS else _OTHER
         key = (one.space, one.step, reason)
         counts[key] = counts.get(key, 0) + one.images
     for labels, count in counts.items():
@@ -149,7 +159,7 @@ def _failures(found: Status) -> Iterator[Metric]:
 
 def _workers(found: Status) -> Iterator[Metric]:
     family = InfoMetricFamily(
-        "lookalike_worker", "Live workers, and what each does.", labels=["worker", "device", "version", "state"]
+        "lookalike_worker", "Live workers with their state.", labels=["worker", "device", "version", "state"]
     )
     for one in found.workers:
         if one.alive:
@@ -158,16 +168,16 @@ def _workers(found: Status) -> Iterator[Metric]:
 
 
 def _recall(found: Status) -> Iterator[Metric]:
-    """Of the last day, by plan and selectivity; over all of them where both are "all"."""
+    """Yield the recall of the last day, by plan and selectivity; the total has "all" in both labels."""
     labels = ["space", "plan", "selectivity"]
     of_day = [one for one in found.recall if one.period_seconds == _DAY and one.searches]
     for name, text, value in (
-        ("recall", "Mean recall of the checked live searches of a day.", lambda one: one.recall),
-        ("recall_low", "Lower end of its 95 % interval.", lambda one: one.low),
-        ("recall_high", "Upper end of its 95 % interval.", lambda one: one.high),
-        ("recall_goal", "The recall that those searches asked for.", lambda one: one.goal),
-        ("recall_below_goal", "1 where the whole interval lies below.", lambda one: float(bool(one.below))),
-        ("recall_searches", "Live searches checked in a day.", lambda one: one.searches),
+        ("recall", "Mean recall of the live searches checked in the last day.", lambda one: one.recall),
+        ("recall_low", "Lower end of the recall's 95 % interval.", lambda one: one.low),
+        ("recall_high", "Upper end of the recall's 95 % interval.", lambda one: one.high),
+        ("recall_goal", "Recall that these searches requested.", lambda one: one.goal),
+        ("recall_below_goal", "1 if the whole interval is below the goal.", lambda one: float(bool(one.below))),
+        ("recall_searches", "Live searches checked in the last day.", lambda one: one.searches),
     ):
         family = GaugeMetricFamily(f"lookalike_{name}", text, labels=labels)
         for one in of_day:
@@ -175,13 +185,13 @@ def _recall(found: Status) -> Iterator[Metric]:
         yield family
     if found.samples_waiting is not None:
         yield GaugeMetricFamily(
-            "lookalike_recall_samples_waiting", "Kept searches that wait to be checked.", found.samples_waiting
+            "lookalike_recall_samples_waiting", "Sampled searches that wait for a check.", found.samples_waiting
         )
 
 
 def _standbys(found: Status) -> Iterator[Metric]:
-    fit = GaugeMetricFamily("lookalike_standby_fit", "1 where searches go to the standby.", labels=["host"])
-    lag = GaugeMetricFamily("lookalike_standby_lag_seconds", "How far it is behind, where it answers.", labels=["host"])
+    fit = GaugeMetricFamily("lookalike_standby_fit", "1 if searches go to the standby.", labels=["host"])
+    lag = GaugeMetricFamily("lookalike_standby_lag_seconds", "Lag behind the primary, if known.", labels=["host"])
     for one in found.standbys:
         fit.add_metric([one.host], float(one.fit))
         if one.lag_seconds is not None:
@@ -195,22 +205,22 @@ def _latencies(totals: list[LatencyTotal]) -> Iterator[Metric]:
     for one in totals:
         by_key.setdefault((one.space, one.measure), []).append(one)
     for measure, text in (
-        ("searchable", "From the insert of an image, or its change, to its committed embedding."),
-        ("query", "From asking for a query image's embedding to the answer."),
+        ("searchable", "Time from the insert or change of an image to its committed embedding."),
+        ("query", "Time from the request for a query image's embedding to the result."),
     ):
         family = HistogramMetricFamily(f"lookalike_{measure}_seconds", text, labels=["space"])
         for (space, name), counts in by_key.items():
             if name == measure:
                 _add(family, [space], counts)
         yield family
-    stages = HistogramMetricFamily("lookalike_stage_seconds", "A worker's stages.", labels=["space", "stage"])
+    stages = HistogramMetricFamily("lookalike_stage_seconds", "Duration of worker stages.", labels=["space", "stage"])
     for (space, name), counts in by_key.items():
         if name in _STAGES:
             _add(stages, [space, name], counts)
     yield stages
     for measure, name, text in (
-        ("reused", "reused_images", "Embeddings taken over from an image with the same bytes."),
-        ("failed", "failed_attempts", "Images that were parked as failures."),
+        ("reused", "reused_images", "Embeddings copied from an image with the same bytes."),
+        ("failed", "failed_attempts", "Images that failed."),
     ):
         counter = CounterMetricFamily(f"lookalike_{name}", text, labels=["space"])
         for (space, found), counts in by_key.items():
@@ -220,7 +230,7 @@ def _latencies(totals: list[LatencyTotal]) -> Iterator[Metric]:
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], counts: Iterable[LatencyTotal]) -> None:
-    """Add one histogram; the last of the database's buckets has no end."""
+    """Add one histogram; the last bucket of the database has no upper bound."""
     kept = list(counts)
     buckets = [
         (f"{0.001 * 2 ** (bound / _STEP):g}", float(sum(one.count for one in kept if one.bucket <= bound)))

@@ -1,6 +1,6 @@
-"""The page: /, /operate and /tradeoffs.
+"""The web page: /, /operate and /tradeoffs.
 
-No inline script or style, and nothing from another host, so that the policy can forbid all of that.
+It has no inline scripts or styles and loads nothing from other hosts, so that the policy can forbid both.
 """
 
 from flask import Blueprint, Flask, Response, render_template
@@ -10,7 +10,7 @@ _POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        # blob: pictures fetched with a key; data: the small copy of a dropped picture, kept for the session.
+        # blob: pictures fetched with a key; data: the small copy of the user's own picture.
         "img-src 'self' blob: data:",
         "connect-src 'self'",
         "base-uri 'none'",
@@ -29,7 +29,7 @@ _HEADERS = {
 
 
 def register(app: Flask) -> None:
-    """Add the routes of the page."""
+    """Add the page's routes."""
     pages = Blueprint("pages", __name__)
     pages.add_url_rule("/", "search", lambda: _page("search.html"))
     pages.add_url_rule("/operate", "operate", lambda: _page("operate.html"))

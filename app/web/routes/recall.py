@@ -15,11 +15,11 @@ api = APIBlueprint("recall", __name__, url_prefix="/v1", abp_tags=[Tag(name="ope
 @api.get(
     "/recall",
     operation_id="recall",
-    summary="What live searches find of their true neighbours",
+    summary="Measured recall of live searches",
     responses={200: RecallAnswer, **openapi.errors_of()},
 )
 def get_recall(query: RecallQuery) -> Response:
-    """Estimates with 95 % intervals by period, plan and selectivity, the trend, and changes of the search depth."""
+    """Estimates with 95 % intervals by period, plan and selectivity; the trend; changes of the search depth."""
     with services().database.connection() as conn:
         found = recall.read(conn, hours=query.hours, days=query.days)
     response = Response(RecallAnswer(found).model_dump_json(), mimetype=request_body.JSON)

@@ -102,7 +102,7 @@ def _by_upload(query: SearchQuery, began: float) -> Response:
         return _request(options, query, vector=embeddings[0], in_space=space.id)
 
     with (
-        services().pictures.one(),
+        services().image_query_limit.acquire(),
         services().database.connection(timeout=settings.search_timeout) as conn,
     ):
         embedding_asked = time.perf_counter()

@@ -17,7 +17,7 @@ from app.web.services import services
 
 api = APIBlueprint("thumbnails", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")])
 
-# An image's content may change under its id, so a cache asks again after a while; the ETag makes that cheap.
+# An image's content may change, so caches must revalidate after a while; the ETag makes that cheap.
 _CACHE = "private, max-age=300"
 _PICTURE: dict[str, object] = {
     "description": "A JPEG, upright, on white",
@@ -32,10 +32,10 @@ _PICTURE: dict[str, object] = {
     responses={200: _PICTURE, 304: None, **openapi.errors_of(404, 410, 502)},
 )
 def get_thumbnail(path: ImagePath, query: ThumbnailQuery) -> Response:
-    """410 where the file is no longer at its uri, 502 where it cannot be fetched, 422 where it is no image."""
+    """Returns 410 if the file no longer exists, 502 if it cannot be fetched, 422 if it is not an image."""
     with services().database.connection() as conn:
         image = images.get(conn, path.image_id)
-    # Made for the content known to the database; the file itself is read only where the client lacks it.
+    # Compare with the hash in the database first: the file is read only if the client's copy is stale.
     if image.sha256 is not None and request.if_none_match.contains(_tag(image.sha256, query.size)):
         return _cached(Response(status=304), image.sha256, query.size)
     data = _read(image)
@@ -51,7 +51,7 @@ def _read(image: images.Image) -> bytes:
         return fetch(image.uri, limits=services().limits)
     except ImageError as error:
         gone = not isinstance(error, TransientImageError) and isinstance(error.__cause__, FileNotFoundError)
-        raise ImageSourceError(f"the file of image {image.id} cannot be read: {error}", gone=gone) from error
+        raise ImageSourceError(f"cannot read the file of image {image.id}: {error}", gone=gone) from error
 
 
 def _tag(sha256: str, size: int) -> str:

@@ -20,34 +20,34 @@ api = APIBlueprint("tradeoffs", __name__, url_prefix="/v1", abp_tags=[Tag(name="
 
 
 class TradeoffsQuery(Parameters):
-    """Parameters of the trade-offs."""
+    """Query parameters of the trade-offs."""
 
     space: str | None = Field(
         None,
-        description="Name of the embedding space; left out, the active one.",
+        description="Embedding space. Default: the active one.",
         json_schema_extra={"example": "lite0"},
     )
-    run: int | None = Field(None, ge=1, lt=2**63, description="A run of this space; left out, the last with results.")
+    run: int | None = Field(None, ge=1, lt=2**63, description="Run of this space. Default: the last one with results.")
 
 
 class TradeoffsRun(Body):
-    """What was measured, and when."""
+    """A trade-off run and its conditions."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: int
     started_at: datetime
-    ended_at: datetime | None = Field(description="null: interrupted, or going on.")
-    rows: int = Field(description="Images that were measured on: all there were then, or a sample.")
-    rows_total: int = Field(description="Images that the space held then.")
+    ended_at: datetime | None = Field(description="null if the run was interrupted or is in progress.")
+    rows: int = Field(description="Number of images measured on: all, or a sample.")
+    rows_total: int = Field(description="Number of images in the space at that time.")
     k: int
     queries: int
-    label: str | None = Field(description="The attribute that label_precision is about.")
+    label: str | None = Field(description="Attribute of label_precision.")
     conditions: dict[str, object] = Field(description="Hardware, versions, settings.")
 
 
 class TradeoffsPoint(Body):
-    """One index choice; times in milliseconds. `floor` and `ceiling` hold with 95 % confidence for such queries."""
+    """One index choice; times in milliseconds. `floor` and `ceiling` are 95 % confidence bounds."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,26 +60,26 @@ class TradeoffsPoint(Body):
     p95_ms: float
     p99_ms: float
     p95_ceiling_ms: float
-    qps: dict[str, float] = Field(description="Queries a second, by the number of clients at once.")
+    qps: dict[str, float] = Field(description="Queries per second, by the number of concurrent clients.")
     build_seconds: float
     insert_ms: float
     bytes_per_image: float = Field(description="Embedding, primary key and ANN index.")
     index_bytes_per_image: float = Field(description="The ANN index alone.")
-    memory_bytes: int = Field(description="What a build of the index holds in memory.")
-    current: bool = Field(description="Whether the space is searched so now.")
-    fast: bool = Field(description="No other has as much recall at a lower p50.")
-    small: bool = Field(description="No other with an index has as much recall with fewer bytes.")
-    best: bool = Field(description="No other is as good or better in recall, p50 and bytes together.")
+    memory_bytes: int = Field(description="Memory that a build of the index uses.")
+    current: bool = Field(description="Whether the space uses this choice now.")
+    fast: bool = Field(description="No other choice has as much recall at a lower p50.")
+    small: bool = Field(description="No other choice with an index has as much recall with fewer bytes.")
+    best: bool = Field(description="Every other choice is worse in recall, p50 or bytes.")
 
 
 class TradeoffsAnswer(Body):
-    """What was measured of a space's index choices, the highest recall first."""
+    """Measured index choices of a space, highest recall first."""
 
     model_config = ConfigDict(extra="forbid")
 
     space: str
-    current: str = Field(description="How the space is searched now.")
-    run: TradeoffsRun | None = Field(description="null where nothing was measured yet: lookalike tradeoffs does.")
+    current: str = Field(description="The index choice in use.")
+    run: TradeoffsRun | None = Field(description="null if nothing was measured yet; run lookalike tradeoffs.")
     points: list[TradeoffsPoint]
 
 
@@ -90,7 +90,7 @@ class TradeoffsAnswer(Body):
     responses={200: TradeoffsAnswer, **openapi.errors_of(404)},
 )
 def get_tradeoffs(query: TradeoffsQuery) -> Response:
-    """What `lookalike tradeoffs` measured last; which choices nothing beats, and which is in use."""
+    """Measurements of the last `lookalike tradeoffs`, with flags for unbeaten choices and the one in use."""
     with services().database.connection() as conn:
         space = spaces.active(conn) if query.space is None else spaces.get(conn, query.space)
         run = results.latest(conn, space) if query.run is None else results.of_space(conn, space, query.run)
