@@ -42,7 +42,7 @@ _TOPICS = {
     "tables": "Tables",
 }
 _SIGNATURE = re.compile(
-    r"^CREATE OR REPLACE (?:FUNCTION|PROCEDURE) lookalike\.(.*?)\s+LANGUAGE ", re.MULTILINE | re.DOTALL
+    r"^CREATE OR REPLACE (FUNCTION|PROCEDURE) lookalike\.(.*?)\s+LANGUAGE ", re.MULTILINE | re.DOTALL
 )
 _SECTION = re.compile(r"^(\w+):$", re.MULTILINE)
 
@@ -91,7 +91,8 @@ def _entry(file: Path, names: set[str]) -> str:
     first, _, rest = header(text).partition("\n")
     parts = [f"### lookalike.{file.stem}\n", _linked(first, names - {file.stem}) + "\n"]
     if signature := _SIGNATURE.search(text):
-        parts.append(f"```text\n{signature[1]}\n```\n")
+        call = "CALL " if signature[1] == "PROCEDURE" else ""
+        parts.append(f"```text\n{call}{signature[2]}\n```\n")
     parts.extend(_block(block, names - {file.stem}) for block in rest.strip("\n").split("\n\n") if block)
     return "\n".join(parts)
 

@@ -31,7 +31,7 @@ LOCK = Path(__file__).parent / "sql.lock"
 _TRIGGER_TABLE = re.compile(r"^[^-].*\bON lookalike\.(\w+)", re.MULTILINE)
 _HEADER = re.compile(r"(?:--.*\n)*")
 _COLUMNS = re.compile(r"^Columns:\n", re.MULTILINE)
-_ITEM = re.compile(r"^  (\S+) +(.+(?:\n {4,}.+)*)", re.MULTILINE)
+_ITEM = re.compile(r"^  (\S+(?:, \S+)*)  +(.+(?:\n {4,}.+)*)", re.MULTILINE)
 _SPACES = re.compile(r"\s+")
 _ABOVE_BODY = re.compile(r"(?:(?:--.*)?\n)*")
 # The first revision with the table of served code, schema_revisions.

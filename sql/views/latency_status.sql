@@ -3,7 +3,7 @@
 -- Measures:
 --   searchable                    from the insert or change of an image to its committed embedding
 --   reused                        the same for images whose bytes had been embedded for another image
---   failed                        the same for images that were parked as failures
+--   failed                        the same for images that failed
 --   query                         from a query image to its answer
 --   fetch, decode                 stages of a worker, for one image
 --   claim, lookup, encode, write  stages of a worker, for a batch

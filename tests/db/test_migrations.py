@@ -105,6 +105,24 @@ WHERE c.relnamespace = 'lookalike'::regnamespace AND c.relkind IN ('r', 'v') AND
 """
 
 
+def test_comments_come_from_the_header_of_a_file() -> None:
+    text = (
+        "-- Return a thing.\n--\n-- Columns:\n--   id    the thing\n--   name  its name,\n--         wrapped\n--\n"
+        "-- It's old.\n\n-- A note for developers.\nCREATE OR REPLACE ...\n"
+    )
+    assert sources.comments("views/thing.sql", text) == {
+        "VIEW lookalike.thing": "Return a thing.\n\nIt's old.",
+        'COLUMN lookalike.thing."id"': "the thing",
+        'COLUMN lookalike.thing."name"': "its name, wrapped",
+    }
+    assert sources.comments("functions/thing.sql", text) == {"ROUTINE lookalike.thing": sources.header(text)}
+    assert [
+        path
+        for path in sources.current()
+        if not sources.header(sources.source_of(path)).partition("\n")[0].endswith(".")
+    ] == [], "a header begins with a sentence on a line of its own"
+
+
 def test_every_object_and_column_has_the_comment_of_its_file(conn: db.Connection) -> None:
     rows = conn.execute(COMMENTS).fetchall()
     assert [name for name, text in rows if not text] == []

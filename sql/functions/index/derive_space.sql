@@ -2,8 +2,8 @@
 --
 -- `transform`, which was fitted for the space `source_name`, moves to the new space. From then on it reduces what
 -- the workers encode, and queries. The two spaces are independent: the source may be dropped. It neither copies
--- nor queues images: see lookalike.adopt_embeddings and lookalike.enqueue_missing. `lookalike space derive` calls
--- it.
+-- nor queues images: see lookalike.adopt_embeddings and lookalike.enqueue_missing. `lookalike space create --from`
+-- calls it.
 CREATE OR REPLACE FUNCTION lookalike.derive_space(
     space_name text, source_name text, transform smallint, index_options jsonb DEFAULT NULL
 ) RETURNS smallint

@@ -6,7 +6,7 @@
 -- A due job that still has a lease is suspect: the worker that claimed it has gone silent, and this image may be
 -- what kills workers. Suspects are never mixed with other jobs, and come in small batches: at most 8 after the
 -- first lost lease, one alone after the second. So an image that kills affects few others, and is soon the only
--- one with many attempts; the caller then parks it.
+-- one with many attempts; the caller then records it as a failure.
 CREATE OR REPLACE FUNCTION lookalike.claim_jobs(from_space smallint, claim uuid, most int, lease_seconds float8)
 RETURNS TABLE (image_id bigint, uri text, attempts int, enqueued_at timestamptz, suspect boolean)
 LANGUAGE sql SET search_path FROM CURRENT

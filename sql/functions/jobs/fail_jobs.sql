@@ -1,7 +1,7 @@
--- Internal: park these images as failures of a space and remove their jobs, if the lease `claim` still holds them.
+-- Internal: record these images as failures of a space and remove their jobs, if lease `claim` still holds them.
 --
 -- The arrays run in parallel. An image that another transaction locks is skipped, and its job stays. It returns
--- the ids that were parked.
+-- the ids that it recorded.
 --
 -- It also deletes an embedding of other bytes: the trigger of a REPEATABLE READ writer does not see an embedding
 -- that was written since its snapshot, and leaves it.
