@@ -1,4 +1,4 @@
-"""A real embedded PostgreSQL for the session; for each test a database of its own, cloned from a migrated template."""
+"""A real embedded PostgreSQL server per session, and per test a database cloned from a migrated template."""
 
 import fcntl
 import os
@@ -27,15 +27,13 @@ if TYPE_CHECKING:
 
 TEMPLATE = "lookalike_template"
 
-# Durability is not what is tested here, and several test processes share two cores.
+# Without durability, because no test here needs it and several test processes share two cores.
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "256MB"}
 
 
 def pytest_configure() -> None:
-    """Let workers read the tests' files, and let children be interrupted, also where these tests run in the background,
-    whose shell has SIGINT ignored.
-    """
-    # The tests' servers are named by URL, as a shared one would be, from which nothing is read unless it is allowed.
+    """Let workers read the tests' files, and restore SIGINT, which a shell ignores for tests in the background."""
+    # The tests name their servers by URL, as they would a shared one, so nothing is readable by default.
     os.environ.setdefault("LOOKALIKE_IMAGE_ROOTS", "/")
     os.environ.setdefault("LOOKALIKE_IMAGE_HOSTS", "*")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -43,13 +41,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules marked as long, so that none of them is the last to end."""
+    """Start with the modules marked as long, so that none of them ends last."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[embedded.EmbeddedServer]:
-    """The session's own server; a short path, since a unix socket's is limited."""
+    """Run the session's server, in a short path because the path of a unix socket is limited."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-test-"))
     home.chmod(0o755)
     try:
@@ -61,7 +59,7 @@ def server() -> Iterator[embedded.EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def template(server: embedded.EmbeddedServer) -> str:
-    """A migrated, empty database to clone."""
+    """Return the name of a migrated, empty database to clone."""
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     schema.upgrade(make_conninfo(server.url, dbname=TEMPLATE))
@@ -70,7 +68,7 @@ def template(server: embedded.EmbeddedServer) -> str:
 
 @pytest.fixture(scope="session")
 def new_database(server: embedded.EmbeddedServer) -> Callable[..., str]:
-    """Create a database (a clone of `template`, where named) and return its URL; it goes with the server."""
+    """Return a function that creates a database (a clone of `template`, if given) and returns its URL."""
     numbers = count()
 
     def create(template: str | None = None) -> str:
@@ -83,7 +81,7 @@ def new_database(server: embedded.EmbeddedServer) -> Callable[..., str]:
             )
         url = make_conninfo(server.url, dbname=name)
         if template:
-            # A clone has the template's content, not the settings stored for it.
+            # A clone has the template's content, but not its database settings.
             with psycopg.connect(url) as conn:
                 conn.execute("SELECT lookalike.tune_database()")
         return url
@@ -93,7 +91,7 @@ def new_database(server: embedded.EmbeddedServer) -> Callable[..., str]:
 
 @pytest.fixture
 def database_url(server: embedded.EmbeddedServer, new_database: Callable[..., str], template: str) -> Iterator[str]:
-    """A migrated, empty database of this test's own, gone after it."""
+    """Yield the URL of a migrated, empty database for this test, and drop it afterwards."""
     url = new_database(template)
     yield url
     with psycopg.connect(server.url, autocommit=True) as admin:
@@ -103,21 +101,21 @@ def database_url(server: embedded.EmbeddedServer, new_database: Callable[..., st
 
 @pytest.fixture
 def conn(database_url: str) -> Iterator[db.Connection]:
-    """A connection to this test's database, autocommit off."""
+    """Yield a connection to this test's database, with autocommit off."""
     with db.connect(database_url) as connection:
         yield connection
 
 
 @pytest.fixture
 def auto(database_url: str) -> Iterator[db.Connection]:
-    """A connection to this test's database, autocommit on."""
+    """Yield a connection to this test's database, with autocommit on."""
     with db.connect(database_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
 def lite0() -> "Encoder":
-    """The default model on the CPU, loaded once for the session."""
+    """Return the default model on the CPU, loaded once per session."""
     from workers.encoder import Encoder
     from workers.models import load_model
 
@@ -131,9 +129,9 @@ def gallery_template(
     template: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
-    """The name of a database to clone: the first 240 images of the demo gallery, embedded by a worker and indexed.
+    """Return the name of a database to clone, with 240 images of the demo gallery, embedded and indexed.
 
-    The first test process that needs it makes it; the others restore its dump, because embedding takes much longer.
+    The first test process that needs it creates it; the others restore its dump, because embedding takes much longer.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -155,7 +153,7 @@ def gallery_template(
 
 @pytest.fixture(scope="session")
 def live(new_database: Callable[..., str], gallery_template: str) -> Iterator[running.Running]:
-    """A gallery of the session's own with a live worker and the API: what a user has running."""
+    """Run a live worker and the API on a gallery for the session, as a user would."""
     url = new_database(gallery_template)
     with running.live_worker(url), running.live_api(url) as api:
         yield running.Running(url, api)

@@ -1,4 +1,4 @@
-"""The embedded server: real starts, shared, killed, recovered, stopped. As root and as an ordinary user alike."""
+"""The embedded server: started, shared, killed, recovered and stopped, as root and as an ordinary user."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 FAST = {"fsync": "off", "shared_buffers": "32MB"}
 
-# Enters the server's block as a process of its own, says the server's pid, and leaves when its input closes.
+# A process that keeps the server running, prints the server's pid, and exits when its input closes.
 USER = """
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ with embedded.running(Path(sys.argv[1]), settings=settings) as server:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A home under the temporary directory: pytest's tmp_path lies in a directory closed to the server's user."""
+    """Yield a home in the temporary directory, because the server's user cannot enter pytest's tmp_path."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-embedded-"))
     folder.chmod(0o755)
     yield folder / "home"
@@ -123,7 +123,7 @@ def test_only_the_servers_user_may_open_the_socket(home: Path) -> None:
         assert server.socket_dir.stat().st_mode & 0o777 == 0o700
         assert (server.socket_dir / ".s.PGSQL.5432").stat().st_mode & 0o777 == 0o700
         assert server.data_dir.stat().st_mode & 0o777 == 0o700
-        # Root's server runs with none of root's groups.
+        # Root's server runs without root's groups.
         status = Path(f"/proc/{server.pid}/status").read_text()
         owner = server.data_dir.stat()
         ids = {line.split()[0]: set(line.split()[1:]) for line in status.splitlines() if line[:4] in ("Uid:", "Gid:")}
@@ -192,15 +192,15 @@ def test_ctrl_c_ends_the_user_which_stops_the_server(home: Path) -> None:
         pid = int(process.stdout.readline())
         assert os.getsid(pid) != process.pid
         os.killpg(process.pid, signal.SIGINT)  # what a terminal's Ctrl-C does
-        _, said = process.communicate(timeout=60)
-        assert "KeyboardInterrupt" in said
+        _, errors = process.communicate(timeout=60)
+        assert "KeyboardInterrupt" in errors
         assert not alive(pid)
 
 
 def test_ctrl_c_during_recovery_leaves_no_server(home: Path) -> None:
     with embedded.running(home, settings=FAST) as server:
         pass
-    slow = server.data_dir / "recovery.signal"  # makes the next start ask a slow command for archived WAL
+    slow = server.data_dir / "recovery.signal"  # makes the next start fetch archived WAL with a slow command
     slow.touch()
     os.chown(slow, server.data_dir.stat().st_uid, server.data_dir.stat().st_gid)
     command = [sys.executable, "-c", USER, str(home), "restore_command=sleep 3; false"]
@@ -210,8 +210,8 @@ def test_ctrl_c_during_recovery_leaves_no_server(home: Path) -> None:
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert "KeyboardInterrupt" in said
+        _, errors = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors
     assert servers_below(home) == []
     with embedded.running(home, settings={**FAST, "restore_command": "false"}) as again:
         assert answer(again, "SELECT NOT pg_is_in_recovery()") == "True"
@@ -234,7 +234,7 @@ def test_a_stale_pid_file_of_another_process_does_not_block_a_start(home: Path) 
         stale = (server.data_dir / "postmaster.pid").read_text().splitlines()
     owner = server.data_dir.stat()
     identity = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
-    # PostgreSQL itself refuses to start when the number belongs to a process of the same user.
+    # PostgreSQL itself refuses to start if a process of the same user has that pid.
     with subprocess.Popen(["sleep", "60"], **identity) as sleeper:  # type: ignore[call-overload]
         (server.data_dir / "postmaster.pid").write_text("\n".join([str(sleeper.pid), *stale[1:]]) + "\n")
         with embedded.running(home, settings=FAST) as again:
@@ -348,7 +348,7 @@ def test_a_containers_memory_limit_counts(tmp_path: Path) -> None:
     (group / "memory.max").write_text("max\n")
     physical = this_machine(tmp_path, root=tmp_path).memory
     assert physical >= 256 * MB
-    (group.parent / "memory.max").write_text(f"{200 * MB}\n")  # the limit of a group above holds too
+    (group.parent / "memory.max").write_text(f"{200 * MB}\n")  # the limit of an ancestor group applies too
     assert this_machine(tmp_path, root=tmp_path).memory == 200 * MB
     (group / "memory.max").write_text(f"{100 * MB}\n")
     assert this_machine(tmp_path, root=tmp_path).memory == 100 * MB

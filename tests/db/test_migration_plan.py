@@ -1,4 +1,4 @@
-"""The linter over migrations, and the plan of a migration: both find what keeps others out."""
+"""The migrations' linter and the plan of a migration: both find statements that block others."""
 
 import re
 from dataclasses import replace
@@ -28,9 +28,9 @@ def test_the_linter_finds_blocking_statements_and_broken_old_code(
     bad = "op.execute('CREATE INDEX extra ON lookalike.images (width)')\nop.execute('DROP VIEW lookalike.gallery')"
     config = revisions.config("", revisions.write(tmp_path, bad, serves="0007"))
     assert lint.lint(config) == 1
-    said = capsys.readouterr().out
-    assert "require-concurrent-index-creation" in said
-    assert "ban-drop-view" in said
+    output = capsys.readouterr().out
+    assert "require-concurrent-index-creation" in output
+    assert "ban-drop-view" in output
 
 
 def test_the_plan_lists_the_locks_that_the_server_takes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,18 +43,18 @@ def test_the_plan_lists_the_locks_that_the_server_takes(url: str, monkeypatch: p
         assert schema.current(conn) == "0003"
     assert [step.revision for step in plan.steps] == list(schema.revisions()[3:])
     fourth = plan.steps[0]
-    assert fourth.locks["lookalike.space_status"] == "AccessExclusiveLock"  # dropped, and made anew
+    assert fourth.locks["lookalike.space_status"] == "AccessExclusiveLock"  # dropped and created again
     assert "lookalike.images" not in fourth.locks
     assert any("CREATE TABLE lookalike.latencies" in one.sql for one in fourth.statements)
     assert plan.sizes["lookalike.images"][0] == clients.ROWS
-    told = runner(monkeypatch, url)("migrate", "--plan").stdout
-    assert "-- Locks lookalike.space_status: ACCESS EXCLUSIVE, blocks searches and writes" in told
-    assert "CREATE TABLE lookalike.space_switches" in told
-    assert len(re.findall(r"^-- Works with code of .*; takes about \d+\.\d s here\.$", told, re.M)) == len(plan.steps)
+    output = runner(monkeypatch, url)("migrate", "--plan").stdout
+    assert "-- Locks lookalike.space_status: ACCESS EXCLUSIVE, blocks searches and writes" in output
+    assert "CREATE TABLE lookalike.space_switches" in output
+    assert len(re.findall(r"^-- Works with code of .*; takes about \d+\.\d s here\.$", output, re.M)) == len(plan.steps)
 
 
 def test_the_estimate_grows_with_the_bytes_read_and_rewritten(url: str) -> None:
-    """By the rates of this server, measured."""
+    """The estimate uses this server's measured speed."""
     schema.downgrade(url, "0003", lose_data=True)
     plan = migration_plan.make(url)
     assert 0 < plan.rates.read < float("inf")

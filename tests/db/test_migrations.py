@@ -1,4 +1,4 @@
-"""Revisions: fresh equals upgraded, metadata equals database, `sql/` is what the database holds, no loss unasked."""
+"""Revisions: a fresh schema equals an upgraded one, the metadata and `sql/`, and a downgrade loses no rows unasked."""
 
 import importlib
 import subprocess
@@ -22,7 +22,7 @@ REVISIONS = sorted(script.revision for script in ScriptDirectory("migrations").w
 
 
 def dump(server: EmbeddedServer, url: str) -> str:
-    """The schema as pg_dump writes it, less the random token of its \\restrict line."""
+    """Return the schema from pg_dump, without the random token in its \\restrict line."""
     out = subprocess.run(
         [server.bin_dir / "pg_dump", "--schema-only", url], check=True, capture_output=True, text=True
     ).stdout
@@ -31,7 +31,7 @@ def dump(server: EmbeddedServer, url: str) -> str:
 
 @pytest.fixture
 def empty_url(new_database: Callable[..., str]) -> str:
-    """An empty database, not migrated."""
+    """Yield the URL of an empty database that is not migrated."""
     return new_database()
 
 
@@ -137,7 +137,7 @@ def test_a_downgrade_that_would_lose_rows_is_refused_with_their_number(database_
     conn.commit()
     with pytest.raises(SchemaError, match=r"lose 1 images.*--lose-data"):
         schema.downgrade(database_url, "base")
-    assert schema.current(conn) == REVISIONS[0]  # revisions above, which lose nothing, have gone
+    assert schema.current(conn) == REVISIONS[0]  # later revisions, which lose nothing, are downgraded
     conn.rollback()
     schema.downgrade(database_url, "base", lose_data=True)
     assert schema.current(conn) is None
@@ -168,7 +168,7 @@ def test_an_upgrade_keeps_a_users_view_on_gallery(empty_url: str) -> None:
 
 @pytest.fixture
 def altered(server: EmbeddedServer, empty_url: str) -> Iterator[Callable[[str, str], None]]:
-    """Run a statement about the empty database ({}) as superuser."""
+    """Run a statement as superuser; {} stands for the empty database."""
 
     def run(statement: str, on: str = server.url) -> None:
         name = psycopg.conninfo.conninfo_to_dict(empty_url)["dbname"]

@@ -1,5 +1,7 @@
-"""Searches on a real streaming standby: the same answers, one's own writes where asked; a standby that lags, is dead or
-hangs is left out, and the primary answers in its place."""
+"""Searches on a real streaming standby return the primary's results and, on request, the caller's own writes.
+
+If the standby lags, hangs or is down, the primary serves the searches.
+"""
 
 import hashlib
 import logging
@@ -135,15 +137,15 @@ def test_searches_go_to_the_standby_and_writes_to_the_primary(client: FlaskClien
     assert client.post("/v1/search", json={"image_id": 7}).headers[SERVED_BY] == STANDBY
     for path in ("/v1/facets", "/v1/sample", "/v1/duplicates"):
         assert client.get(path).headers[SERVED_BY] == STANDBY
-    (told,) = client.get("/v1/status").json["standbys"]
-    assert (told["host"], told["fit"], told["reason"]) == (pair.host, True, None)
+    (state,) = client.get("/v1/status").json["standbys"]
+    assert (state["host"], state["fit"], state["reason"]) == (pair.host, True, None)
     metrics = client.get("/metrics").text
     assert f'lookalike_standby_fit{{host="{pair.host}"}} 1.0' in metrics
     assert f'lookalike_standby_lag_seconds{{host="{pair.host}"}} 0.0' in metrics
 
 
 def test_a_search_that_names_a_writes_position_sees_the_write(client: FlaskClient, pair: Pair) -> None:
-    """Also while the standby lags: then the primary answers, after the standby was waited for."""
+    """If the standby lags, the primary serves the search after a wait."""
     for value in range(1, 6):
         written = client.patch("/v1/images/7", json={"attributes": {"n": 7, "mark": value}})
         body = {"image_id": 8, "filter": {"mark": value}}
@@ -154,7 +156,7 @@ def test_a_search_that_names_a_writes_position_sees_the_write(client: FlaskClien
         keyed = {"Idempotency-Key": "mark-9"}
         written = client.patch("/v1/images/7", json={"attributes": {"n": 7, "mark": 9}}, headers=keyed)
         body = {"image_id": 8, "filter": {"mark": 9}}
-        assert ids(client.post("/v1/search", json=body)) == []  # not asked for: as the standby has it
+        assert ids(client.post("/v1/search", json=body)) == []  # without a position, the standby's state counts
         by_query = client.post("/v1/search", query_string={"min_lsn": written.headers[LSN]}, json=body)
         assert (ids(by_query), by_query.headers[SERVED_BY]) == ([7], "primary")
         repeated = client.patch("/v1/images/7", json={"attributes": {"n": 7, "mark": 9}}, headers=keyed)
@@ -197,11 +199,11 @@ def test_a_lagging_standby_is_skipped_and_logged_until_it_catches_up(
     with pair.paused():
         primary.execute("UPDATE lookalike.images SET caption = 'x' WHERE id = 300")
         until(lambda: served() == "primary")
-        (told,) = client.get("/v1/status").json["standbys"]
-        assert told["fit"] is False
-        assert "behind the primary (LOOKALIKE_READ_MAX_LAG 0.5)" in told["reason"]
-        assert told["lag_seconds"] > 0.5
-        time.sleep(1.2)  # it is looked at again meanwhile, and not said again
+        (state,) = client.get("/v1/status").json["standbys"]
+        assert state["fit"] is False
+        assert "behind the primary (LOOKALIKE_READ_MAX_LAG 0.5)" in state["reason"]
+        assert state["lag_seconds"] > 0.5
+        time.sleep(1.2)  # the next poll does not log it again
         assert f'lookalike_standby_fit{{host="{pair.host}"}} 0.0' in client.get("/metrics").text
     until(lambda: served() == STANDBY)
     until(lambda: any("serves searches again" in one.message for one in caplog.records))
@@ -260,7 +262,7 @@ def test_a_search_on_a_standby_that_hangs_moves_to_the_primary(
 
 @pytest.fixture
 def two(primary: db.Connection) -> Iterator[tuple[int, int]]:
-    """Two complete spaces of the same dimension: `s`, which is active, and `t`, whose neighbours are others."""
+    """Create two complete spaces of the same dimension: `s`, which is active, and `t`, with other neighbours."""
     with primary.transaction():
         other = clients.embed(primary, "t", seed=2)
     yield 1, other
@@ -270,7 +272,7 @@ def two(primary: db.Connection) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def unless_cancelled() -> Iterator[None]:
-    """Pass over a search that was cancelled so that the replay can go on: API and CLI ask the primary then."""
+    """Ignore a search that the standby's replay cancelled; API and CLI run it on the primary then."""
     try:
         yield
     except SerializationFailure:
@@ -283,7 +285,7 @@ def unless_cancelled() -> Iterator[None]:
 def test_no_search_on_the_standby_mixes_spaces_across_switches(
     pair: Pair, primary: db.Connection, two: tuple[int, int]
 ) -> None:
-    """By a stored image and by vectors, in one statement and in several, while the primary switches to and fro."""
+    """Search by a stored image and by vectors, in one statement and in several, while the primary switches spaces."""
     right: dict[tuple[str | None, int], list[int]] = {}
     for name in ("t", "s"):
         primary.execute("SELECT lookalike.activate_space(%s, true)", (name,))
@@ -305,7 +307,7 @@ def test_no_search_on_the_standby_mixes_spaces_across_switches(
 
     def by_vector(conn: db.Connection, round_: int) -> None:
         number = round_ % 5 + 1
-        with unless_cancelled(), suppress(SpaceChangedError):  # said, not mixed
+        with unless_cancelled(), suppress(SpaceChangedError):  # an error, not a mix
             with conn.transaction():
                 space = spaces.pin_active(conn)
                 query = vector(conn, number)
@@ -332,7 +334,7 @@ def test_the_primary_embeds_query_images_and_never_mixes_spaces(
     data = encoded(picture(), "PNG")
 
     def answered(space: int, image_id: int) -> None:
-        """As a worker would: the picture has this stored image's embedding in this space."""
+        """Answer as a worker would: the picture gets this stored image's embedding in this space."""
         primary.execute(
             f"INSERT INTO lookalike.query_images (sha256, space_id, embedding, answered_at)"
             f" SELECT %s, %s, e.embedding, now() FROM lookalike.embeddings_{space} e WHERE e.image_id = %s",
@@ -348,7 +350,7 @@ def test_the_primary_embeds_query_images_and_never_mixes_spaces(
     assert (ids(first), first.json["space"], first.headers[SERVED_BY]) == ([11], "s", STANDBY)
     with pair.paused():
         primary.execute("SELECT lookalike.activate_space('t', true)")
-        # The standby still shows the space of before, whose embedding nobody asks for any more.
+        # The standby still shows the old space, whose embedding is no longer requested.
         second = ask()
         assert (ids(second), second.json["space"], second.headers[SERVED_BY]) == ([22], "t", "primary")
     third = ask()
@@ -357,7 +359,7 @@ def test_the_primary_embeds_query_images_and_never_mixes_spaces(
 
 def test_commands(pair: Pair, primary: db.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     lookalike = runner(monkeypatch, pair.url)
-    # The second host is nobody's; the third is the primary itself.
+    # The second host does not exist; the third is the primary itself.
     host = pair.read_url.split("host=")[1].split("&")[0]
     own = pair.url.split("host=")[1].split("&")[0]
     several = f"postgresql://postgres@/lookalike?host={host},/nowhere,{own}&port=5432"
@@ -398,16 +400,16 @@ def test_hosts_are_read_as_libpq_reads_them(url: str | None, wanted: list[str]) 
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [("nonsense", "is not a connection string"), ("host=a,b,c port=1,2", "3 hosts and 2 values for port")],
 )
-def test_an_invalid_list_of_hosts_is_refused(url: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"LOOKALIKE_READ_DATABASE_URL.*{said}"):
+def test_an_invalid_list_of_hosts_is_refused(url: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"LOOKALIKE_READ_DATABASE_URL.*{expected}"):
         replicas.hosts(Settings(read_database_url=url))
 
 
 @pytest.mark.parametrize(
-    ("standby", "system", "lag", "any_", "said"),
+    ("standby", "system", "lag", "any_", "expected"),
     [
         (True, 1, 0.0, False, None),
         (True, 2, 0.0, False, "another cluster"),
@@ -416,6 +418,6 @@ def test_an_invalid_list_of_hosts_is_refused(url: str, said: str) -> None:
         (False, 1, 0.0, True, None),
     ],
 )
-def test_unfit_reason(standby: bool, system: int, lag: float, any_: bool, said: str | None) -> None:
+def test_unfit_reason(standby: bool, system: int, lag: float, any_: bool, expected: str | None) -> None:
     found = replicas.unfit_reason(standby, system, 1, lag, 10, accept_primary=any_)
-    assert found == said or (said is not None and found is not None and said in found)
+    assert found == expected or (expected is not None and found is not None and expected in found)

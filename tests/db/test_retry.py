@@ -1,4 +1,4 @@
-"""Trying again while the database is away: pauses grow, and begin anew once a connection has worked."""
+"""Retries while the database is unavailable: pauses grow, and start over once a connection has worked."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from app.errors import DatabaseUnavailableError
 
 @pytest.fixture
 def pauses(monkeypatch) -> Callable[..., list[float]]:
-    """Return the pauses after actions that each fail after so many seconds, of a clock that the test turns."""
+    """Return a function that returns the pauses after actions that fail after the given seconds of a fake clock."""
     now = [0.0]
     monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(retry.random, "uniform", lambda _, high: high)

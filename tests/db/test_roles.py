@@ -1,4 +1,4 @@
-"""The database roles: each tries what it may do, and what it must not; roles that cannot be made; the last one out."""
+"""The database roles: what each may and must not do, roles that cannot be created, and their removal."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ def gallery(database_url: str) -> str:
 
 @pytest.fixture
 def acting(gallery: str) -> Iterator[Callable[[str, str], list[tuple[object, ...]]]]:
-    """Run a statement as a role, each in a transaction of its own."""
+    """Run a statement as a role, in a transaction of its own."""
     with psycopg.connect(gallery, autocommit=True) as conn:
 
         def run(role: str, statement: str) -> list[tuple[object, ...]]:
@@ -179,7 +179,7 @@ def test_no_function_runs_with_its_owners_rights(conn: db.Connection) -> None:
 
 @pytest.fixture
 def cluster() -> Iterator[embedded.EmbeddedServer]:
-    """A server of this test's own: roles belong to all of a server's databases."""
+    """Run a server for this test, because all databases of a server share its roles."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-roles-"))
     home.chmod(0o755)
     try:
@@ -200,7 +200,7 @@ def test_roles_exist_from_the_first_database_to_the_last(
     with psycopg.connect(cluster.url, autocommit=True) as admin:
         for name in ("one", "two", "three"):
             admin.execute(pgsql.SQL("CREATE DATABASE {}").format(pgsql.Identifier(name)))
-        # A migration by a role that may not create roles goes through; doctor says what is left to do.
+        # A role without CREATEROLE can migrate; doctor reports what is left to do.
         admin.execute("CREATE ROLE plain LOGIN")
         admin.execute("ALTER DATABASE three OWNER TO plain")
     one, two, three = (make_conninfo(cluster.url, dbname=name) for name in ("one", "two", "three"))
@@ -209,11 +209,11 @@ def test_roles_exist_from_the_first_database_to_the_last(
     schema.upgrade(make_conninfo(three, user="plain"))
     assert roles(three) == set()
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", three)
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "app.cli", "doctor", "--only", "roles"], capture_output=True, text=True, check=False
     )
-    assert told.returncode == 1
-    assert "CREATE ROLE lookalike_writer NOLOGIN; SELECT lookalike.grant_privileges()" in told.stdout
+    assert result.returncode == 1
+    assert "CREATE ROLE lookalike_writer NOLOGIN; SELECT lookalike.grant_privileges()" in result.stdout
 
     schema.upgrade(one)
     schema.upgrade(two)
@@ -225,6 +225,6 @@ def test_roles_exist_from_the_first_database_to_the_last(
         assert owner.execute("SELECT bool_and(granted) FROM lookalike.roles_check").fetchone() == (True,)
     for url in (one, two):
         schema.downgrade(url, "0005")
-        assert roles(url) == set(ROLES)  # others use them
+        assert roles(url) == set(ROLES)  # other databases use them
     schema.downgrade(three, "0005")
     assert roles(one) == {"lookalike_reader"}  # it has a member

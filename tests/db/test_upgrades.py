@@ -1,4 +1,4 @@
-"""Schema upgrades while serving: nobody waits for long, two migrations take turns, code N serves on schema N+1."""
+"""Schema upgrades while serving: short waits, one migration at a time, and code N on schema N+1."""
 
 import logging
 import subprocess
@@ -64,7 +64,7 @@ LOCKING = "op.execute('ALTER TABLE lookalike.images ADD COLUMN extra text')"
 
 
 def test_a_revision_runs_between_long_transactions(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It wants a lock that keeps everybody out, while somebody reads images in a transaction that goes on."""
+    """It needs an exclusive lock while another session reads images in an open transaction."""
     caplog.set_level(logging.INFO, logger="migrations.guard")
     config = revisions.config(url, revisions.write(tmp_path, LOCKING, serves="0007"), patience=30)
     with busy(url), db.connect(url, application="report") as report:
@@ -89,7 +89,7 @@ def test_a_blocked_revision_is_given_up_and_names_the_blocker(url: str, tmp_path
 
 
 def test_a_revision_that_blocks_others_is_cancelled(url: str, tmp_path: Path) -> None:
-    """As a rewrite of a large table would: locked, and then at work for long."""
+    """It locks a table and then works for long, as a rewrite of a large table does."""
     slow = LOCKING + "\nop.execute('SELECT pg_sleep(20)')"
     config = revisions.config(url, revisions.write(tmp_path, slow, serves="0007"), patience=1)
     with busy(url), pytest.raises(ConflictError, match="it kept searches or writes waiting"):
@@ -103,7 +103,9 @@ def test_an_index_left_invalid_is_built_again(url: str, tmp_path: Path) -> None:
     """
     config = revisions.config(url, revisions.write(tmp_path, up, serves="0007"))
     with db.connect(url, autocommit=True) as conn:
-        conn.execute("CREATE INDEX images_width ON lookalike.images (uri)")  # another one, so that it shows
+        conn.execute(
+            "CREATE INDEX images_width ON lookalike.images (uri)"
+        )  # a different index, so that its replacement shows
         conn.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'lookalike.images_width'::regclass")
         with busy(url):
             command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""Fetching and decoding: every kind of image gives the right pixels, every refusal a step and a helpful reason."""
+"""Fetching and decoding: every kind of image gives the right pixels, every error a step and a helpful reason."""
 
 import contextlib
 import http.server
@@ -119,7 +119,7 @@ def test_a_reduced_scale_never_goes_below_the_target_and_leaves_other_formats_wh
     assert load(png, LIMITS, target=(10, 10)).image.size == (1000, 700)
 
 
-# Refusals of the decoder
+# Files that the decoder refuses
 
 
 def test_zero_bytes_are_refused():
@@ -144,7 +144,7 @@ def test_a_truncated_jpeg_is_reported_as_cut_off():
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "words"),
     [
         (b"hello, this is a letter", "not an image: it begins with b'hello, this '"),
         (b"%PDF-1.7\n", "a PDF"),
@@ -155,10 +155,10 @@ def test_a_truncated_jpeg_is_reported_as_cut_off():
         (b"\x1f\x8b\x08\0", "gzip-compressed"),
     ],
 )
-def test_files_that_are_not_images_are_named(data, told):
+def test_files_that_are_not_images_are_named(data, words):
     error = refused(lambda: load(data, LIMITS))
     assert error.step == "decode"
-    assert told in error.reason
+    assert words in error.reason
     assert "supported are JPEG, PNG" in error.reason
 
 
@@ -254,7 +254,7 @@ def test_too_many_bytes_are_refused_before_they_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "words"),
     [
         ("pictures/a.jpg", "neither an absolute path nor a URL"),
         ("", "neither an absolute path nor a URL"),
@@ -264,10 +264,10 @@ def test_too_many_bytes_are_refused_before_they_are_read(tmp_path):
         ("/" + "x" * 5000, "cannot be read: File name too long"),
     ],
 )
-def test_a_malformed_path_is_refused(uri, told):
+def test_a_malformed_path_is_refused(uri, words):
     error = refused(lambda: fetch(uri, limits=LIMITS))
     assert error.step == "fetch"
-    assert told in error.reason
+    assert words in error.reason
 
 
 def test_roots_hold_against_dots_and_symbolic_links(tmp_path):
@@ -315,7 +315,7 @@ def test_urls_that_would_bypass_the_checks_are_refused(uri):
 
 
 class Shop(http.server.BaseHTTPRequestHandler):
-    """Answers each path in one way, good or bad."""
+    """Answers each path in a fixed way, good or bad."""
 
     protocol_version = "HTTP/1.1"
 
@@ -424,7 +424,7 @@ def test_http_gives_the_body(shop):
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "told"),
+    ("path", "kind", "words"),
     [
         ("none", ImageError, "answered 404 Not Found"),
         ("busy", TransientImageError, "answered 503 Service Unavailable"),
@@ -440,10 +440,10 @@ def test_http_gives_the_body(shop):
         ("nowhere", ImageError, "redirects without saying where to"),
     ],
 )
-def test_http_errors_are_permanent_or_transient(shop, path, kind, told):
+def test_http_errors_are_permanent_or_transient(shop, path, kind, words):
     error = refused(lambda: fetch(f"{shop}/{path}", limits=OURS), kind)
     assert error.step == "fetch"
-    assert told in error.reason
+    assert words in error.reason
 
 
 @pytest.mark.parametrize("path", ["drip", "slow"])
@@ -506,7 +506,7 @@ def test_public_and_private_addresses(address, public):
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "words"),
     [
         ("http:///a.jpg", "names no host"),
         ("http://[::1/a.jpg", "is not a URL"),
@@ -515,10 +515,10 @@ def test_public_and_private_addresses(address, public):
         ("https://no-such-host.invalid/a", "no-such-host.invalid"),
     ],
 )
-def test_a_malformed_http_url_is_refused(uri, told):
+def test_a_malformed_http_url_is_refused(uri, words):
     with pytest.raises(ImageError) as caught:
         fetch(uri, limits=LIMITS)
-    assert told in caught.value.reason
+    assert words in caught.value.reason
     assert "pass" not in caught.value.reason.replace("password", "")
 
 
@@ -566,7 +566,7 @@ def test_with_a_database_url_only_uploads_are_read_by_default(tmp_path: Path, mo
         fetch(str(tmp_path / "a.png"), limits=limits)
     with pytest.raises(ImageError, match=r"allowed hosts: none \(LOOKALIKE_IMAGE_HOSTS\)"):
         fetch("https://pictures.example/a.png", limits=limits)
-    # The embedded server is its user's alone, and a child that is told of it by its URL reads the same.
+    # The embedded server is its user's alone, and a child process that gets its URL reads the same.
     own = Settings(home=tmp_path / "home")
     assert fetch(str(tmp_path / "a.png"), limits=limits_of(own))
     for name, value in allowed_sources(own).items():

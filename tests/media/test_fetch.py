@@ -1,4 +1,4 @@
-"""The rules of remote images: every spelling of an inner address, of a local path and of a host that must not pass."""
+"""The limits on image sources: no spelling of a private address, a local path or a host may bypass them."""
 
 import http.server
 import os
@@ -21,7 +21,7 @@ LIMITS = Limits(max_bytes=2**20, max_pixels=10**7, timeout=5)
 
 
 class Inner(http.server.BaseHTTPRequestHandler):
-    """What must not be reached; remembers that it was."""
+    """A server that no fetch may reach; it records requests."""
 
     reached: ClassVar[list[str]] = []
 
@@ -116,13 +116,13 @@ def test_a_host_is_not_hidden_behind_an_allowed_one(inner: int, uri: str) -> Non
 
 
 def test_a_name_is_looked_up_once_and_that_address_connected_to(inner: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DNS rebinding: the second answer for a name would be an inner address."""
+    """DNS rebinding: the second lookup of a name returns a private address."""
     answers = iter([[("198.51.100.7", inner)], [("127.0.0.1", inner)]])
-    asked: list[str] = []
+    resolved: list[str] = []
     connected: list[object] = []
 
     def look_up(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
-        asked.append(host)
+        resolved.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in next(answers)]
 
     def connect(_: socket.socket, address: object) -> None:
@@ -134,7 +134,7 @@ def test_a_name_is_looked_up_once_and_that_address_connected_to(inner: int, monk
     monkeypatch.setattr(socket.socket, "connect", connect)
     with pytest.raises(ImageError, match="refused the connection"):
         fetch(f"http://rebind.example:{inner}/x", limits=LIMITS)
-    assert (asked, connected) == (["rebind.example"], [("198.51.100.7", inner)])
+    assert (resolved, connected) == (["rebind.example"], [("198.51.100.7", inner)])
 
 
 def test_one_inner_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_a_path_swapped_for_a_link_after_the_check_is_not_followed(
 
 
 def test_every_fsspec_protocol_has_been_reviewed() -> None:
-    """A store that comes to fsspec is looked at before it may be read: it may reach hosts and files by itself."""
+    """A protocol that is new in fsspec needs a review first, because it may reach hosts and files by itself."""
     from fsspec.registry import known_implementations
 
     stores = {

@@ -1,4 +1,4 @@
-"""Frames are counted at a bounded cost, in every format that has several."""
+"""Counting frames at a bounded cost, in every format that can have several."""
 
 import io
 
@@ -14,7 +14,7 @@ PIXELS = 10**6
 
 
 def animated(form: str, frames: int) -> bytes:
-    """Return an image file with so many frames, each another one."""
+    """Return an image file with this many frames, all different."""
     drawn = [Image.new("RGB", (16, 16), (n * 7 % 256, n % 256, 90)) for n in range(frames)]
     stream = io.BytesIO()
     drawn[0].save(stream, form, save_all=True, append_images=drawn[1:])
@@ -36,13 +36,13 @@ def test_one_frame_is_one(form: str) -> None:
 
 
 def test_a_million_frames_cost_nothing() -> None:
-    """A million frames of one pixel, which Pillow would count for a minute; counting stops at the limit."""
+    """Pillow would take a minute to count a million frames of one pixel; counting stops at the limit."""
     one = animated("GIF", 1)
     block = one[one.index(b"\x2c", 13) : -1]
     bomb = one[:-1] + block * 1_000_000 + b";"
     with pytest.raises(ImageError, match="more than 1,000 frames"):
         read_header(bomb, max_pixels=PIXELS, max_frames=1000)
-    assert header._gif_frames(bomb, 1000) == 1001  # where it stopped
+    assert header._gif_frames(bomb, 1000) == 1001  # counting stopped there
 
 
 def test_a_truncated_gif_is_counted_up_to_the_cut() -> None:

@@ -1,4 +1,4 @@
-"""app.store.images: rows in and out, merge patches, and what the triggers make of a change."""
+"""app.store.images: rows in and out, merge patches, and the triggers' reaction to changes."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +17,7 @@ def shared_url(new_database: Callable[..., str], template: str) -> str:
 
 @pytest.fixture
 def conn(shared_url: str) -> Iterator[db.Connection]:
-    """A connection to a database that these tests share: each takes back what it did."""
+    """Yield a connection to a database that these tests share; each test rolls back."""
     with db.connect(shared_url) as connection:
         yield connection
         connection.rollback()
@@ -25,7 +25,7 @@ def conn(shared_url: str) -> Iterator[db.Connection]:
 
 @pytest.fixture
 def spaced(conn: db.Connection) -> db.Connection:
-    """A connection to a database with a space, so that images are queued."""
+    """Yield a connection to a database with a space, so that images are queued."""
     conn.execute("SELECT lookalike.create_space('tiny', 'none', 8, '{}', 'f')")
     return conn
 

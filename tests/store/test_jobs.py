@@ -1,4 +1,4 @@
-"""The queue: who gets which job, what a lease protects, and that nothing waits for anybody's transaction."""
+"""The queue: who gets which job, what a lease protects, and that nothing waits for another transaction."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ DIMENSIONS = 8
 
 @pytest.fixture
 def other(database_url):
-    """A second session, with a transaction of its own."""
+    """Yield a second session, with a transaction of its own."""
     with db.connect(database_url) as connection:
         yield connection
 
@@ -143,7 +143,7 @@ def test_nothing_stale_is_written_when_the_content_changed(auto, space, change):
 
 
 def test_nothing_stale_is_written_when_the_first_sha256_arrives(auto, space):
-    """While the worker has the old bytes in hand, a client replaces them and says so; nobody knew a sha256 before."""
+    """While the worker holds the old bytes, a client replaces them and sets a sha256, which was NULL before."""
     embedded_late, failed_late = add(auto, 2)
     lease, _ = claim(auto, space)
     auto.execute("UPDATE lookalike.images SET sha256 = decode(repeat('ee', 32), 'hex')")
@@ -239,9 +239,9 @@ def test_failures_have_a_reason_and_can_be_retried(auto, space):
     lease, _ = claim(auto, space)
     errors = [(bad, ImageError("decode", "cut off at \0")), (worse, ImageError("fetch", "no such file"))]
     assert jobs.fail(auto, space, lease=lease, errors=errors) == {bad, worse}
-    told = {one.image_id: one for one in jobs.failures(auto)}
-    assert told[bad].reason == "cut off at �"
-    assert (told[worse].step, told[worse].uri, told[worse].space, told[worse].attempts) == (
+    found = {one.image_id: one for one in jobs.failures(auto)}
+    assert found[bad].reason == "cut off at �"
+    assert (found[worse].step, found[worse].uri, found[worse].space, found[worse].attempts) == (
         "fetch",
         "/image/1",
         "small",
@@ -292,7 +292,7 @@ def test_suspect_jobs_come_alone_and_in_small_batches(auto, space):
     assert [job[1:] for job in second] == [(2, True)] * 4
     assert {job[0] for job in first + second} == set(lost)
     assert take(60) == [(image, 1, False) for image in fresh]
-    for _ in range(8):  # those of the first eight, which were lost twice
+    for _ in range(8):  # the first eight, which were lost twice
         assert [job[1:] for job in take(60)] == [(3, True)]
     assert take(60) == []
 
@@ -300,13 +300,13 @@ def test_suspect_jobs_come_alone_and_in_small_batches(auto, space):
 def test_only_unit_vectors_of_the_right_dimension_are_written(auto, space):
     (image,) = add(auto, 1)
     lease, _ = claim(auto, space)
-    for vector, said in [
+    for vector, words in [
         (np.ones(7, np.float32), "8 dimensions"),
         (np.ones(8, np.float32), "not of unit length"),
         (np.full(8, np.nan, np.float32), "not of unit length"),
     ]:
         wrong = Embedded(image_id=image, embedding=vector, sha256=bytes(32), media_type="image/png", width=1, height=1)
-        with pytest.raises(InvalidInputError, match=said):
+        with pytest.raises(InvalidInputError, match=words):
             jobs.finish(auto, space, lease=lease, embedded=[wrong])
     assert not stored(auto)
 

@@ -1,4 +1,4 @@
-"""Query images: asked, answered, and what the asker is told when no answer comes."""
+"""Query images: requests, embeddings, and the errors when no worker responds."""
 
 import hashlib
 import threading
@@ -25,13 +25,13 @@ def space(auto) -> Space:
 
 
 def register(conn, space) -> int:
-    """Put in the row of a worker that beat just now."""
+    """Insert the row of a worker with a recent heartbeat."""
     return int(conn.execute("SELECT lookalike.begin_worker('test:1', '0', 'cpu', %s)", ([space.id],)).fetchone()[0])
 
 
 @contextmanager
 def answering(database_url, space, answer, *, delay: float = 0.0):
-    """Answer every question from a session of its own, as a worker does; yields the list of claims."""
+    """Answer every request from a session of its own, as a worker does; yield the list of claims."""
     claims: list[list[bytes]] = []
     stop = threading.Event()
 
@@ -56,7 +56,7 @@ def answering(database_url, space, answer, *, delay: float = 0.0):
 
 
 def clean(conn) -> bool:
-    """Whether a connection listens to nothing, has no transaction open and holds no notification."""
+    """Return whether a connection listens to nothing, has no open transaction and no pending notification."""
     channels = conn.execute("SELECT pg_listening_channels()").fetchall()
     return not channels and conn.info.transaction_status == 0 and not list(conn.notifies(timeout=0))
 

@@ -1,4 +1,4 @@
-"""Spaces side by side: created, filled, switched, gone back, dropped, while others search and write."""
+"""Spaces side by side: created, filled, switched, rolled back and dropped, during searches and writes."""
 
 import random
 import threading
@@ -41,7 +41,7 @@ def vector(seed: int, dimensions: int) -> np.ndarray:
 
 
 def embed(conn, space: Space, most: int = 1000) -> int:
-    """Do a worker's part for one batch of this space."""
+    """Embed one batch of this space, as a worker does."""
     lease = uuid4()
     claimed = jobs.claim(conn, space, lease=lease, most=most, lease_seconds=60)
     done = [
@@ -56,7 +56,7 @@ def embed(conn, space: Space, most: int = 1000) -> int:
         for job in claimed
     ]
     written = jobs.finish(conn, space, lease=lease, embedded=done) if done else set()
-    # As a worker does with images that a writer held just then; else their jobs would wait for the end of the lease.
+    # As a worker does with images that a writer has locked, because their jobs would wait for the end of the lease.
     jobs.release(conn, space, lease=lease, image_ids=[one.image_id for one in done if one.image_id not in written])
     return len(written)
 
@@ -67,7 +67,7 @@ def gaps(conn) -> int:
 
 @pytest.fixture
 def two(auto) -> tuple[Space, Space]:
-    """An active space of 4 dimensions and a complete one of 6 beside it, over 30 images."""
+    """Create an active space of 4 dimensions and another complete one of 6, with 30 images."""
     old = make(auto, "old")
     add(auto, 30)
     embed(auto, old)
@@ -226,17 +226,17 @@ def in_sql(conn: db.Connection) -> int:
 
 
 def repeat(url: str, act: Callable[[db.Connection], object], stop: threading.Event, results: list[object]) -> None:
-    """Act again and again until told to stop; what came of it, errors too, goes to the results."""
+    """Repeat `act` until `stop` is set; append its results and errors to `results`."""
     with db.connect(url, autocommit=True) as conn:
         while not stop.is_set():
             try:
                 results.append(act(conn))
-            except Exception as error:  # noqa: BLE001 — the test looks at it
+            except Exception as error:  # noqa: BLE001 — the test checks it
                 results.append(error)
 
 
 def test_no_running_search_mixes_vectors_of_two_spaces(database_url, auto, two):
-    """Clients search by images and by vectors of the space that they read, while the space switches to and fro."""
+    """Clients search by images and by vectors of the space that they read, while the active space keeps changing."""
     stop = threading.Event()
     answers: list[object] = []
     threads = [
@@ -258,7 +258,7 @@ def test_no_running_search_mixes_vectors_of_two_spaces(database_url, auto, two):
 
 
 def write(choice: random.Random, conn: db.Connection) -> None:
-    """A transaction of some inserts, updates and deletes, which may take a while, and may be rolled back."""
+    """Insert, update and delete in one transaction, which may take a while and may roll back."""
     with suppress(psycopg.errors.DeadlockDetected, psycopg.Rollback), conn.transaction():  # of two writers
         for _ in range(choice.randint(1, 4)):
             ids = [row[0] for row in conn.execute("SELECT id FROM lookalike.images ORDER BY random() LIMIT 2")]
@@ -282,7 +282,7 @@ def work(conn: db.Connection) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_concurrent_writes_leave_no_image_unqueued(database_url, auto, seed):
-    """Writers insert, change and delete, commit late or not at all, while spaces come, switch and go."""
+    """Writers insert, change and delete, and commit late or never, while spaces are created, switched and dropped."""
     old = make(auto, "old")
     add(auto, 20)
     stop = threading.Event()
@@ -303,7 +303,7 @@ def test_concurrent_writes_leave_no_image_unqueued(database_url, auto, seed):
             thread.join(30)
     assert not [one for one in results if one is not None]
     assert gaps(auto) == 0
-    # What was passed over, since a writer held its row, comes again when its lease or its pause has run out.
+    # Images skipped because a writer held their rows are due again when their lease or delay ends.
     auto.execute("UPDATE lookalike.jobs SET available_at = clock_timestamp()")
     while embed(auto, old) + embed(auto, new):
         pass
@@ -341,7 +341,7 @@ def test_comparison_counts_common_neighbours_and_labels(auto, two):
 
 
 def test_tables_that_change_have_their_own_autovacuum_settings(conn: db.Connection) -> None:
-    """By migration, and by whoever makes a space; settings that a table has already are its owner's."""
+    """The migration and the creation of a space set them, but never override a table's existing settings."""
 
     def options(table: str) -> set[str]:
         row = conn.execute(

@@ -1,4 +1,4 @@
-"""Requests to the API on the small gallery, and what their answers must say."""
+"""Requests to the API on a small gallery, and checks of the responses."""
 
 import io
 from typing import Any
@@ -12,23 +12,21 @@ from app import db
 from app.types import Embedding
 
 DIMENSIONS = 8
-
-
 IMAGES = 30
 
 
 def vectors() -> Embedding:
-    """Return the gallery's embeddings: unit length, the row of image n at n - 1."""
+    """Return the gallery's embeddings, of unit length; row n - 1 belongs to image n."""
     made = np.random.default_rng(7).normal(size=(IMAGES, DIMENSIONS)).astype(np.float32)
     unit: Embedding = made / np.linalg.norm(made, axis=1, keepdims=True)
     return unit
 
 
-QUERY = vectors()[29]  # of the one image without an embedding
+QUERY = vectors()[29]  # belongs to the only image without an embedding
 
 
 def fill(url: str) -> None:
-    """Make a space of 8 dimensions, and images 1 to 30: color red or blue, price 0 to 29, embedded but for 30."""
+    """Create a space of 8 dimensions and images 1 to 30: color red or blue, price 0 to 29, all but 30 embedded."""
     with db.connect(url) as conn:
         conn.execute("SELECT lookalike.create_space('tiny', 'none', %s, '{}', 'f')", (DIMENSIONS,))
         for n, vector in enumerate(vectors(), start=1):
@@ -41,7 +39,7 @@ def fill(url: str) -> None:
 
 
 def nearest(query: Any, among: list[int] | None = None) -> list[int]:
-    """Return the ids of embedded images in the order of their distance, by numpy."""
+    """Return the ids of embedded images, nearest first, computed by numpy."""
     distances = np.linalg.norm(vectors()[: IMAGES - 1].astype(np.float16).astype(np.float32) - query, axis=1)
     ids = [int(at) + 1 for at in np.argsort(distances)]
     return [one for one in ids if among is None or one in among]
@@ -52,12 +50,12 @@ def ids(response: Any) -> list[int]:
     return [result["image"]["id"] for result in response.json["results"]]
 
 
-def refused(response: Any, status: int, code: str, *said: str) -> None:
+def refused(response: Any, status: int, code: str, *texts: str) -> None:
     error = response.json["error"]
     assert (response.status_code, error["code"]) == (status, code), error
     assert error["request_id"] == response.headers["X-Request-ID"]
-    for words in said:
-        assert words in error["message"], error
+    for text in texts:
+        assert text in error["message"], error
 
 
 def upload(client: FlaskClient, data: bytes, name: str = "cat.png", **fields: str) -> Any:

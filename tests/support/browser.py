@@ -1,4 +1,4 @@
-"""What the browser tests share."""
+"""Settings shared by the browser tests."""
 
 LOOKS = {
     "light": {"color_scheme": "light"},

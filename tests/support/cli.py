@@ -1,4 +1,4 @@
-"""Runs `lookalike` in this process, on a database of the test."""
+"""Run `lookalike` in this process, on the test's database."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ Command = Callable[..., Any]
 
 
 def runner(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Command:
-    """Return what runs a command of the CLI in this process, on this database; stdout and stderr apart."""
+    """Return a function that runs a CLI command in this process, on this database; stdout and stderr are separate."""
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", database_url)
     monkeypatch.setenv("COLUMNS", "100")
 

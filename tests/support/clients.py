@@ -1,4 +1,4 @@
-"""Clients at work on a small gallery, each over a connection of its own, and what locks make them wait."""
+"""Concurrent clients on a small gallery, each with a connection of its own, and their waits for locks."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ DIMENSIONS = 8
 
 
 def fill(url: str, *, space: str = "s", seed: int = 1) -> None:
-    """Make ROWS images with the attribute n, and a space with their embeddings, in a migrated, empty database."""
+    """Create ROWS images with the attribute n, and a space with their embeddings, in a migrated, empty database."""
     with db.connect(url) as conn:
         conn.execute(
             "INSERT INTO lookalike.images (uri, attributes)"
@@ -28,7 +28,7 @@ def fill(url: str, *, space: str = "s", seed: int = 1) -> None:
 
 
 def embed(conn: db.Connection, space: str, *, seed: int) -> int:
-    """Make a space with an embedding of every image, and return its id."""
+    """Create a space with an embedding of every image, and return its id."""
     row = conn.execute("SELECT lookalike.create_space(%s, 'm', %s, '{}', %s)", (space, DIMENSIONS, space)).fetchone()
     assert row is not None
     made = np.random.default_rng(seed).normal(size=(ROWS, DIMENSIONS)).astype(np.float32)
@@ -42,7 +42,7 @@ def embed(conn: db.Connection, space: str, *, seed: int) -> int:
 
 
 class Clients:
-    """Threads that act again and again; what they met is kept."""
+    """Threads that repeat an action; collects their errors and longest lock wait."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -53,14 +53,14 @@ class Clients:
         self.longest = 0.0
 
     def loop(self, name: str, act: Callable[[db.Connection, int], object]) -> None:
-        """Start a client that calls `act` with its connection and the number of the round."""
+        """Start a client that calls `act` repeatedly with its connection and the number of the round."""
 
         def run() -> None:
             with db.connect(self._url, autocommit=True, application=name) as conn:
                 while not self._done.is_set():
                     try:
                         act(conn, self.rounds.get(name, 0))
-                    except Exception as error:  # noqa: BLE001 — told at the end
+                    except Exception as error:  # noqa: BLE001 — reported at the end
                         self.errors.append(f"{name}: {error!r}")
                     self.rounds[name] = self.rounds.get(name, 0) + 1
 
@@ -69,7 +69,7 @@ class Clients:
         thread.start()
 
     def watch(self, conn: db.Connection, _: int) -> None:
-        """Note the longest wait of a client for a lock, as the server tells it."""
+        """Record the longest wait of a client for a lock, from pg_locks."""
         row = conn.execute(
             "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - l.waitstart)), 0)::float8"
             " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
@@ -80,7 +80,7 @@ class Clients:
         time.sleep(0.01)
 
     def go_on(self) -> None:
-        """Return when each has done something more."""
+        """Return when each client has completed another round."""
         before, deadline = dict(self.rounds), time.monotonic() + 30
         while any(self.rounds.get(one.name, 0) <= before.get(one.name, 0) for one in self._threads):
             assert time.monotonic() < deadline, (before, self.rounds, self.errors)
@@ -93,13 +93,13 @@ class Clients:
 
 
 def search(conn: db.Connection, round_: int) -> None:
-    """Search as this code does."""
+    """Search with this release's code."""
     found = run_search(conn, request.Request(image_id=round_ % 300 + 1, k=5, filter={"n": {"$lt": 390}}))
     assert len(found.hits) == 5
 
 
 def plain_search(conn: db.Connection, round_: int) -> None:
-    """Search by SQL that every revision from 0002 on has."""
+    """Search with SQL that every revision from 0002 on supports."""
     rows = conn.execute('SELECT id FROM lookalike.similar(%s, 5, \'{"n": {"$lt": 390}}\')', (round_ % 300 + 1,))
     assert len(rows.fetchall()) == 5
 
@@ -114,7 +114,7 @@ def write(conn: db.Connection, round_: int) -> None:
 
 @contextmanager
 def busy(url: str, searching: Callable[[db.Connection, int], object] = search) -> Iterator[Clients]:
-    """Have clients at work within the block; at its end none has met an error, or waited for a second."""
+    """Run clients within the block, and check that none got an error or waited for a second."""
     clients = Clients(url)
     for name, act in (("searcher", searching), ("writer", write), ("watcher", clients.watch)):
         clients.loop(name, act)

@@ -1,4 +1,4 @@
-"""Small galleries of made-up unit vectors, and the exact answers to check SQL's against."""
+"""Small galleries of synthetic unit vectors, and exact results to compare with SQL's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ FROM made m, generate_series(1, 8) d GROUP BY m.id
 
 
 def unit(count: int, dimensions: int, *, seed: int = 0) -> Vectors:
-    """Random unit vectors as halfvec stores them."""
+    """Return random unit vectors, rounded as halfvec stores them."""
     drawn = np.random.default_rng(seed).normal(size=(count, dimensions))
     return as_stored(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
@@ -89,7 +89,7 @@ def distances(vectors: Vectors, query: Any) -> NDArray[np.float64]:
 
 
 def order(vectors: Vectors, query: Any) -> NDArray[np.int64]:
-    """Positions of the vectors, nearest first, ties by position."""
+    """Return the positions of the vectors, nearest first, ties in order of position."""
     return np.lexsort((np.arange(len(vectors)), distances(vectors, query).astype(np.float32)))
 
 
@@ -105,7 +105,7 @@ def states(conn: db.Connection) -> dict[str, bool]:
 
 
 def clustered(count: int, seed: int = 0) -> Vectors:
-    """Unit vectors of few hidden causes, all non-negative, as features after pooling are."""
+    """Return non-negative unit vectors from a few latent factors, similar to pooled CNN features."""
     weights = np.random.default_rng(5).normal(size=(10, CLUSTERED_DIMENSIONS))
     made = np.maximum(np.random.default_rng(seed).normal(size=(count, 10)) @ weights + 1, 0)
     return as_stored(made / np.linalg.norm(made, axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""`lookalike serve` in a process of its own."""
+"""Run `lookalike serve` in a process of its own."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Makes the image files that the tests need, one function an oddity."""
+"""Create the image files that tests need, one function per kind."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ SIZE = (300, 200)
 
 
 def picture(size: tuple[int, int] = SIZE) -> Image.Image:
-    """An RGB drawing without symmetry, so that a turn, a flip or a swapped channel shows."""
+    """Return an asymmetric RGB drawing, which reveals a rotation, a flip or a swapped channel."""
     width, height = size
     image = Image.linear_gradient("L").resize(size).convert("RGB")
     draw = ImageDraw.Draw(image)
@@ -23,7 +23,7 @@ def picture(size: tuple[int, int] = SIZE) -> Image.Image:
 
 
 def encoded(image: Image.Image, form: str, **options: object) -> bytes:
-    """`image` as the bytes of a file."""
+    """Return `image` as the bytes of a file."""
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
@@ -37,7 +37,7 @@ def gray_picture() -> Image.Image:
 
 
 def oriented(orientation: int, form: str = "JPEG", **options: object) -> bytes:
-    """The picture stored turned, with the EXIF orientation that turns it back."""
+    """Return the picture stored rotated, with the EXIF orientation that turns it upright."""
     undo = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,11 +55,11 @@ def oriented(orientation: int, form: str = "JPEG", **options: object) -> bytes:
 
 
 def broken_exif() -> bytes:
-    """A JPEG whose EXIF block is noise."""
+    """Return a JPEG whose EXIF block is noise."""
     return encoded(picture(), "JPEG", quality=95, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff junk")
 
 
-# Modes. Each gives the bytes and the RGB picture that they must decode to.
+# Modes. Each function returns the bytes and the RGB picture that they must decode to.
 
 
 def grayscale_png() -> tuple[bytes, Image.Image]:
@@ -77,7 +77,7 @@ def palette_png() -> tuple[bytes, Image.Image]:
 
 
 def palette_transparent_png() -> tuple[bytes, Image.Image]:
-    """A palette whose first entry, the most frequent colour, is transparent."""
+    """Use a palette whose most frequent colour is transparent."""
     image = picture().quantize(16)
     frequent = int(np.bincount(np.asarray(image).ravel()).argmax())
     expected = np.array(image.convert("RGB"))
@@ -86,7 +86,7 @@ def palette_transparent_png() -> tuple[bytes, Image.Image]:
 
 
 def palette_alpha_png() -> tuple[bytes, Image.Image]:
-    """A palette with an alpha value for each of its entries."""
+    """Use a palette with an alpha value for each entry."""
     image = picture().quantize(4)
     alphas = np.array([0, 85, 170, 255])
     index = np.asarray(image)
@@ -111,7 +111,7 @@ def gray_alpha_png() -> tuple[bytes, Image.Image]:
 
 
 def rgb_keyed_png() -> tuple[bytes, Image.Image]:
-    """RGB with one colour declared transparent."""
+    """Declare one RGB colour transparent."""
     expected = np.array(picture())
     expected[(expected == (220, 40, 30)).all(axis=2)] = 255
     return encoded(picture(), "PNG", transparency=(220, 40, 30)), Image.fromarray(expected)
@@ -128,13 +128,13 @@ def cmyk_jpeg() -> tuple[bytes, Image.Image]:
 
 
 def gray16_png() -> tuple[bytes, Image.Image]:
-    """16-bit gray over the full range: clipped instead of scaled it would be white nearly everywhere."""
+    """Use 16-bit gray over the full range, which would be nearly white if it were clipped instead of scaled."""
     gray = np.asarray(gray_picture())
     return encoded(Image.fromarray(gray.astype(np.uint16) * 257), "PNG"), Image.fromarray(gray).convert("RGB")
 
 
 def gray16_keyed_png() -> tuple[bytes, Image.Image]:
-    """16-bit gray with one value declared transparent."""
+    """Declare one value of 16-bit gray transparent."""
     gray = np.array(gray_picture())
     key = int(np.bincount(gray.ravel()).argmax())
     data = encoded(Image.fromarray(gray.astype(np.uint16) * 257), "PNG", transparency=key * 257)
@@ -155,7 +155,7 @@ def gray16_pgm() -> tuple[bytes, Image.Image]:
 
 
 def float_tiff() -> tuple[bytes, Image.Image]:
-    """Float gray from 0 to 1."""
+    """Use float gray from 0 to 1."""
     gray = np.asarray(gray_picture())
     return encoded(Image.fromarray(gray.astype(np.float32) / 255), "TIFF"), Image.fromarray(gray).convert("RGB")
 
@@ -238,11 +238,11 @@ KINDS: tuple[Callable[[], tuple[bytes, Image.Image]], ...] = (
 )
 
 
-# What cannot be embedded
+# Files that cannot be embedded
 
 
 def png_bomb(width: int = 60_000, height: int = 60_000) -> bytes:
-    """A PNG of a few bytes whose header claims 3.6 thousand million pixels."""
+    """Return a PNG of a few bytes whose header claims 3.6 billion pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(bytes(1000))) + _chunk(b"IEND")

@@ -1,4 +1,4 @@
-"""Throwaway revisions above the newest one, in a folder of their own: what a release N+1 would bring."""
+"""Create throwaway revisions after the newest one, in a folder of their own, as release N+1 would."""
 
 import textwrap
 from pathlib import Path
@@ -29,7 +29,7 @@ def downgrade() -> None:
 
 
 def write(folder: Path, up: str, down: str = "pass", *, serves: str, name: str = "9001") -> Path:
-    """Write a revision above the newest; `up` and `down` are the bodies of its functions."""
+    """Write a revision after the newest one; `up` and `down` are the bodies of its functions."""
     up, down = (textwrap.indent(textwrap.dedent(body).strip(), "    ") for body in (up, down))
     text = _TEXT.format(name=name, below=schema.head(), serves=serves, up=up, down=down)
     (folder / f"{name}_throwaway.py").write_text(text, encoding="utf-8")
@@ -37,7 +37,7 @@ def write(folder: Path, up: str, down: str = "pass", *, serves: str, name: str =
 
 
 def config(url: str, folder: Path, **attributes: object) -> Config:
-    """Alembic's configuration with the revisions of `folder` beside our own."""
+    """Return Alembic's configuration with the revisions in `folder` and the project's own."""
     made = schema.config(url, **attributes)
     made.set_main_option("path_separator", "os")
     own = Path(schema.__file__).parents[2] / "migrations/versions"

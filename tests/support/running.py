@@ -1,4 +1,4 @@
-"""Starts what a user would have running: the demo gallery embedded by a real worker, a live worker, the API."""
+"""Start what a user runs: the demo gallery embedded by a real worker, a live worker, and the API."""
 
 import os
 import re
@@ -21,19 +21,19 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Running:
-    """A database with a searchable gallery, a worker that serves it, and the API's address."""
+    """A database with a searchable gallery and a live worker, and the API's address."""
 
     url: str
     api: str
 
 
 def environment(url: str, **more: str) -> dict[str, str]:
-    """The environment of a child process that uses the database at `url`."""
+    """Return the environment for a child process that uses the database at `url`."""
     return {**os.environ, "LOOKALIKE_DATABASE_URL": url, "PYTHONPATH": str(ROOT), **more}
 
 
 def embed_gallery(url: str, *, images: int) -> None:
-    """Register the first images of the demo gallery and have a worker embed them, to the end of the queue."""
+    """Register the first images of the demo gallery, and run a worker until the queue is empty."""
     found = find_images([], manifest=tour.MANIFEST)
     with db.connect(url, autocommit=True) as conn:
         for _ in register_images(conn, found.candidates[:images], max_bytes=2**26, max_pixels=10**8):
@@ -43,7 +43,7 @@ def embed_gallery(url: str, *, images: int) -> None:
 
 @contextmanager
 def live_worker(url: str) -> Iterator[None]:
-    """Run a worker, alive from the first line in the block to the last."""
+    """Run a worker that is alive throughout the block."""
     process = subprocess.Popen([sys.executable, "-m", "workers"], env=environment(url))
     try:
         with db.connect(url, autocommit=True) as conn:
@@ -60,7 +60,7 @@ def live_worker(url: str) -> Iterator[None]:
 
 @contextmanager
 def live_api(url: str) -> Iterator[str]:
-    """Run the API on a free port of the loopback; yield its address."""
+    """Run the API on a free loopback port; yield its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "serve"],
         env=environment(url, LOOKALIKE_PORT="0", LOOKALIKE_API_WORKERS="1"),

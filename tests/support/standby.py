@@ -1,4 +1,4 @@
-"""A primary of its own with a streaming standby, made by pg_basebackup; both embedded, on unix sockets."""
+"""Run an embedded primary and a streaming standby, created by pg_basebackup, both on unix sockets."""
 
 import shutil
 import tempfile
@@ -15,12 +15,12 @@ from bench.api import standby
 from tests.conftest import FAST
 from tests.support import clients
 
-# As docs/how-to/use-read-replicas.md has them.
+# The settings in docs/how-to/use-read-replicas.md.
 SETTINGS = {**FAST, "hot_standby_feedback": "on", "max_standby_streaming_delay": "1s"}
 
 
 class Pair:
-    """The two servers; the standby can be ended and begun again."""
+    """The two servers. Tests may stop and start the standby."""
 
     def __init__(self, home: Path, primary: embedded.EmbeddedServer) -> None:
         self._home = home
@@ -38,7 +38,7 @@ class Pair:
 
     @property
     def host(self) -> str:
-        """As messages name it."""
+        """The standby's name in messages."""
         return f"{conninfo_to_dict(self.read_url)['host']}:5432"
 
     def on_standby(self, statement: str) -> None:
@@ -47,7 +47,7 @@ class Pair:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The standby replays nothing within the block; after it, it has all."""
+        """Pause the standby's replay within the block, and let it catch up afterwards."""
         self.on_standby("SELECT pg_wal_replay_pause()")
         with db.connect(self.read_url, autocommit=True) as conn:
             while conn.execute("SELECT pg_get_wal_replay_pause_state()").fetchone() != ("paused",):
@@ -70,7 +70,7 @@ class Pair:
 
 @contextmanager
 def running_pair() -> Iterator[Pair]:
-    """Run a primary with the gallery of tests.clients in a space `s`, and its standby."""
+    """Run a primary with the gallery of tests.support.clients in a space `s`, and its standby."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-pair-"))
     folder.chmod(0o755)
     try:

@@ -1,4 +1,4 @@
-"""Makes small videos by PyAV, and serves them over http and rtsp."""
+"""Create small videos with PyAV, and serve them over http and rtsp."""
 
 import contextlib
 import http.server
@@ -24,7 +24,7 @@ _QUARTER = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
 
 
 def scene(number: int) -> Image.Image:
-    """A picture unlike those of other numbers."""
+    """Return a picture that differs from those of other numbers."""
     image = Image.new("RGB", SIZE, "white")
     x, y = 20 + number * 37 % 110, 20 + number * 23 % 70
     ImageDraw.Draw(image).rectangle((x, y, x + 25, y + 25), fill=(40 * number % 256, 90, 200))
@@ -42,7 +42,7 @@ def make(
     times: Callable[[int], float] | None = None,
     **metadata: str,
 ) -> Path:
-    """Write a video of these pictures; `times`: the seconds at which each is shown."""
+    """Write a video of these pictures; `times` returns the second at which each is shown."""
     with av.open(str(path), "w", format=form, options={"hls_time": "1"} if form == "hls" else {}) as container:
         container.metadata.update(metadata)
         stream: Any = container.add_stream(codec, rate=rate)
@@ -60,7 +60,7 @@ def make(
 
 
 def turned(path: Path) -> Path:
-    """Say in an mp4's header that it is to be shown turned by a quarter."""
+    """Set a rotation by 90 degrees in an mp4's header."""
     data = path.read_bytes()
     assert _IDENTITY in data
     at = data.index(_IDENTITY, data.index(b"tkhd"))
@@ -69,7 +69,7 @@ def turned(path: Path) -> Path:
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """Serves the files of a folder; /camera is an endless multipart stream, /inward leads to another address."""
+    """Serves the files of a folder. /camera is an endless multipart stream; /inward redirects to another address."""
 
     protocol_version = "HTTP/1.1"
 
@@ -93,7 +93,7 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
 
     def _camera(self, site: Any) -> None:
-        if next(site.connections) % 2:  # as while a camera starts anew
+        if next(site.connections) % 2:  # as when a camera restarts
             self.send_error(503)
             return
         self.send_response(200)
@@ -115,7 +115,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(folder: Path, *, pictures_each: int = 10**9) -> Iterator[str]:
-    """Serve a folder over http on the loopback; the camera's connection breaks after so many pictures."""
+    """Serve a folder over http on the loopback; the camera's connection breaks after `pictures_each` pictures."""
     server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     server.folder, server.pictures_each, server.numbers = folder, pictures_each, iter(range(10**9))
     server.connections = iter(range(10**9))
@@ -131,7 +131,7 @@ def served(folder: Path, *, pictures_each: int = 10**9) -> Iterator[str]:
 
 @contextlib.contextmanager
 def camera(transport_stream: bytes, seconds: float) -> Iterator[str]:
-    """Serve an MPEG transport stream by rtsp over TCP, in that time and over again for each connection."""
+    """Serve an MPEG transport stream by rtsp over TCP, in `seconds` and from the start for each connection."""
     listener = socket.create_server(("127.0.0.1", 0))
     sockets: list[socket.socket] = []
 
@@ -190,6 +190,6 @@ def _talk(connection: socket.socket, stream: bytes, seconds: float) -> None:
 
 
 def noise(image: Image.Image, sigma: float, seed: int) -> Image.Image:
-    """Add a camera's noise, in grey levels."""
+    """Return the image with a camera's noise; `sigma` is in gray levels."""
     values = np.asarray(image, np.float32) + np.random.default_rng(seed).normal(0, sigma, (*SIZE[::-1], 3))
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))

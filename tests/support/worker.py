@@ -1,4 +1,4 @@
-"""Workers in threads of the test, and what they have written."""
+"""Run workers in threads of a test, and read what they wrote."""
 
 import csv
 import threading
@@ -50,7 +50,7 @@ def embedding(conn, image_id: int) -> np.ndarray | None:
 
 
 def cosine(encoder: Encoder, found: np.ndarray, path: str | Path) -> float:
-    """Between a stored embedding and timm's own way from file to features, fp32."""
+    """Return the cosine of a stored embedding and timm's own fp32 features of the file."""
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(encoder._module))
     with torch.inference_mode(), Image.open(path) as image:
         vector = encoder._module(transform(image.convert("RGB"))[None])[0].double().numpy()
@@ -58,7 +58,7 @@ def cosine(encoder: Encoder, found: np.ndarray, path: str | Path) -> float:
 
 
 class Gated(Encoder):
-    """The real encoder, which waits at a gate."""
+    """The real encoder, held back by a gate."""
 
     def __init__(self) -> None:
         super().__init__(load_model("tf_efficientnet_lite0"), device="cpu")
