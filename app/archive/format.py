@@ -1,8 +1,8 @@
 """The file format: images with their embeddings as columns, in Parquet or numpy files.
 
-A Parquet file has one column a field; its metadata describe the space, under the key `lookalike`. A `.npy` file has the
-embeddings, one row an image; beside it are `.jsonl` (one image a line) and `.json` (the space). Files are read and
-written in batches, so memory stays bounded, and get their name only when they are complete.
+A Parquet file has one column per field; its metadata describes the space, under the key `lookalike`. A `.npy` file has
+the embeddings, one row per image; beside it are `.jsonl` (one image per line) and `.json` (the space). Files are read
+and written in batches, so memory stays bounded, and get their name only when they are complete.
 """
 
 import json

@@ -55,14 +55,14 @@ class NumpyReader:
         self._images = path.with_suffix(".jsonl")
         about = path.with_suffix(".json")
         if not self._images.is_file():
-            raise InvalidInputError(f"{path} needs {self._images} beside it: one line of JSON an image, with its uri")
+            raise InvalidInputError(f"{path} needs {self._images} beside it: one line of JSON per image, with its uri")
         try:
             self._vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise InvalidInputError(f"{path} is not a {NUMPY} file of numbers: {error}") from error
         if self._vectors.ndim != 2 or self._vectors.dtype.kind != "f":
             raise InvalidInputError(
-                f"{path} holds {self._vectors.dtype} of shape {self._vectors.shape}, not one row of floats an image"
+                f"{path} holds {self._vectors.dtype} of shape {self._vectors.shape}, not one row of floats per image"
             )
         self.origin = parse_origin(about.read_text(encoding="utf-8") if about.is_file() else None, about)
 

@@ -1,6 +1,6 @@
 """Export images with their embeddings to a file, and import them.
 
-An import checks the whole file before it writes anything, then writes one batch a transaction. If it is interrupted,
+An import checks the whole file before it writes anything, then writes one batch per transaction. If it is interrupted,
 run it again: rows that are in the database already stay unchanged.
 """
 
@@ -184,7 +184,7 @@ def check(reader: Reader, dimensions: int, *, normalize: bool = False, progress:
     Raises:
         InvalidInputError: a row is not valid; the message names the first bad row and column.
     """
-    digests = bytearray()  # 16 bytes a row, so that a duplicate uri is found in a file of any size
+    digests = bytearray()  # 16 bytes per row, so that a duplicate uri is found in a file of any size
     for batch in reader.batches(BATCH):
         _check_texts(reader.path, batch)
         _check_embeddings(reader.path, batch, dimensions, normalize=normalize)
@@ -209,7 +209,7 @@ def load(
     keep_ids: bool = False,
     progress: Progress | None = None,
 ) -> Imported:
-    """Write the rows of a file that `check` has passed, one batch a transaction. In autocommit.
+    """Write the rows of a file that `check` has passed, one batch per transaction. In autocommit.
 
     `normalize` scales embeddings to length 1; `overwrite` replaces the captions, attributes and embeddings in the
     database; `keep_ids` gives new images the ids of the file. Call it again after an interruption.

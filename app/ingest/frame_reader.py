@@ -62,7 +62,7 @@ class FrameReader:
 
     @property
     def live(self) -> bool:
-        """Whether the source goes on for ever, as far as is known."""
+        """Whether the source never ends, as far as is known."""
         return self._source.live or self._counts.read.live
 
     @property

@@ -43,7 +43,7 @@ class FrameIngest:
         *,
         fps: float,
         limits: Limits,
-        place: Storage,
+        storage: Storage,
         skip_similar: float = 0.0,
         max_lag: float | None = None,
     ) -> None:
@@ -52,7 +52,7 @@ class FrameIngest:
         self.tracker = IngestTracker()
         self.trouble: str | None = None
         self._reader = FrameReader(source, fps=fps, limits=limits, counts=self.counts)
-        self._place, self._skip_similar, self._given_lag = place, skip_similar, max_lag
+        self._storage, self._skip_similar, self._given_lag = storage, skip_similar, max_lag
         self._stopped = False
         self._last: NDArray[np.int16] | None = None  # thumbnail of the frame stored last
         self._uncommitted: ReadFrame | None = None
@@ -137,14 +137,14 @@ class FrameIngest:
             attributes["taken_at"] = taken.frame.taken_at.isoformat()
         if taken.received_at:
             attributes["received_at"] = taken.received_at.isoformat()
-        uri = uploads.uri_of(self._place, sha256.hexdigest(), "image/jpeg")
+        uri = uploads.uri_of(self._storage, sha256.hexdigest(), "image/jpeg")
         candidate = Candidate(uri, None, self.source.name, None, attributes)
         header = Header("image/jpeg", width, height)
         while True:
             try:
                 with conn.transaction():
                     images.lock_upload(conn, uri)
-                    uploads.put(self._place, data, sha256=sha256.hexdigest(), media_type="image/jpeg")
+                    uploads.put(self._storage, data, sha256=sha256.hexdigest(), media_type="image/jpeg")
                     batch = write_batch(conn, [Inspected(candidate, sha256.digest(), header)], [])
                 break
             except StorageError as error:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.5
 _SCAN_SECONDS = 60.0  # beside inotify, because events get lost when its queue overflows
-_SCAN_SHARE = 20  # a scan takes at most one in so many seconds
+_SCAN_SHARE = 20  # scans take at most one second in so many
 _GONE_SECONDS = 2.0  # between two scans of a folder that is missing
 _SLICE = 2000
 _BATCH = 500
@@ -54,7 +54,7 @@ class Counts:
 
 @dataclass(slots=True)
 class _Scan:
-    """A scan of the whole folder, taken a slice a round."""
+    """A scan of the whole folder, one slice per round."""
 
     paths: Iterator[str]
     skipped: SkippedFiles

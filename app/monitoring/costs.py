@@ -16,7 +16,7 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerCost:
-    """A row of `lookalike.cost_of_workers`, summed over days. `…_each`: seconds an image; None without any."""
+    """A row of `lookalike.cost_of_workers`, summed over days. `…_each`: seconds per image; None without any."""
 
     space: str
     device: str
@@ -89,8 +89,8 @@ class WorkerPrice:
 class Price:
     """Prices of a million: images embedded, images stored for a month, searches by embedding, query images.
 
-    Storage is that of the active space and of what all spaces share, and of uploaded files if they were measured. A
-    search by a query image costs both, the search and the query image.
+    Storage is that of the active space and of what all spaces share, and of uploaded files if they were measured. The
+    price of a query image is added to that of its search.
     """
 
     embedding: list[WorkerPrice]
@@ -125,7 +125,7 @@ def read(conn: Connection, *, days: int = 30, prices: Prices | None = None, stor
     if days < 0:
         raise InvalidInputError(f"days {days} is not valid: pass 0, for today, or more")
     with translated():
-        workers = of_workers(conn, days=days)
+        workers = worker_costs(conn, days=days)
         with conn.cursor(row_factory=class_row(StoragePart)) as parts:
             stored = parts.execute(sql.query("storage_parts")).fetchall()
     images = _images(stored)
@@ -146,7 +146,7 @@ def read(conn: Connection, *, days: int = 30, prices: Prices | None = None, stor
     )
 
 
-def of_workers(conn: Connection, *, days: int = 30) -> list[WorkerCost]:
+def worker_costs(conn: Connection, *, days: int = 30) -> list[WorkerCost]:
     """Return the seconds of workers in the last `days` days by space and device, the active space first."""
     with translated(), conn.cursor(row_factory=class_row(WorkerCost)) as cursor:
         return cursor.execute(sql.query("cost_of_workers"), {"days": days}).fetchall()

@@ -22,7 +22,7 @@ _MOST_COLUMNS = 10
 
 
 def draw(conn: Connection, found: Comparison, *, limits: Limits) -> PIL.Image.Image:
-    """Return a sheet with one row an example: its neighbours in the first space above those in the second.
+    """Return a sheet with one row per example: its neighbours in the first space above those in the second.
 
     The place of a picture that cannot be read stays empty, and the reason is logged.
     """

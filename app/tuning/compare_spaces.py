@@ -23,7 +23,7 @@ class Side:
     """The figures of one space.
 
     `distance` is the mean distance of neighbours, `precision` their share with the query's label. `per_second` is the
-    number of images that a worker embeds in a second of work, by device.
+    number of images that a worker embeds per second of work, by device.
     """
 
     space: str
@@ -179,14 +179,14 @@ def _side(conn: Connection, space: str, distances: list[float | None], precision
     size, rows = (int(str(value)) for value in found)
     speeds = {
         one.device: one.per_second
-        for one in costs.of_workers(conn, days=36_500)
+        for one in costs.worker_costs(conn, days=36_500)
         if one.space == space and one.per_second is not None
     }
     return Side(space, _mean(distances) or 0.0, _mean(precisions), speeds, size / rows if rows else None)
 
 
 def _gain(pairs: list[tuple[float | None, float | None]]) -> Gain | None:
-    """Return the mean difference, image by image, so that images hard for both spaces do not widen the interval."""
+    """Return the mean of the differences per image, so that images hard for both spaces do not widen the interval."""
     differences = [two - one for one, two in pairs if one is not None and two is not None]
     if not differences:
         return None

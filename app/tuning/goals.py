@@ -46,7 +46,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """Bounds that a choice will keep by its measurement: least recall, greatest p95, least queries a second."""
+    """Bounds that a choice will keep by its measurement: least recall, greatest p95, least queries per second."""
 
     recall: float
     p95_ms: float
@@ -144,7 +144,7 @@ def misses(one: Measurement, goal: Goal) -> list[Miss]:
         if most is not None and have > most:
             found.append(Miss(part, have / most, f"{shown}"))
     if goal.qps is not None and promised.qps < goal.qps:
-        text = f"{one.best_qps:,.0f} queries a second, {promised.qps:,.0f} less a margin of a tenth"
+        text = f"{one.best_qps:,.0f} queries per second, {promised.qps:,.0f} less a margin of a tenth"
         found.append(Miss("qps", goal.qps / max(promised.qps, 1e-9), text))
     return found
 
@@ -187,7 +187,7 @@ def _given_up(chosen: Measurement, measured: Sequence[Measurement], current: Mea
     smallest = min(measured, key=lambda one: (one.bytes_per_image, one.p95_ms))
     if smallest.bytes_per_image < chosen.bytes_per_image * (1 - _TOLERANCE):
         lines.append(
-            f"{chosen.bytes_per_image:,.0f} bytes an image: {smallest.choice} takes {smallest.bytes_per_image:,.0f}, "
+            f"{chosen.bytes_per_image:,.0f} bytes per image: {smallest.choice} takes {smallest.bytes_per_image:,.0f}, "
             f"at a p95 of {smallest.p95_ms:.2f} ms"
         )
     if current is not None and current.choice != chosen.choice:
@@ -200,7 +200,7 @@ def difference(one: Measurement, other: Measurement) -> str:
     parts = [
         f"recall {one.recall - other.recall:+.4f}",
         f"p95 {one.p95_ms - other.p95_ms:+.2f} ms",
-        f"{one.bytes_per_image - other.bytes_per_image:+,.0f} bytes an image",
+        f"{one.bytes_per_image - other.bytes_per_image:+,.0f} bytes per image",
     ]
     if one.build_seconds and other.build_seconds:
         parts.append(f"build {one.build_seconds - other.build_seconds:+.1f} s")

@@ -55,10 +55,11 @@ def recalls(timed: Timed, truths: Sequence[Truth]) -> list[float]:
 
 
 def throughput(url: str, queries: Vectors, *, k: int, clients: int, seconds: float) -> float:
-    """Return the answered queries a second of that many concurrent clients, each on its own connection."""
+    """Return the queries per second that concurrent clients get answered, each on its own connection."""
     with ExitStack() as stack:
         conns = [
-            stack.enter_context(db.connect(url, autocommit=True, application="lookalike lab")) for _ in range(clients)
+            stack.enter_context(db.connect(url, autocommit=True, application="lookalike tradeoffs"))
+            for _ in range(clients)
         ]
         for conn in conns:
             prepare(conn)

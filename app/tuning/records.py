@@ -68,7 +68,7 @@ class Measurement:
 
     @property
     def best_qps(self) -> float:
-        """The most queries a second that any number of clients reached."""
+        """The highest rate of queries per second, over all numbers of clients."""
         return max(self.qps.values(), default=0.0)
 
 

@@ -50,7 +50,7 @@ def get(conn: Connection, run_id: int) -> Run:
 
 
 def of_space(conn: Connection, space: Space, run_id: int) -> Run:
-    """Return the run of this number.
+    """Return the run of this number, which must have measured this space.
 
     Raises:
         NotFoundError: there is no such run, or it measured another space.
@@ -84,10 +84,10 @@ def interrupted(conn: Connection, space: Space) -> Run:
 def _runs(conn: Connection, *, run_id: int | None = None, fingerprint: str | None = None) -> list[Run]:
     with translated(), conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(sql.query("runs"), {"run_id": run_id, "fingerprint": fingerprint}).fetchall()
-    return [Run(**{**row, "request": request_of(row["request"])}) for row in rows]
+    return [Run(**{**row, "request": parse_request(row["request"])}) for row in rows]
 
 
-def request_of(stored: dict[str, Any]) -> Request:
+def parse_request(stored: dict[str, Any]) -> Request:
     """Return a stored request; fields unknown to this release are skipped."""
     known = {one.name for one in fields(Request)}
     values: dict[str, Any] = {

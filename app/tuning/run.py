@@ -40,10 +40,10 @@ def start(conn: Connection, space: Space, request: Request) -> Run:
     """
     for text in request.choices:
         parse_spec(text)
-    return results.begin(conn, space, request, rows_total=rows_of(conn, space), conditions=environment.read(conn))
+    return results.begin(conn, space, request, rows_total=count_rows(conn, space), conditions=environment.read(conn))
 
 
-def rows_of(conn: Connection, space: Space) -> int:
+def count_rows(conn: Connection, space: Space) -> int:
     """Return the number of embeddings of a space; beyond a million, the planner's estimate."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         total = cursor.execute("SELECT lookalike.count_about(%s, 1000000)", (space.table_name,)).fetchone()
@@ -65,13 +65,13 @@ def resume(
     end.
     """
     with ExitStack() as stack:
-        source = stack.enter_context(db.connect(url, autocommit=True, application="lookalike lab"))
+        source = stack.enter_context(db.connect(url, autocommit=True, application="lookalike tradeoffs"))
         space = spaces.get(source, run.space)
         missing = _missing(source, run)
         if missing:
             _check_disk(source, space, run, scratch_url)
             copy_url = stack.enter_context(scratch.database(scratch_url or url))
-            copy = stack.enter_context(db.connect(copy_url, autocommit=True, application="lookalike lab"))
+            copy = stack.enter_context(db.connect(copy_url, autocommit=True, application="lookalike tradeoffs"))
             meter = ProgressMeter(run.request, run.rows_total, missing, callback)
             drawn = sample.draw(
                 source,

@@ -18,6 +18,7 @@ from psycopg.rows import scalar_row
 from app.db import Connection, schema, sql, translated
 from app.errors import ConfigurationError
 
+# Never change these two, because they mark databases that runs of earlier releases left.
 _PREFIX = "lookalike_lab_"
 _COMMENT = "Scratch database of Lookalike's trade-off lab; the next run drops it"
 LOCK_CLASS = 0x100CA1B  # first key of the lock; the second is a hash of the database's name
@@ -38,7 +39,7 @@ def database(url: str) -> Iterator[str]:
     """
     name = f"{_PREFIX}{secrets.token_hex(4)}"
     # Not by db.connect, because the database at this URL may lack pgvector's types.
-    with translated(), psycopg.connect(url, autocommit=True, application_name="lookalike lab") as admin:
+    with translated(), psycopg.connect(url, autocommit=True, application_name="lookalike tradeoffs") as admin:
         admin.execute("SET statement_timeout = 0")
         sweep(admin)
         admin.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_CLASS, _key(name)))

@@ -150,7 +150,7 @@ def main() -> None:
                 video.source_of(address, limits),
                 fps=options.fps,
                 limits=limits,
-                place=uploads.open_storage(Settings(home=Path(home))),
+                storage=uploads.open_storage(Settings(home=Path(home))),
                 skip_similar=options.skip_similar,
                 max_lag=options.max_lag,
             )

@@ -261,9 +261,9 @@ class Running:
 def ingest(database_url: str, tmp_path: Path) -> Callable[..., Running]:
     def make(given: object, *, fps: float = 10, patience: float | None = None, **options: float) -> Running:
         source = video.source_of(str(given), LIMITS)
-        place = uploads.open_storage(Settings(home=tmp_path / "home"))
+        storage = uploads.open_storage(Settings(home=tmp_path / "home"))
         return Running(
-            FrameIngest(source, fps=fps, limits=LIMITS, place=place, **options),  # type: ignore[arg-type]
+            FrameIngest(source, fps=fps, limits=LIMITS, storage=storage, **options),  # type: ignore[arg-type]
             database_url,
             patience,
         )

@@ -45,7 +45,7 @@ def test_seconds_of_workers_add_up_by_device(url: str) -> None:
     beat(url, 1, "cpu", images=30, busy=1.5)
     beat(url, 1, "cuda:0", images=40, busy=0.1)
     with db.connect(url, autocommit=True) as conn:
-        cpu, gpu = costs.of_workers(conn)
+        cpu, gpu = costs.worker_costs(conn)
         assert (cpu.device, cpu.images, cpu.reused, cpu.seconds) == ("cpu", 40, 2, pytest.approx(2))
         assert (cpu.seconds_each, cpu.decode_each, cpu.encode_each) == (
             pytest.approx(0.05),
@@ -54,9 +54,9 @@ def test_seconds_of_workers_add_up_by_device(url: str) -> None:
         )
         assert cpu.fetch_each is None
         assert gpu.per_second == pytest.approx(400)
-        assert costs.of_workers(conn, days=0) == [cpu, gpu], "today"
+        assert costs.worker_costs(conn, days=0) == [cpu, gpu], "today"
         conn.execute("UPDATE lookalike.worker_costs SET day = day - 40 WHERE device = 'cpu'")
-        assert costs.of_workers(conn, days=30) == [gpu]
+        assert costs.worker_costs(conn, days=30) == [gpu]
 
 
 def test_busy_time_is_divided_by_encoding_time() -> None:

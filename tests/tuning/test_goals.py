@@ -75,7 +75,7 @@ def test_costs_of_the_choice_and_of_the_next_best_are_listed() -> None:
     text = "\n".join(found.given_up)
     assert "exact has" in text
     assert "hnsw m=8 takes 1.00 ms" in text
-    assert "against the index in use, hnsw m=16: recall -0.0020, p95 +2.00 ms, -2,850 bytes an image" in text
+    assert "against the index in use, hnsw m=16: recall -0.0020, p95 +2.00 ms, -2,850 bytes per image" in text
     assert found.next_best is EXACT
     assert found.next_costs is not None
     assert found.next_costs.startswith("recall +0.0070, p95 +35.00 ms")
@@ -89,7 +89,7 @@ def test_if_no_choice_meets_the_goal_the_nearest_is_returned_with_its_misses() -
     assert "at most 5.25 ms" in found.misses[0].text
     found = goals.pick(ALL, Goal(qps=10_000))
     assert found.nearest is QUICK
-    assert "900 queries a second" in found.misses[0].text
+    assert "900 queries per second" in found.misses[0].text
 
 
 @pytest.mark.parametrize(

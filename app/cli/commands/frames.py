@@ -32,7 +32,7 @@ def frames(
     found = [video.source_of(one, limits) for one in given]
     if len(found) > 1 and any(one.live for one in found):
         raise InvalidInputError("a live source never ends: give it alone, and run one process per source")
-    place = uploads.open_storage(settings)
+    storage = uploads.open_storage(settings)
     done: list[FrameIngest] = []
     stopped = False
 
@@ -50,7 +50,7 @@ def frames(
                 source,
                 fps=fps,
                 limits=limits,
-                place=place,
+                storage=storage,
                 skip_similar=skip_similar,
                 max_lag=max_lag,
             )

@@ -102,7 +102,7 @@ def tradeoffs(
             from app.tuning.apply import current_text
 
             wanted = choice or (grid.quick if quick else grid.standard)(
-                chosen.dimensions, min(sample, lab.rows_of(conn, chosen))
+                chosen.dimensions, min(sample, lab.count_rows(conn, chosen))
             )
             if queries and logged:
                 raise InvalidInputError("--queries and --logged: choose one")
@@ -150,7 +150,7 @@ def _query_count(conn: "Connection", space: "Space", *, quick: bool) -> int:
     """Return the number of images to hold out: 200 (100 if quick), at most an eighth of the gallery, at least 20."""
     from app.tuning import run as lab
 
-    return max(min(100 if quick else 200, lab.rows_of(conn, space) // 8), 20)
+    return max(min(100 if quick else 200, lab.count_rows(conn, space) // 8), 20)
 
 
 def _last(conn: "Connection", space: "Space") -> "Run":

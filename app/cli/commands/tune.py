@@ -98,7 +98,7 @@ def _warn_about_growth(conn: "Connection", run: "Run", space: "Space") -> None:
     """Print a note if the run covers only a part of the space as it is now."""
     from app.tuning import run as lab
 
-    now = lab.rows_of(conn, space)
+    now = lab.count_rows(conn, space)
     if run.request.sample < 0.9 * now:
         output.say(
             f"measured on a sample of {run.request.sample:,} of {now:,} images: searches of all images are slower and "
