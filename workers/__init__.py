@@ -1,1 +1,1 @@
-"""The embedding worker: claims jobs, loads images, encodes them with timm, writes embeddings."""
+"""The embedding worker: claims jobs, loads images, encodes them with timm and writes embeddings."""

@@ -1,4 +1,4 @@
-"""`python -m workers`: reads options and settings, loads the models, runs one worker."""
+"""`python -m workers`: read options and settings, load the models, run one worker."""
 
 import argparse
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker; return the exit status: 0 stopped or drained, 1 an error that waiting would not mend."""
+    """Run a worker; return the exit status: 0 if stopped or drained, 1 after an error that waiting cannot mend."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=settings().log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with db.database(settings()) as url:
             _run(url, settings(), names=options.space, drain=options.drain)
     except LookalikeError as error:
-        log.error("%s", error)  # noqa: TRY400 — one line: a traceback would say no more
+        log.error("%s", error)  # noqa: TRY400 — one line, because a traceback would add nothing
         return 1
     return 0
 
@@ -35,23 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lookalike worker",
-        description="Embeds the images in the queue, and query images, until it is stopped. SIGTERM or Ctrl-C ends it "
-        "after the batch in hand; a second one ends it at once. Settings are environment variables (LOOKALIKE_…).",
+        description="Embeds queued images and query images until it is stopped. SIGTERM or Ctrl-C ends it after the "
+        "batch in hand; a second one ends it at once. Settings are environment variables (LOOKALIKE_…).",
     )
     parser.add_argument(
         "--space",
         action="append",
         default=[],
         metavar="NAME",
-        help="embedding space to serve; may be given several times (default: all, "
-        "also those made later; where there is none, one is created)",
+        help="embedding space to serve, repeatable (default: all, including those created later; if the database has "
+        "none, the worker creates one)",
     )
-    parser.add_argument("--drain", action="store_true", help="end with status 0 when the queue is empty")
+    parser.add_argument("--drain", action="store_true", help="exit with status 0 when the queue is empty")
     return parser
 
 
 def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> None:
-    # Here, so that --help and a bad option need not wait for torch.
+    # Imported here so that --help and a bad option do not wait for torch.
     from workers.served_spaces import Served, serve
     from workers.served_spaces import load as load_space
     from workers.worker import Worker
@@ -59,7 +59,7 @@ def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> No
     def load() -> list[Served]:
         try:
             conn = db.connect(url, autocommit=True, application="lookalike worker")
-        except DatabaseRefusedError as error:  # at the start waiting would not help; later it may (a password rotates)
+        except DatabaseRefusedError as error:  # waiting helps later (a password rotates), but not at the start
             raise ConfigurationError(str(error)) from error
         with closing(conn), db.translated():
             return serve(conn, chosen, names=names)
@@ -84,7 +84,7 @@ def _sleep(seconds: float) -> bool:
 
 
 def _quit(_: int, __: FrameType | None) -> None:
-    """Before there is a worker there is nothing to finish."""
+    """Exit at once, because before the worker runs there is no batch to finish."""
     raise SystemExit(0)
 
 

@@ -1,4 +1,4 @@
-"""Finds, by measuring, how many images a device encodes best at once."""
+"""Measures how many images a device should encode at once."""
 
 import logging
 import time
@@ -11,21 +11,20 @@ from workers.encoder import Encoder, calibration_images
 
 log = logging.getLogger(__name__)
 
-# The smallest size that comes so near to the best is taken: a query image waits for the batch before it.
+# The smallest size this close to the best is chosen, because a query image waits for the batch before it.
 _NEAR_BEST = 0.97
 _MOST_MEMORY = 0.9
 _CPU_CHUNKS = (2, 4, 8, 16)
 _GPU_CHUNKS = (8, 16, 32, 64, 128, 256, 512, 1024)
-# Batches are as small as keeps the device busy, since a query image waits for one; the queue is asked less often, for
-# about so many seconds of work, but not for more batches than this.
+# A claim takes several of these small batches: about this many seconds of work, and no more than this many batches.
 _CLAIM_SECONDS, _MOST_BATCHES = 0.5, 16
 
 
 def tune(encoder: Encoder, *, seconds: float = 1.5) -> None:
-    """Set `encoder.chunk` and `images_per_second` by encoding made images for about `seconds`, and not much longer.
+    """Set `encoder.chunk` and `images_per_second` by encoding synthetic images for about `seconds`.
 
-    On a CPU chunks of 2 to 16 images, on as many lanes at once as the worker uses; elsewhere 8 to 1024, until they no
-    longer pay or the memory ends. A device too slow to measure keeps the smallest that was.
+    On a CPU it tries chunks of 2 to 16 images, as many at once as the worker encodes. Elsewhere it tries 8 to 1024,
+    until they no longer pay or the memory is full. If the time is up early, the best chunk measured so far is kept.
     """
     chunks = _CPU_CHUNKS if encoder.device.type == "cpu" else _GPU_CHUNKS
     images = calibration_images(encoder.input_shape)
@@ -40,22 +39,22 @@ def tune(encoder: Encoder, *, seconds: float = 1.5) -> None:
         for chunk in chunks:
             if rates and time.monotonic() + expected * chunk > ends:
                 break
-            batch = np.resize(images, (chunk * encoder.lanes, *encoder.input_shape))
+            batch = np.resize(images, (chunk * encoder.concurrency, *encoder.input_shape))
             rate = _rate(encoder, batch, chunk)
             if rate is None:
                 break
             rates[chunk] = max(rate, rates.get(chunk, 0))
-            expected = encoder.lanes / rate
+            expected = encoder.concurrency / rate
             if encoder.device.type != "cpu" and rate < max(rates.values()) * 0.9:
-                break  # past its best; on a CPU the sizes are few, and a slow round may be another process's doing
+                break  # past its best; on a CPU sizes are few, and another process may have slowed the round
         if len(rates) < 2 or rates == before or time.monotonic() >= ends:
             break
     if not rates:
-        return  # `encode` has found what the memory holds
+        return  # `encode` has already set the chunk that fits into memory
     encoder.chunk = choose(rates)
     encoder.images_per_second = rates[encoder.chunk]
-    told = ", ".join(f"{chunk * encoder.lanes}: {rate:.0f}" for chunk, rate in sorted(rates.items()))
-    log.info("batches of %d on %s (images/s by batch: %s)", encoder.batch_size, encoder.device_name, told)
+    measured = ", ".join(f"{chunk * encoder.concurrency}: {rate:.0f}" for chunk, rate in sorted(rates.items()))
+    log.info("batches of %d on %s (images/s by batch: %s)", encoder.batch_size, encoder.device_name, measured)
 
 
 def choose(rates: dict[int, float]) -> int:
@@ -64,7 +63,7 @@ def choose(rates: dict[int, float]) -> int:
 
 
 def claim_size(encoder: Encoder) -> int:
-    """Return how many jobs to claim at once: some batches, as many as measuring says, else one."""
+    """Return how many jobs to claim at once: several batches if `encoder` has been measured, else one."""
     if encoder.images_per_second is None:
         return encoder.batch_size
     batches = round(_CLAIM_SECONDS * encoder.images_per_second / encoder.batch_size)
@@ -72,7 +71,7 @@ def claim_size(encoder: Encoder) -> int:
 
 
 def _rate(encoder: Encoder, batch: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", chunk: int) -> float | None:
-    """Return images/s with forwards of `chunk` images, None where the memory does not hold them."""
+    """Return images/s with forwards of `chunk` images, or None if they do not fit into memory."""
     encoder.chunk = chunk
     try:
         if encoder.device.type != "cpu":
@@ -88,7 +87,7 @@ def _rate(encoder: Encoder, batch: "np.ndarray[tuple[int, ...], np.dtype[np.uint
 
 
 def _memory_share(device: torch.device) -> float:
-    """Return how much of a GPU's memory the process held at most."""
+    """Return the peak share of a GPU's memory that the process used."""
     if device.type != "cuda":
         return 0.0
     return torch.cuda.max_memory_allocated(device) / torch.cuda.get_device_properties(device).total_memory

@@ -1,6 +1,6 @@
-"""`python -m workers.benchmark`: how fast this device encodes under each setting, and which settings to choose.
+"""`python -m workers.benchmark`: measure how fast this device encodes under each setting, and recommend settings.
 
-What `lookalike bench worker` runs.
+`lookalike bench worker` runs it.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from workers.models import EmbeddingModel, load_model
 
 _CPU_BATCHES, _GPU_BATCHES = (1, 2, 4, 8, 16, 32), (1, 8, 32, 64, 128, 256, 512)
 _WAYS = ("plain", "compile", "cuda graphs")
-# The share of the time that is kept for what must be compiled first.
+# The share of the time for settings that need no compiling.
 _PLAIN_SHARE = 0.6
 
 
 @dataclass
 class Rate:
-    """One setting: images/s of each round; or why there are none."""
+    """One setting: images/s of each round, or the reason why there are none."""
 
     precision: str
     memory_format: str
@@ -44,7 +44,7 @@ class Rate:
     rates: list[float] = field(default_factory=list)
     cosine: float | None = None
     trouble: str | None = None
-    prepared_in: float | None = None  # seconds that compiling or recording took
+    prepared_in: float | None = None  # seconds to compile or record
 
     @property
     def median(self) -> float:
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = load_model(model_name, weights)
         found = measure(model, options)
         if not any(one.rates for one in found):
-            told = next((one.trouble for one in found if one.trouble), "the time was up; raise --limit")
-            raise ConfigurationError(f"nothing could be measured: {told}")
+            reason = next((one.trouble for one in found if one.trouble), "the time was up; raise --limit")
+            raise ConfigurationError(f"nothing could be measured: {reason}")
     except LookalikeError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -81,15 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(model: EmbeddingModel, options: argparse.Namespace) -> list[Rate]:
-    """Return the rates of every setting, measured in turns, until the time is up."""
+    """Measure every setting in turns until the time is up; return the rates."""
     first = Encoder(model, device=options.device)
     on_cpu = first.device.type == "cpu"
-    batches = options.batch or ([first.lanes] if options.quick else list(_CPU_BATCHES if on_cpu else _GPU_BATCHES))
+    batches = options.batch or (
+        [first.concurrency] if options.quick else list(_CPU_BATCHES if on_cpu else _GPU_BATCHES)
+    )
     precisions = options.precision or ["fp32", *native_precisions(first.device)]
     found: list[Rate] = []
     measured: list[tuple[Encoder, list[Rate]]] = []
     for channels_last in (True,) if options.quick else (True, False):
-        its_own = replace(model, module=deepcopy(model.module))  # whose memory format no other encoder changes
+        its_own = replace(model, module=deepcopy(model.module))  # so that encoders do not share a memory format
         for precision in precisions:
             encoder = Encoder(its_own, device=options.device, precision=precision, channels_last=channels_last)
             cosine = encoder.cosine_to_fp32(precision, calibration_images(encoder.input_shape))
@@ -113,7 +115,7 @@ def measure(model: EmbeddingModel, options: argparse.Namespace) -> list[Rate]:
 
 
 class _Clock:
-    """Tells when the time is up; what is in progress then is finished."""
+    """The time limit of the benchmark. A measurement in progress is finished."""
 
     def __init__(self, seconds: float) -> None:
         self.began = time.monotonic()
@@ -124,7 +126,7 @@ class _Clock:
 
 
 def _compiled(rows: Sequence[Rate]) -> list[Rate]:
-    """Return the rows that are compiled for the best batch: what is compiled serves one shape, and takes long."""
+    """Return the rows to compile: the best batch only, because compiling is slow and serves one shape."""
     plain = [row for row in rows if row.way == "plain" and row.rates]
     if not plain:
         return []
@@ -140,7 +142,7 @@ def _measure_compiled(
     options: argparse.Namespace,
     clock: _Clock,
 ) -> None:
-    """Measure what must be prepared first, in turns with the same without: the machine may be another by now."""
+    """Measure a compiled setting in turns with the plain one, because the load of the machine changes."""
     if clock.up():
         row.trouble = "not tried: the time was up; raise --limit"
         return
@@ -167,13 +169,13 @@ def _measure_compiled(
 
 
 def _set_chunk(encoder: Encoder, batch: int) -> None:
-    encoder.chunk = max(1, batch // encoder.lanes)
+    encoder.chunk = max(1, batch // encoder.concurrency)
 
 
 def _round(
     encoder: Encoder, row: Rate, seconds: float, clock: _Clock, share: float = 1.0, *, always: bool = False
 ) -> None:
-    """Measure once more, unless the time is up."""
+    """Measure one round, unless the time is up."""
     if row.trouble or (clock.up(share) and not always):
         return
     _set_chunk(encoder, row.batch)
@@ -191,7 +193,7 @@ def _round(
 
 
 def recommend(found: Sequence[Rate]) -> dict[str, str]:
-    """Return the settings to choose: the fastest near fp32, in small batches, since query images wait for one."""
+    """Return the fastest settings near fp32, with small batches because query images wait for one."""
     good = [row for row in found if row.rates and (row.precision == "fp32" or (row.cosine or 0) >= MIN_COSINE)]
     if not good:
         return {}
@@ -199,7 +201,7 @@ def recommend(found: Sequence[Rate]) -> dict[str, str]:
     plain = [row for row in good if (row.precision, row.memory_format) == (best.precision, best.memory_format)]
     by_batch = {row.batch: row.median for row in plain if row.way == "plain"}
     fastest_plain = max(by_batch.values())
-    # Compiling takes its time at each start and each new shape: it must pay.
+    # Each start and each new shape compile anew, so it must pay.
     pays = best.way != "plain" and best.median > 1.1 * fastest_plain
     advice = {
         "LOOKALIKE_PRECISION": best.precision,
@@ -237,12 +239,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default=settings().device, help="torch device (default: LOOKALIKE_DEVICE)")
     parser.add_argument("--precision", action="append", choices=("fp32", "tf32", "bf16", "fp16"), help="only these")
     parser.add_argument("--batch", action="append", type=_positive, metavar="N", help="only these batch sizes")
-    parser.add_argument("--rounds", type=_positive, default=3, help="how often each is measured, in turns")
-    parser.add_argument("--seconds", type=float, default=0.7, help="how long, each time")
-    parser.add_argument("--limit", type=float, default=120, help="seconds after which nothing new is begun")
+    parser.add_argument("--rounds", type=_positive, default=3, help="rounds for each setting, in turns")
+    parser.add_argument("--seconds", type=float, default=0.7, help="seconds for each round")
+    parser.add_argument("--limit", type=float, default=120, help="seconds after which no new measurement begins")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--json-file", metavar="FILE", help="write JSON there as well")
-    parser.add_argument("--quick", action="store_true", help="one setting only: does it run?")
+    parser.add_argument("--json-file", metavar="FILE", help="also write JSON to this file")
+    parser.add_argument("--quick", action="store_true", help="one setting only, as a smoke test")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The jobs that a worker has claimed and not yet written: their room, their leases, and suspects among them."""
+"""The jobs that a worker has claimed and not yet written: how many fit, their leases, the suspects among them."""
 
 import logging
 import time
@@ -15,19 +15,19 @@ from workers.tasks import Outcome, Task
 
 log = logging.getLogger(__name__)
 
-# Claimed and not yet written: one claim on the device, one ready for it, one being loaded.
+# One claim on the device, one ready for it, one being loaded.
 _MOST_CLAIMS = 3
-# A healthy image may well be in the hands of workers that are killed: more often than this is suspicious.
+# Workers may be killed with a healthy image in hand, but an image that loses more leases than this is suspicious.
 _FEWEST_LOST_LEASES = 3
-# A batch may take longer than a lease; without any outcome for so many leases the device hangs.
+# A batch may take longer than a lease, but a device without any outcome for this many leases hangs.
 _HUNG_LEASES = 3
 
 
 class ClaimedJobs:
-    """Jobs in work, those held back included; used in the worker's thread."""
+    """Jobs claimed and not yet written, quarantined ones included. For the worker's thread only."""
 
     def __init__(self, *, claim_size: int, lease_seconds: float, max_attempts: int, others_beside: bool) -> None:
-        """`others_beside`: jobs of other spaces have room beside those of the active one."""
+        """`others_beside`: other spaces have room for a claim even if the active space's jobs fill the worker."""
         self._claim_size = claim_size
         self._lease_seconds = lease_seconds
         self._others_beside = others_beside
@@ -41,13 +41,13 @@ class ClaimedJobs:
         return len(self._tasks)
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Take note of jobs that are being submitted."""
+        """Add jobs that are being submitted."""
         if not self._tasks:
             self._outcome_at = time.monotonic()
         self._tasks.update(tasks)
 
     def quarantine(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Keep suspects until nothing else is in work; return the outcomes of those that were lost too often."""
+        """Hold suspects until no other job is in work; return failures for those that lost too many leases."""
         self.add(tasks)
         self._suspects += len(tasks)
         outcomes = []
@@ -64,28 +64,28 @@ class ClaimedJobs:
         return outcomes
 
     def take_suspects(self) -> list[Task]:
-        """Return the suspects held back, where nothing else is in work now: they are to be submitted."""
+        """Release the quarantined suspects for submission if no other job is in work, else return none."""
         if not self._quarantined or len(self._quarantined) < len(self._tasks):
             return []
         taken, self._quarantined = self._quarantined, []
         return taken
 
     def remove(self, tasks: Iterable[Task]) -> None:
-        """Take note that these are written, or will never be."""
+        """Remove tasks that are written or will never be."""
         for task in tasks:
             if task in self._tasks:
                 self._tasks.remove(task)
                 self._suspects -= _job(task).suspect
 
     def note_outcome(self) -> None:
-        """Take note that something has come out of the pipeline."""
+        """Record that the pipeline has made progress."""
         self._outcome_at = time.monotonic()
 
     def has_room(self, space: Space | None = None) -> bool:
-        """Tell whether there is room for a batch, and no suspect, which must be alone.
+        """Return whether another claim fits. No claim fits beside a suspect, which must be alone.
 
-        The active space has room beside whatever is in work for others; these have it for one claim beside the active
-        one's, so that there is something to take when it is their turn.
+        Jobs of other spaces take no room from the active space. Another space has room for one claim beside the active
+        space's jobs, so that it has images ready when its turn comes.
         """
         if self._suspects:
             return False
@@ -99,13 +99,13 @@ class ClaimedJobs:
         return count <= (_MOST_CLAIMS - 1) * self._claim_size
 
     def renew(self, conn: Connection, spaces: Iterable[Space]) -> None:
-        """Move the end of the leases, as long as work goes on: a device that hangs must not keep its jobs."""
+        """Extend the leases as long as the pipeline makes progress; a device that hangs must not keep its jobs."""
         now = time.monotonic()
         if now < self._renew_at or not self._tasks:
             return
         self._renew_at = now + self._lease_seconds / 3
         if now - self._outcome_at > _HUNG_LEASES * self._lease_seconds:
-            log.error("nothing has come out for %.0f s; the jobs in work are left to others", now - self._outcome_at)
+            log.error("no outcome for %.0f s; leaving the jobs in work to other workers", now - self._outcome_at)
             return
         for space in spaces:
             held = [
@@ -114,9 +114,9 @@ class ClaimedJobs:
             jobs.renew(conn, space, held=held, lease_seconds=self._lease_seconds)
 
     def hand_back(self, conn: Connection, spaces: Iterable[Space]) -> None:
-        """Release what is not done, so that other workers can have it at once: no attempt of theirs.
+        """Release unfinished jobs so that other workers can claim them at once; this counts as no attempt.
 
-        `spaces`: those that are there still; the jobs of others went with them.
+        `spaces`: those that still exist; the jobs of a dropped space went with it.
         """
         claims: defaultdict[tuple[int, UUID], list[int]] = defaultdict(list)
         for task in self._tasks:
@@ -137,5 +137,5 @@ class ClaimedJobs:
 
 def _job(task: Task) -> Job:
     if not isinstance(task.subject, Job):
-        raise TypeError("a query image is no job")
+        raise TypeError("a query image is not a job")
     return task.subject

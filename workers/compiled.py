@@ -14,12 +14,16 @@ log = logging.getLogger(__name__)
 
 
 class Compiled:
-    """Calls `module` on normalised images of the one shape that it was prepared for; from many threads."""
+    """Runs `module` on normalised images of the one shape that it was prepared for. Safe in threads."""
 
     def __init__(
         self, module: torch.nn.Module, dtype: torch.dtype, *, compiled: bool, cuda_graphs: bool, device: torch.device
     ) -> None:
-        """Raises ConfigurationError: CUDA graphs elsewhere than on CUDA, no compiler."""
+        """Check that this machine can compile or record.
+
+        Raises:
+            ConfigurationError: the device has no CUDA graphs, or the machine has no compiler.
+        """
         if cuda_graphs and device.type != "cuda":
             raise ConfigurationError(
                 f"CUDA graphs (LOOKALIKE_CUDA_GRAPHS) need a CUDA device; this one is {device}: unset it"
@@ -37,7 +41,11 @@ class Compiled:
         self._lock = threading.Lock()
 
     def prepare(self, images: torch.Tensor) -> None:
-        """Compile and record for images of this shape. Raises ConfigurationError where torch cannot."""
+        """Compile or record for images of this shape.
+
+        Raises:
+            ConfigurationError: torch cannot compile the model here.
+        """
         began = time.perf_counter()
         try:
             with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32):
@@ -46,9 +54,9 @@ class Compiled:
                 else:
                     self._call(images)
         except Exception as error:  # dynamo, inductor, the compiler and CUDA each have errors of their own
-            said = str(error).strip().partition("\n")[0] or type(error).__name__
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ConfigurationError(
-                f"the model cannot be compiled here: {said}; unset LOOKALIKE_COMPILE and LOOKALIKE_CUDA_GRAPHS"
+                f"the model cannot be compiled here: {reason}; unset LOOKALIKE_COMPILE and LOOKALIKE_CUDA_GRAPHS"
             ) from error
         log.info("compiled for batches of %d in %.1f s", len(images), time.perf_counter() - began)
 
@@ -63,7 +71,7 @@ class Compiled:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             self._input = images.clone(memory_format=torch.preserve_format)
-            for _ in range(3):  # what allocates or tunes itself at first must not be recorded
+            for _ in range(3):  # the graph must not record the first calls, which allocate and tune
                 self._call(self._input)
             self._stream.synchronize()
             graph = torch.cuda.CUDAGraph()
@@ -73,7 +81,7 @@ class Compiled:
         self._graph = graph
 
     def _replay(self, images: torch.Tensor) -> torch.Tensor:
-        """Replay in the graph's stream, between what the calling thread's stream did before and does after."""
+        """Replay in the graph's stream, ordered before and after the calling thread's stream by events."""
         caller = torch.cuda.current_stream(self._device)
         with self._lock:
             self._stream.wait_stream(caller)

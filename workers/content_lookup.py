@@ -1,4 +1,4 @@
-"""Embeddings that the database has already of files with the same bytes."""
+"""Finds embeddings that the database already has of files with the same bytes."""
 
 import logging
 import time
@@ -12,13 +12,13 @@ from app.types import Embedding
 
 log = logging.getLogger(__name__)
 
-# Looking must not take longer than embedding would; after trouble nothing is known for a while.
+# A lookup must not take longer than embedding. After an error, lookups find nothing for a while.
 _MOST_SECONDS = 2.0
 _PAUSE_SECONDS = 5.0
 
 
 class ContentLookup:
-    """Looks embeddings up, over a connection of its own; for one thread. Trouble is no error: nothing is known then."""
+    """Looks embeddings up over its own connection, in one thread. An error of the database only means no matches."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -26,7 +26,7 @@ class ContentLookup:
         self._again_at = 0.0
 
     def find(self, space: Space, hashes: Sequence[bytes]) -> Mapping[bytes, Embedding]:
-        """Return the embeddings in `space` of files with these SHA-256, by SHA-256."""
+        """Return the embeddings in `space` of files with these SHA-256 hashes, by hash."""
         if time.monotonic() < self._again_at:
             return {}
         try:
@@ -34,13 +34,13 @@ class ContentLookup:
         except NotFoundError:  # the space was dropped just now
             return {}
         except LookalikeError as error:
-            log.warning("no embeddings are taken over for now: %s", error)
+            log.warning("embeddings of the same bytes are not reused for now: %s", error)
             self._again_at = time.monotonic() + _PAUSE_SECONDS
             self.close()
             return {}
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if one is open."""
         if self._conn is not None:
             self._conn.close()
             self._conn = None

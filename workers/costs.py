@@ -1,4 +1,4 @@
-"""What a worker has spent since the last beat, by space and measure, for lookalike.worker_costs."""
+"""A worker's costs since the last heartbeat, by space and measure, for lookalike.worker_costs."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ _AGES = ("searchable", "reused", "failed", "query")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """So many things of one measure in a space, and the seconds that they took."""
+    """How many times one measure occurred in a space, and the seconds that it took in all."""
 
     space_id: int
     measure: str
@@ -20,10 +20,10 @@ class Cost:
 
 
 def costs(counts: Iterable[Count], *, busy: float) -> list[Cost]:
-    """Add up counts over their buckets, and share out `busy`, the seconds in which the worker had work, as `busy`.
+    """Add up counts over their buckets, and split `busy`, the seconds in which the worker had work, among the spaces.
 
-    Spaces share them as they share the encoding; where nothing was encoded, as they share the rest. Ages (searchable,
-    reused, failed, query) are counted only: how long an image waited costs nothing.
+    The split follows the seconds of encoding or, if nothing was encoded, of all measures. Ages (searchable, reused,
+    failed, query) have a count but no seconds, because waiting costs nothing.
     """
     sums: defaultdict[tuple[int, str], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
     for one in counts:

@@ -1,4 +1,4 @@
-"""Runs the parts of a batch side by side, one thread of torch's own each."""
+"""Runs the parts of a batch in parallel on a CPU, each with one torch thread."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,33 +12,33 @@ R = TypeVar("R")
 
 
 class CpuPool:
-    """Threads for the parts of a batch on a CPU.
+    """Threads for the parts of a batch, which wait for no other part.
 
-    torch's own way, all cores on one operation after the other, waits for the slowest core at each of them, spinning
-    meanwhile: on a machine with other load its median rate fell to a tenth of the lanes'. A lane waits for no other.
+    torch itself splits each operation over all cores and spins until the slowest is done. On a machine with other load
+    its median rate fell to a tenth of this pool's.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._at_work = 0
+        self._running = 0
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane") if count > 1 else None
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="cpu pool") if count > 1 else None
 
     def map(self, work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-        """Return work(part) of each part, in order; raises what the first of them raised, when all have ended.
+        """Return work(part) of each part, in order. Safe in threads.
 
-        May be called by several threads. A single part is done in the calling thread, beside whatever is in the lanes;
-        of several, what comes later goes to the next free lane.
+        A single part runs in the calling thread, even if the pool is busy. When all parts have ended, the first error
+        is raised.
         """
         if self._pool is None:
             return [work(part) for part in parts]
         with self._lock:
-            self._at_work += len(parts)
-            # Half of the cores that lanes leave free, for few images on many cores; the others serve who else runs.
-            threads = max(1, min(4, self.count // (2 * max(1, self._at_work))))
+            self._running += len(parts)
+            # For few images on many cores: half of the free cores. The other half serves other processes.
+            threads = max(1, min(4, self.count // (2 * max(1, self._running))))
 
         def run(part: T) -> R:
-            torch.set_num_threads(threads)  # of this thread only
+            torch.set_num_threads(threads)  # applies to this thread only
             return work(part)
 
         try:
@@ -52,7 +52,7 @@ class CpuPool:
             errors = [future.exception() for future in futures]
         finally:
             with self._lock:
-                self._at_work -= len(parts)
+                self._running -= len(parts)
         for error in errors:
             if error is not None:
                 raise error

@@ -1,4 +1,4 @@
-"""`python -m workers.describe_model`: prints, as JSON, what an embedding space of a model is."""
+"""`python -m workers.describe_model`: print what an embedding space of a model stores, as JSON."""
 
 import argparse
 import json
@@ -11,11 +11,11 @@ from app.errors import LookalikeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print model, dimensions, preprocessing, fingerprint and source; exit 1 with one line where it cannot be."""
+    """Print model, dimensions, preprocessing, fingerprint and source; on an error print one line and return 1."""
     parser = argparse.ArgumentParser(prog="python -m workers.describe_model", description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--weights")
-    parser.add_argument("--preprocessing", default="{}", help="JSON: values of timm's data config to change")
+    parser.add_argument("--preprocessing", default="{}", help="changes to timm's data config, as JSON")
     options = parser.parse_args(arguments)
     logging.basicConfig(level="WARNING")
     try:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _describe(name: str, weights: str | None, preprocessing: str) -> dict[str, object]:
-    # Here, so that --help need not wait for torch.
+    # Imported here so that --help does not wait for torch.
     from workers.encoder import Encoder
     from workers.models import load_model
 

@@ -1,4 +1,4 @@
-"""What is known of a torch device: its name, fast types, out-of-memory errors."""
+"""Properties of a torch device: its name, fast types, out-of-memory errors."""
 
 import os
 import platform
@@ -9,23 +9,27 @@ from app.errors import ConfigurationError
 
 
 def device_of(name: str | None) -> torch.device:
-    """Return the device `name` (None: cuda where there is one, else cpu); ConfigurationError where it is unusable."""
+    """Return the device `name` (None: cuda if available, else cpu).
+
+    Raises:
+        ConfigurationError: this machine cannot use the device.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ConfigurationError(f"the device {name!r} cannot be used: {said}; try cpu") from error
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(f"the device {name!r} cannot be used: {reason}; try cpu") from error
     return device
 
 
 def name_of(device: torch.device) -> str:
-    """Return what people call the device."""
+    """Return the name of the device that people use."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def hardware_of(device: torch.device) -> str:
-    """Return the device's hardware in words, for reports."""
+    """Return a description of the hardware for reports."""
     if device.type != "cpu":
         return name_of(device)
     return f"{torch.cpu.get_capabilities().get('architecture', platform.machine())} CPU, {cores()} cores"
@@ -39,9 +43,9 @@ def cores() -> int:
 
 
 def native_precisions(device: torch.device) -> tuple[str, ...]:
-    """Return the types faster than fp32 that `device` computes in hardware, the fastest of widest range first.
+    """Return the types faster than fp32 that `device` computes in hardware, the widest range first.
 
-    An emulated type is far slower than fp32: bf16 16 to 50 times on a CPU that has AVX2 only.
+    Emulated types are left out because they are far slower than fp32: bf16 16 to 50 times on a CPU with AVX2 only.
     """
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
@@ -55,7 +59,7 @@ def native_precisions(device: torch.device) -> tuple[str, ...]:
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Let the process's fp32 convolutions and products on CUDA run in TF32 (10 bits of mantissa), or not."""
+    """Set whether fp32 convolutions and products of this process may run in TF32 (10-bit mantissa) on CUDA."""
     if hasattr(torch.backends.cudnn, "conv"):  # since torch 2.9
         torch.backends.cudnn.conv.fp32_precision = "tf32" if allowed else "ieee"
         torch.backends.cuda.matmul.fp32_precision = "tf32" if allowed else "ieee"
@@ -65,5 +69,5 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether `error` says that the device's memory, or the machine's, is full."""
+    """Return whether `error` means that the memory of the device or the machine is full."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""Encodes a batch so that a bad image fails alone: bisects on errors."""
+"""Encodes a batch so that a bad image fails alone, by bisecting the batch on errors."""
 
 import logging
 from collections.abc import Sequence
@@ -14,14 +14,17 @@ log = logging.getLogger(__name__)
 
 
 class DeviceError(LookalikeError):
-    """The device fails on images known to be good: the worker must end, not park image after image."""
+    """The device fails even on good images. The worker must end instead of parking image after image."""
 
 
 def encode_each(encoder: Encoder, images: Sequence[Pixels]) -> list[Embedding | ImageError]:
-    """Return for each image its embedding or the reason why it has none, in one pass where all is well.
+    """Return the embedding of each image, or its error.
 
-    Where a pass fails, its halves are tried, down to the single image at fault. Before that image is blamed, a known
-    good one is encoded: DeviceError where that fails too.
+    If encoding the batch fails, its halves are tried, down to the single image at fault. Before that image gets the
+    error, a good image is encoded to check the device.
+
+    Raises:
+        DeviceError: the device fails on the good image too.
     """
     try:
         return list(encoder.encode(np.stack(images)))
@@ -30,7 +33,7 @@ def encode_each(encoder: Encoder, images: Sequence[Pixels]) -> list[Embedding | 
             _check_device(encoder, error)
         bad = ImageError("encode", f"the model {encoder.model_name} gives it a vector that is zero or not finite")
         return [bad if i in error.indices else vector for i, vector in enumerate(error.embeddings)]
-    except TransientImageError as error:  # from an encoder that had tried single images already
+    except TransientImageError as error:  # the encoder has already tried single images
         if len(images) == 1:
             return [error]
     except Exception as error:
@@ -40,7 +43,7 @@ def encode_each(encoder: Encoder, images: Sequence[Pixels]) -> list[Embedding | 
             if isinstance(error, ImageError):
                 return [error]
             return [ImageError("encode", f"the model {encoder.model_name} fails on this image: {error!r}")]
-        log.warning("a batch of %d images fails, its halves are tried: %r", len(images), error)
+        log.warning("a batch of %d images fails, trying its halves: %r", len(images), error)
     half = len(images) // 2
     return encode_each(encoder, images[:half]) + encode_each(encoder, images[half:])
 

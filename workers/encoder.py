@@ -20,24 +20,23 @@ from workers.models import EmbeddingModel
 log = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-MIN_COSINE = 0.999  # what a faster precision may cost
-# A JPEG is decoded down to no less than this many times the size it is then resized to. Least cosine to the whole
-# decode, EfficientNet-Lite0, 12 images enlarged to 12 megapixels, clean and with noise added: at 4 times 0.9996 for
-# photographs and 0.9987 for the worst drawing with noise on flat areas; at 2 times 0.9994 and 0.9977; at 1 time 0.995
-# and 0.989.
+MIN_COSINE = 0.999  # least cosine of a faster precision to fp32
+# A JPEG is decoded to at least this many times the size to which it is resized next. Least cosine to the full decode
+# (EfficientNet-Lite0, 12 images enlarged to 12 megapixels, with and without noise): at 4 times 0.9996 for photographs
+# and 0.9987 for the worst drawing with noise on flat areas; at 2 times 0.9994 and 0.9977; at 1 time 0.995 and 0.989.
 _DRAFT_MARGIN = 4.0
-# Images of one forward before it is measured (workers.batch_size). On a CPU more fall out of its caches: Lite0 made 40
-# images a core-second with 4, 21 with 32.
+# Images of one forward before workers.batch_size measures it. On a CPU more images fall out of its caches: Lite0
+# encoded 40 images a core-second with 4 and 21 with 32.
 _CPU_CHUNK, _GPU_CHUNK = 4, 64
-# Shortest-side resizing of a longer strip would make it gigantic: 1 × 60,000 pixels become 256 × 15,360,000.
+# Resizing by the shortest side makes a longer strip gigantic: 1 × 60,000 pixels become 256 × 15,360,000.
 _MAX_ASPECT = 16
 
 
 class EmbeddingError(ImageError):
     """Some vectors of a batch are zero or not finite.
 
-    `indices` are their places in the batch; `embeddings` (n, d) holds all vectors, zeros in those places, so that the
-    others need no second pass.
+    `indices` are their positions in the batch. `embeddings` (n, d) holds all vectors, with zeros at these positions, so
+    that the others need no second pass.
     """
 
     def __init__(self, reason: str, indices: tuple[int, ...], embeddings: npt.NDArray[np.float32]) -> None:
@@ -47,11 +46,11 @@ class EmbeddingError(ImageError):
 
 
 class Encoder:
-    """A model on a device, held ready. `transform` and `encode` may run in many threads at once.
+    """A model on a device. `transform` and `encode` are safe in threads.
 
     Public attributes: `model_name`, `fingerprint`, `preprocessing` (timm's data config as JSON values), `dimensions`,
-    `device`, `device_name`, `precision` (in use), `cosine` (its least cosine to fp32), `channels_last`, `lanes`,
-    `chunk` (images of one forward), `images_per_second` (None until measured), `decode_target` for loader.load.
+    `device`, `device_name`, `precision` (in use), `cosine` (its least cosine to fp32), `channels_last`, `concurrency`,
+    `chunk` (images of one forward), `images_per_second` (None until measured), `decode_target` for media.decode.load.
     """
 
     def __init__(
@@ -62,15 +61,18 @@ class Encoder:
         precision: str = "fp32",
         channels_last: bool = True,
         calibration: npt.NDArray[np.uint8] | None = None,
-        lanes: int = 0,
+        concurrency: int = 0,
         chunk: int = 0,
     ) -> None:
-        """Move `model` to `device` (None: cuda where there is one, else cpu) and run it once.
+        """Move `model` to `device` (None: cuda if available, else cpu) and run it once.
 
-        `precision`: fp32, tf32, bf16, fp16, or auto: the first type that the hardware computes natively and for which
-        every cosine to fp32 on `calibration` images ((n, 3, h, w), None: made ones) is at least 0.999; else fp32.
-        `lanes`: forwards side by side, 0: one a core of a CPU, one elsewhere. `chunk`: most images of one forward, 0:
-        some. Raises ConfigurationError: unknown device or precision, a model without pooled features.
+        `precision`: fp32, tf32, bf16, fp16 or auto. Auto chooses the first type that the hardware computes natively and
+        whose cosines to fp32 on `calibration` images ((n, 3, h, w), None: synthetic) are all at least 0.999, else fp32.
+        `concurrency`: parallel forwards; 0: one a core on a CPU, else one. `chunk`: most images of one forward; 0: a
+        default for the device.
+
+        Raises:
+            ConfigurationError: the device or precision is unknown, or the model returns no pooled features.
         """
         if precision != "auto" and precision not in PRECISIONS:
             raise ConfigurationError(f"precision {precision!r} is unknown; choose auto, {', '.join(PRECISIONS)}")
@@ -82,7 +84,7 @@ class Encoder:
         self.channels_last = channels_last
         self.images_per_second: float | None = None
         on_cpu = self.device.type == "cpu"
-        self._lanes = CpuPool(lanes or (cores() if on_cpu else 1))
+        self._pool = CpuPool(concurrency or (cores() if on_cpu else 1))
         self.chunk = chunk or (_CPU_CHUNK if on_cpu else _GPU_CHUNK)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._module = model.module.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
@@ -93,27 +95,29 @@ class Encoder:
         self._std = self._channels(self.preprocessing["std"])
         self._dtype = torch.float32
         self.dimensions = self._probe()
-        self.precision, self.cosine = self._settle(precision, calibration)
+        self.precision, self.cosine = self._choose_precision(precision, calibration)
         self._dtype = PRECISIONS[self.precision]
 
     @property
-    def lanes(self) -> int:
-        return self._lanes.count
+    def concurrency(self) -> int:
+        return self._pool.count
 
     @property
     def batch_size(self) -> int:
-        """How many images keep the device busy."""
-        return self.chunk * self._lanes.count
+        """The number of images that keeps the device busy."""
+        return self.chunk * self._pool.count
 
     @property
     def threads(self) -> int:
-        """How many threads should call `encode`, with `chunk` images each: one a lane, none of which then waits for
-        another; on a GPU two, so that copies of one overlap the other's forward."""
-        return 2 if self.device.type == "cuda" else self._lanes.count
+        """How many threads should call `encode`, with `chunk` images each.
+
+        On a CPU one for each parallel forward, so that none waits; on a GPU two, so that copies overlap forwards.
+        """
+        return 2 if self.device.type == "cuda" else self._pool.count
 
     @property
     def description(self) -> str:
-        """Device and precision in words, for people."""
+        """Device and precision, for people."""
         kind = self.precision if self.cosine is None else f"{self.precision} (cosine to fp32 {self.cosine:.4f})"
         return f"{self.device_name}, {kind}"
 
@@ -125,15 +129,16 @@ class Encoder:
 
     @property
     def decode_target(self) -> tuple[int, int]:
-        """(width, height) below which reduced-scale decoding would show: four times what the transform resizes to."""
+        """The least (width, height) of a reduced-scale decode: four times the size to which the transform resizes."""
         _, height, width = self.input_shape
         scale = _DRAFT_MARGIN / self.preprocessing["crop_pct"]
         return math.ceil(width * scale), math.ceil(height * scale)
 
     def transform(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Resize and crop an RGB image as timm's data config says: uint8 (3, height, width). Safe in threads.
+        """Resize and crop an RGB image by timm's data config; return uint8 (3, height, width).
 
-        Raises ImageError, step "transform".
+        Raises:
+            ImageError: the image cannot be resized (step "transform").
         """
         try:
             pixels: npt.NDArray[np.uint8] = self._transform(self._trimmed(image)).numpy()
@@ -143,12 +148,14 @@ class Encoder:
         return pixels
 
     def encode(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Embed transformed images, uint8 (n, 3, height, width): float32 (n, dimensions) of unit length.
+        """Embed transformed images, uint8 (n, 3, height, width); return float32 (n, dimensions) of unit length.
 
-        The batch is encoded in chunks. Where the device runs out of memory, the chunk is halved for good. A vector
-        that a faster type makes zero or not finite is made again in fp32.
-        Raises EmbeddingError where a vector is zero or not finite, TransientImageError where the device has too
-        little memory for a single image.
+        The batch is encoded in chunks. When the device runs out of memory, the chunk is halved for good. If a faster
+        type makes a vector zero or not finite, its image is encoded again in fp32.
+
+        Raises:
+            EmbeddingError: a vector is zero or not finite.
+            TransientImageError: the device has too little memory for a single image.
         """
         if batch.ndim != 4 or batch.shape[1:] != self.input_shape or batch.dtype != np.uint8:
             raise ImageError(
@@ -166,9 +173,12 @@ class Encoder:
             return _unit(features)
 
     def accelerate(self, *, compiled: bool = False, cuda_graphs: bool = False) -> None:
-        """Compile the forward of a full chunk, or record it as a CUDA graph; other sizes go the plain way.
+        """Compile the forward of a full chunk, or record it as a CUDA graph; other sizes stay uncompiled.
 
-        Slow, once. Raises ConfigurationError where that cannot be had, or gives other embeddings.
+        The call is slow.
+
+        Raises:
+            ConfigurationError: the machine cannot compile the model, or compiling changes its embeddings.
         """
         self._fast = None
         if not compiled and not cuda_graphs:
@@ -192,13 +202,13 @@ class Encoder:
         return torch.tensor(values, device=self.device).view(1, -1, 1, 1) * 255
 
     def _trimmed(self, image: Image.Image) -> Image.Image:
-        """Cut the ends off a very long strip, which the centre crop would cut off anyway, after resizing them."""
+        """Cut the ends off a very long strip, because the centre crop discards them after resizing anyway."""
         short, long = sorted(image.size)
         if self.preprocessing["crop_mode"] != "center" or long <= short * _MAX_ASPECT:
             return image
         kept = short * _MAX_ASPECT
         if (long - kept) % 2:
-            kept += 1  # the same number of pixels off both ends keeps the centre where it was
+            kept += 1  # cutting the same number of pixels off both ends keeps the centre
         cut = (long - kept) // 2
         wide = image.width > image.height
         return image.crop((cut, 0, cut + kept, short) if wide else (0, cut, short, cut + kept))
@@ -207,9 +217,9 @@ class Encoder:
         features = np.empty((len(batch), self.dimensions), np.float32)
         left = [slice(0, len(batch))] if len(batch) else []
         while left:
-            # A small batch is spread over all lanes; a full one is for one lane, others come from other threads.
+            # A small batch is split over the pool. A full chunk goes to one thread, because other threads call too.
             count = sum(part.stop - part.start for part in left)
-            size = self.chunk if count >= self.chunk else -(-count // self._lanes.count)
+            size = self.chunk if count >= self.chunk else -(-count // self._pool.count)
             parts = [
                 slice(start, min(start + size, part.stop))
                 for part in left
@@ -220,7 +230,7 @@ class Encoder:
             def run(part: slice, full: threading.Event = full) -> str | None:
                 return self._forward_into(features, batch, part, full)
 
-            messages = self._lanes.map(run, parts)
+            messages = self._pool.map(run, parts)
             left = [part for part, message in zip(parts, messages, strict=True) if message is not None]
             if left:
                 self._shrink(size, next(message for message in messages if message))
@@ -229,7 +239,7 @@ class Encoder:
     def _forward_into(
         self, features: npt.NDArray[np.float32], batch: npt.NDArray[np.uint8], part: slice, full: threading.Event
     ) -> str | None:
-        """Encode `part` of the batch; return None, or what was said when memory ran out, here or in another part."""
+        """Encode `part` of the batch; return None, or the message if memory ran out, here or in another part."""
         if full.is_set():
             return ""
         try:
@@ -242,17 +252,17 @@ class Encoder:
         return None
 
     def _shrink(self, size: int, message: str) -> None:
-        """Halve the chunk; here no traceback holds the tensors that filled the memory."""
+        """Halve the chunk. The caller holds no traceback, which would keep the tensors in memory."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if size == 1:
             raise TransientImageError("encode", f"{self.device_name} has too little memory for one image: {message}")
         self.chunk = min(self.chunk, size // 2)
-        log.warning("%s is out of memory with %d images; going on with %d", self.device, size, self.chunk)
+        log.warning("%s is out of memory with %d images; continuing with %d", self.device, size, self.chunk)
 
     @torch.inference_mode()
     def _forward(self, batch: npt.NDArray[np.uint8], dtype: torch.dtype | None = None) -> npt.NDArray[np.float32]:
-        """Return float32 features (n, d). On CUDA in a stream of the calling thread; it waits for the answer only."""
+        """Return float32 features (n, d). On CUDA each calling thread has its own stream and waits for its result."""
         if self.device.type != "cuda":
             return self._run(self._normalised(batch), dtype).float().numpy()
         stream = getattr(self._local, "stream", None)
@@ -262,7 +272,7 @@ class Encoder:
             return self._run(self._normalised(batch), dtype).float().cpu().numpy()
 
     def _normalised(self, batch: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """Move to the device, then normalise there: uint8 is a quarter of the transfer."""
+        """Move to the device and normalise there, because uint8 is a quarter of the transfer."""
         pixels = torch.from_numpy(np.ascontiguousarray(batch))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
@@ -286,7 +296,7 @@ class Encoder:
         return int(features.shape[1])
 
     def cosine_to_fp32(self, precision: str, images: npt.NDArray[np.uint8]) -> float:
-        """Return the least cosine between the embeddings of `images` in `precision` and in fp32; NaN if one is bad."""
+        """Return the least cosine between embeddings of `images` in `precision` and in fp32; NaN if a vector is bad."""
         try:
             allow_tf32(False)
             exact = _unit(self._forward(images, torch.float32))
@@ -297,8 +307,8 @@ class Encoder:
         finally:
             allow_tf32(_tf32 is True)
 
-    def _settle(self, precision: str, calibration: npt.NDArray[np.uint8] | None) -> tuple[str, float | None]:
-        """Return the precision to use, and its cosine to fp32 (None: it is fp32)."""
+    def _choose_precision(self, precision: str, calibration: npt.NDArray[np.uint8] | None) -> tuple[str, float | None]:
+        """Return the precision to use and its cosine to fp32 (None for fp32)."""
         images = calibration_images(self.input_shape) if calibration is None else calibration
         chosen, cosine = "fp32", None
         for fast in native_precisions(self.device) if precision == "auto" else (precision,):
@@ -306,19 +316,21 @@ class Encoder:
                 break
             near = self.cosine_to_fp32(fast, images)
             good = near >= MIN_COSINE
-            told = "taken" if good else "taken, since LOOKALIKE_PRECISION says so" if precision != "auto" else "refused"
+            verdict = (
+                "used" if good else "used because LOOKALIKE_PRECISION is set" if precision != "auto" else "refused"
+            )
             level = logging.INFO if good or precision == "auto" else logging.WARNING
-            log.log(level, "%s on %s: least cosine to fp32 %.5f, %s", fast, self.device_name, near, told)
+            log.log(level, "%s on %s: least cosine to fp32 %.5f, %s", fast, self.device_name, near, verdict)
             if good or precision != "auto":
                 chosen, cosine = fast, near
                 break
         else:
-            log.info("%s computes in fp32: no faster type that it has comes near enough", self.device_name)
+            log.info("%s computes in fp32 because no faster type of it is close enough", self.device_name)
         _keep_tf32(chosen)
         return chosen, cosine
 
 
-# fp32 and tf32 are settings of the process: the strictest of its encoders decides.
+# TF32 is a setting of the process, so the strictest of its encoders decides.
 _tf32: bool | None = None
 
 
@@ -330,7 +342,7 @@ def _keep_tf32(precision: str) -> None:
 
 
 def calibration_images(shape: tuple[int, int, int], count: int = 8) -> npt.NDArray[np.uint8]:
-    """Return `count` made images, uint8 (count, *shape): coloured noise from coarse to fine, the same every time."""
+    """Return `count` synthetic images, uint8 (count, *shape): coloured noise from coarse to fine, deterministic."""
     channels, height, width = shape
     rng = np.random.default_rng(0)
     images = np.empty((count, channels, height, width), np.uint8)
@@ -348,7 +360,7 @@ def _transform_options(preprocessing: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    # In float64: the squares of large float32 features could overflow.
+    # In float64, because the squares of large float32 features may overflow.
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     good = np.isfinite(lengths) & (lengths > 0)
     unit: npt.NDArray[np.float32] = np.divide(features, lengths, out=np.zeros(features.shape), where=good).astype(

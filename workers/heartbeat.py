@@ -1,5 +1,6 @@
-"""The worker's row in lookalike.workers, and its counts in lookalike.latencies and worker_costs, kept fresh from a
-thread and connection of its own."""
+"""Keeps the worker's row in lookalike.workers and its counts in lookalike.latencies and worker_costs fresh.
+
+It has its own thread and connection."""
 
 import logging
 import os
@@ -27,19 +28,19 @@ _BEAT_SECONDS = 2.0
 
 @dataclass(slots=True)
 class Progress:
-    """What a worker does and has done; written by its thread, read by the heartbeat's."""
+    """The state of a worker and its totals. The worker's threads write it, and the heartbeat's thread reads it."""
 
     state: str = "idle"
     embedded: int = 0
-    reused: int = 0  # of these, without encoding
+    reused: int = 0  # embedded without encoding
     failed: int = 0
     answered: int = 0
-    busy_seconds: float = 0.0  # in which it had work
+    busy_seconds: float = 0.0  # with work
     last_error: str | None = None
 
 
 class Heartbeat:
-    """Registers the worker, beats every two seconds, reconnects by itself; the row goes when it stops."""
+    """Registers the worker, updates its row every two seconds, reconnects, and removes the row when it stops."""
 
     def __init__(self, url: str, spaces: Sequence[Space], *, device: str, progress: Progress, timings: Timings) -> None:
         self._url = url
@@ -48,20 +49,20 @@ class Heartbeat:
         self._progress = progress
         self._timings = timings
         self._worker_id: int | None = None
-        self._busy_told = 0.0
-        self._told = self._space_ids
+        self._reported_busy_seconds = 0.0
+        self._reported_space_ids = self._space_ids
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def serve(self, spaces: Sequence[Space]) -> None:
-        """Take note of what the worker serves now; the next beat tells it."""
+        """Set the spaces that the worker serves; the next beat stores them."""
         self._space_ids = [space.id for space in spaces]
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Remove the row and end the thread; a database that cannot be reached just now is not waited for."""
+        """Remove the row and end the thread, without waiting for a database that is unreachable."""
         self._stopping.set()
         self._thread.join(timeout=5)
 
@@ -93,7 +94,7 @@ class Heartbeat:
 
     def _begin(self, conn: db.Connection) -> int:
         name = f"{socket.gethostname()}:{os.getpid()}"
-        self._told = self._space_ids
+        self._reported_space_ids = self._space_ids
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
             begun = db.call(cursor, "begin_worker", name, version(), self._device, self._space_ids)
             return int(begun.fetchone() or 0)
@@ -102,23 +103,24 @@ class Heartbeat:
         now = self._progress
         values = (worker_id, now.state, now.embedded, now.failed, now.answered, now.last_error)
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
-            if self._told != self._space_ids:
-                self._told = self._space_ids
-                cursor.execute(sql.query("serve_spaces"), {"worker_id": worker_id, "space_ids": self._told})
+            if self._reported_space_ids != self._space_ids:
+                self._reported_space_ids = self._space_ids
+                values_now = {"worker_id": worker_id, "space_ids": self._reported_space_ids}
+                cursor.execute(sql.query("serve_spaces"), values_now)
             return bool(db.call(cursor, "beat_worker", *values).fetchone())
 
     def _add_latencies(self, conn: db.Connection) -> None:
-        """Store what was counted since the last beat, and what it cost; where that fails, all with the next."""
+        """Store the counts since the last beat and their costs; after an error the next beat stores them."""
         counts = self._timings.take_counts()
         if not counts:
             return
         busy = self._progress.busy_seconds
-        spent = costs(counts, busy=busy - self._busy_told)
+        spent = costs(counts, busy=busy - self._reported_busy_seconds)
         try:
             with db.translated(), conn.transaction():
                 db.call(conn, "add_latencies", *_columns(counts, "space_id", "measure", "bucket", "count", "seconds"))
                 db.call(conn, "add_costs", self._device, *_columns(spent, "space_id", "measure", "count", "seconds"))
-            self._busy_told = busy
+            self._reported_busy_seconds = busy
         except LookalikeError:
             self._timings.give_back(counts)
             raise

@@ -1,5 +1,5 @@
-"""What a worker does beside its work: old answers and counts, missed images, the first index, what changes have left
-behind, checks of recall."""
+"""A worker's chores: delete old answers and counts, queue missed images, build the first index, maintain indexes, and
+check recall."""
 
 import logging
 import threading
@@ -33,10 +33,10 @@ _RECALL_CANCEL_SECONDS = 0.2
 
 
 class Housekeeping:
-    """Does one chore at a time, in a thread and connection of its own, so that query images need not wait for it.
+    """Does one chore at a time, in its own thread and over its own connection, so that query images do not wait for it.
 
-    `wake` is called when a chore ends. `error` is what the last one met, other than a lost connection; it is
-    tried again some minutes later.
+    It calls `wake` when a chore ends. `error` is the error of the last chore, unless the connection was lost; the chore
+    is tried again some minutes later.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Housekeeping:
         wake: Callable[[], None],
         maintain_seconds: float | None = _MAINTAIN_SECONDS,
     ) -> None:
-        """`maintain_seconds`: between two looks at what changes have left behind; None: never."""
+        """`maintain_seconds`: between two checks whether indexes need maintenance; None: never."""
         self._url = url
         self._spaces = {space.id: space for space in served}
         self._settings = settings
         self._wake = wake
         self._recall_at = 0.0
         self._recall_warned_at = float("-inf")
-        self._checking: db.Connection | None = None  # of the round of checks in progress
+        self._checking: db.Connection | None = None  # connection of the recall checks in progress
         self._interrupted = threading.Event()
         self._cancel_at = 0.0
         self._thread: threading.Thread | None = None
@@ -63,7 +63,7 @@ class Housekeeping:
         self._maintain_seconds = maintain_seconds
         self._maintain_at = time.monotonic() + (maintain_seconds or 0)
         self._try_again = False
-        self._grown = set(self._spaces)  # spaces that may want their first index now
+        self._grown = set(self._spaces)  # spaces that may need their first index now
         self.error: LookalikeError | None = None
 
     @property
@@ -72,24 +72,24 @@ class Housekeeping:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is in progress or waits for its turn."""
+        """Whether no chore is in progress or waiting."""
         return not self.busy and self._tidy_at > 0 and not self._grown and not self._try_again
 
     def serve(self, spaces: Sequence[Space]) -> None:
-        """Take note of what the worker serves now."""
+        """Set the spaces that the worker serves."""
         self._grown |= {space.id for space in spaces} - self._spaces.keys()
         self._spaces = {space.id: space for space in spaces}
         self._grown &= self._spaces.keys()
 
     def note_growth(self, space: Space) -> None:
-        """Take note of embeddings written to `space`."""
+        """Record that embeddings were written to `space`, which may need an index now."""
         if space.id in self._spaces:
             self._grown.add(space.id)
 
     def step(self, conn: db.Connection, *, idle: bool) -> None:
-        """Start the next chore that is due; an index, and checks of recall, wait until the worker is idle.
+        """Start the next chore that is due. Maintenance, index builds and recall checks wait until the worker is idle.
 
-        Checks in progress are stopped at once where it is not idle any more.
+        If the worker is no longer idle, recall checks in progress are stopped at once.
         """
         now = time.monotonic()
         if self.busy:
@@ -108,7 +108,7 @@ class Housekeeping:
             return
         while idle and self._grown:
             space = self._spaces[self._grown.pop()]
-            if self._wants_index(conn, space):
+            if self._needs_index(conn, space):
                 self._start(lambda own, space=space: _build_index(own, space))  # type: ignore[misc]
                 return
         if idle and now >= self._recall_at and self._settings.recall_budget > 0:
@@ -117,13 +117,13 @@ class Housekeeping:
                 self._interrupted.clear()
                 self._start(lambda own: self._check_recall(own, min(left, _RECALL_ROUND_SECONDS)))
 
-    def _wants_index(self, conn: db.Connection, space: Space) -> bool:
+    def _needs_index(self, conn: db.Connection, space: Space) -> bool:
         values = {"space_id": space.id, "min_rows": self._settings.index_min_rows}
         with db.translated(), conn.cursor(row_factory=scalar_row) as cursor:
             return bool(cursor.execute(sql.query("index_wanted"), values).fetchone())
 
     def _recall_due(self, conn: db.Connection) -> float:
-        """Return the seconds that may go to checks of recall now. Embedding goes on where there can be none."""
+        """Return the seconds that recall checks may take now; 0 after an error, so that embedding goes on."""
         try:
             return recall.allowance(conn, budget=self._settings.recall_budget) if recall.waiting(conn) else 0
         except DatabaseUnavailableError:
@@ -142,9 +142,9 @@ class Housekeeping:
                 changed := recall.adjust(conn, spaces.active(conn), most=self._settings.recall_adjust)
             ):
                 log.warning("%s", recall.adjustment_text(changed))
-            if time.monotonic() - self._recall_warned_at > _RECALL_WARN_SECONDS and (told := recall.warning(conn)):
+            if time.monotonic() - self._recall_warned_at > _RECALL_WARN_SECONDS and (warning := recall.warning(conn)):
                 self._recall_warned_at = time.monotonic()
-                log.warning("%s", told)
+                log.warning("%s", warning)
         except DatabaseUnavailableError:
             if not self._interrupted.is_set():
                 raise
@@ -152,7 +152,7 @@ class Housekeeping:
             self._checking = None
 
     def _interrupt(self) -> None:
-        """Stop the round of checks; asked again while it goes on, since a cancel may come between two statements."""
+        """Cancel the recall checks, again and again while they run, because a cancel may fall between statements."""
         conn, now = self._checking, time.monotonic()
         if conn is None or (self._interrupted.is_set() and now < self._cancel_at):
             return
@@ -160,11 +160,11 @@ class Housekeeping:
         self._cancel_at = now + _RECALL_CANCEL_SECONDS
         try:
             conn.cancel_safe(timeout=1)
-        except psycopg.Error as error:  # it ends by itself, after the check in hand
-            log.debug("a check of recall could not be stopped: %s", error)
+        except psycopg.Error as error:  # it ends anyway after the current check
+            log.debug("the recall check could not be cancelled: %s", error)
 
     def _start(self, chore: Callable[[db.Connection], None]) -> None:
-        # A daemon: a build that is cut off by the worker's end is dropped and begun anew by the next.
+        # A daemon: if the worker ends during a build, the next worker drops the index and builds it anew.
         self._thread = threading.Thread(target=self._run, args=(chore,), name="housekeeping", daemon=True)
         self._thread.start()
 
@@ -186,15 +186,15 @@ class Housekeeping:
 
 
 def _tidy(conn: db.Connection, served: Sequence[Space], recall_query_days: float) -> None:
-    if forgotten := query_images.forget(conn, age_seconds=_ANSWER_SECONDS):
-        log.debug("forgot %d query images", forgotten)
+    if deleted := query_images.forget(conn, age_seconds=_ANSWER_SECONDS):
+        log.debug("deleted %d old query images", deleted)
     with db.translated():
         db.call(conn, "fold_latencies")
     recall.forget(conn, days=recall_query_days)
     for space in served:
         missing = spaces.backfill(conn, space)
         if missing:
-            log.info("queued %d images that space %s lacked", missing, space.name)
+            log.info("queued %d images that space %s lacks", missing, space.name)
 
 
 def _maintain(conn: db.Connection, served: set[int]) -> None:
@@ -205,8 +205,8 @@ def _maintain(conn: db.Connection, served: set[int]) -> None:
             maintenance.maintain(conn, maintenance.decide(found))
         except BuildRunningError as error:
             log.info("%s", error)
-        except ConfigurationError as error:  # a role that may not; or too little disk or memory
-            log.warning("space %s wants maintenance that this worker cannot do: %s", found.space, error)
+        except ConfigurationError as error:  # missing privileges, or too little disk or memory
+            log.warning("space %s needs maintenance that this worker cannot do: %s", found.space, error)
 
 
 def _build_index(conn: db.Connection, space: Space) -> None:

@@ -1,7 +1,9 @@
-"""From a task to what the encoder takes in, without decoding what is known by its content. No SQL here.
+"""Loads images for the encoder: fetch, look up by content, decode, transform. No SQL here.
 
-jobs → fetch threads → [fetched] → look-up thread, many files in one statement → [unknown] → decode threads → done
-query images → [asked] → decode threads of their own → done
+An image is decoded only if its bytes have no embedding yet.
+
+jobs → fetch threads → [fetched] → lookup thread, many files in one statement → [unknown] → decode threads → done
+query images → [queries] → their own decode threads → done
 """
 
 import hashlib
@@ -29,26 +31,26 @@ from workers.tasks import Facts, Outcome, Ready, Task
 
 log = logging.getLogger(__name__)
 
-# Query images are decoded by threads of their own, lest they wait behind large files.
+# Query images have their own decode threads so that they do not wait behind large files.
 _QUERY_THREADS = 2
-# Nothing more is fetched while so many files, or bytes, wait to be decoded.
+# Fetching pauses while this many files, or bytes, wait to be decoded.
 _MOST_FILES, _MOST_BYTES = 32, 64 * 2**20
-# So many files are looked up at once; fewer where a decode thread would have to wait, though not more often than this.
-_LOOK_UP_FILES, _LOOK_UP_SECONDS = 16, 0.01
-# What the look-up thread is waited for at the end: longer than a statement of its takes.
+# Files in one lookup, and the least seconds between lookups. A lookup takes fewer files if a decode thread would wait.
+_LOOKUP_FILES, _LOOKUP_SECONDS = 16, 0.01
+# How long `stop` waits for the lookup thread: longer than its statement takes.
 _MOST_STOP_SECONDS = 5.0
 
 
-class LookUp(Protocol):
-    """What is known already; used in one thread."""
+class ContentIndex(Protocol):
+    """Finds existing embeddings by content. Called from one thread."""
 
     def find(self, space: Space, hashes: Sequence[bytes]) -> Mapping[bytes, Embedding]: ...
 
     def close(self) -> None: ...
 
 
-# Told of each task once: it is ready, or these are outcomes (of it and of those that waited for it), or neither: it
-# waits for another with the same bytes, or the loading was stopped.
+# Called once for each task. The task is ready; or it has outcomes, which include those of tasks that waited for it; or
+# neither, because it waits for another task with the same bytes.
 Done = Callable[[Task, Ready | None, Sequence[Outcome]], None]
 
 
@@ -60,7 +62,7 @@ class _File:
 
 
 class Loading:
-    """The threads before the encoder. `done` and `broken` (with what ended a thread) are called from any of them."""
+    """The threads before the encoder. Any of them calls `done`, or `broken` with the exception that ended it."""
 
     def __init__(
         self,
@@ -69,57 +71,55 @@ class Loading:
         limits: Limits,
         timings: Timings,
         single_flight: SingleFlight,
-        known: LookUp,
+        lookup: ContentIndex,
         threads: int,
         done: Done,
         broken: Callable[[BaseException], None],
     ) -> None:
-        """`threads` fetch, and as many decode, but no more than there are cores; 0: one a core."""
+        """`threads` fetch and as many decode, up to the number of cores; 0: one a core."""
         self._encoders = encoders
         self._limits = limits
         self._timings = timings
         self._single_flight = single_flight
-        self._known = known
+        self._lookup = lookup
         self._done = done
         self._broken = broken
         self._decoders = min(threads or cores(), cores())
         self._stopping = self._held = False
-        lock = threading.Lock()  # guards all below; a condition for each kind of thread, lest all wake for one
-        self._may_fetch, self._may_look_up = threading.Condition(lock), threading.Condition(lock)
-        self._may_decode, self._may_answer = threading.Condition(lock), threading.Condition(lock)
+        lock = threading.Lock()  # guards all below; each kind of thread has a condition, so that only it wakes
+        self._may_fetch, self._may_lookup = threading.Condition(lock), threading.Condition(lock)
+        self._may_decode, self._may_decode_queries = threading.Condition(lock), threading.Condition(lock)
         self._tasks: deque[Task] = deque()
         self._fetching = 0
         self._fetched: deque[_File] = deque()
         self._unknown: deque[_File] = deque()
-        self._bytes = 0  # of both
-        self._looked_up_at = 0.0
-        self._asked: deque[_File] = deque()
-        self._look_up_thread = threading.Thread(
-            target=self._run, args=(self._look_up_loop,), name="look up", daemon=True
-        )
-        self._look_up_thread.start()
+        self._bytes = 0  # of fetched and unknown files
+        self._last_lookup = 0.0
+        self._queries: deque[_File] = deque()
+        self._lookup_thread = threading.Thread(target=self._run, args=(self._lookup_loop,), name="lookup", daemon=True)
+        self._lookup_thread.start()
         for loop, count in (
             (self._fetch_loop, threads or cores()),
             (self._decode_loop, self._decoders),
-            (self._answer_loop, _QUERY_THREADS),
+            (self._decode_queries_loop, _QUERY_THREADS),
         ):
             for _ in range(count):
                 # Daemons: the end of the process does not wait for a download that hangs.
                 threading.Thread(target=self._run, args=(loop,), name="load", daemon=True).start()
 
     def submit(self, tasks: Iterable[Task]) -> None:
-        """Load these; `done` is told of each."""
+        """Load the images of tasks and call `done` for each."""
         with self._may_fetch:
             for task in tasks:
                 if isinstance(task.subject, QueryImage):
-                    self._asked.append(_File(task, task.subject.image, task.subject.sha256))
-                    self._may_answer.notify()
+                    self._queries.append(_File(task, task.subject.image, task.subject.sha256))
+                    self._may_decode_queries.notify()
                 else:
                     self._tasks.append(task)
                     self._may_fetch.notify()
 
     def hold(self, on: bool) -> None:
-        """Begin to decode no more jobs, until called again."""
+        """Pause the decoding of jobs, or resume it."""
         if on == self._held:
             return
         with self._may_decode:
@@ -128,13 +128,13 @@ class Loading:
                 self._may_decode.notify_all()
 
     def stop(self) -> None:
-        """Load no more jobs: what a stopping worker hands back need not be loaded first. Query images go on."""
+        """Load no more jobs, because a stopping worker hands them back. Query images go on."""
         with self._may_fetch:
             self._stopping = True
             self._tasks.clear()
-            for condition in (self._may_fetch, self._may_look_up, self._may_decode, self._may_answer):
+            for condition in (self._may_fetch, self._may_lookup, self._may_decode, self._may_decode_queries):
                 condition.notify_all()
-        self._look_up_thread.join(timeout=_MOST_STOP_SECONDS)
+        self._lookup_thread.join(timeout=_MOST_STOP_SECONDS)
 
     def _run(self, loop: Callable[[], None]) -> None:
         try:
@@ -155,27 +155,27 @@ class Loading:
             file, outcomes = self._fetch(task)
             if file is None:
                 self._done(task, None, outcomes)
-            with self._may_look_up:
+            with self._may_lookup:
                 self._fetching -= 1
                 if file is not None:
                     self._fetched.append(file)
                     self._bytes += len(file.data)
-                self._may_look_up.notify()
+                self._may_lookup.notify()
 
     def _room(self) -> bool:
         return len(self._fetched) + len(self._unknown) < _MOST_FILES and self._bytes < _MOST_BYTES
 
     def _fetch(self, task: Task) -> tuple[_File | None, Sequence[Outcome]]:
-        """Return the file, or None and the outcome, where there is one, of a task that need not go on."""
+        """Return the file; or None and the outcome, if any, of a task that is done or waits for another."""
         if isinstance(task.subject, QueryImage):
-            raise TypeError("a query image brings its bytes along")
+            raise TypeError("a query image has its bytes already")
         try:
             with self._timings.measure("fetch", task.space.id):
                 data = fetch(task.subject.uri, limits=self._limits)
                 sha256 = hashlib.sha256(data).digest()
         except ImageError as error:
             return None, [Outcome(task, error)]
-        except Exception as error:  # a library's fault on this image: told, and no other image's concern
+        except Exception as error:  # a library's fault, which must fail this image only
             log.exception("unexpected error while fetching %s", task.name)
             return None, [Outcome(task, _unexpected("fetch", error))]
         first, outcome = self._single_flight.join(task, sha256)
@@ -183,21 +183,21 @@ class Loading:
 
     # Look up
 
-    def _look_up_loop(self) -> None:
+    def _lookup_loop(self) -> None:
         try:
             while files := self._take_fetched():
                 self._look_up(files)
-                self._looked_up_at = time.monotonic()
+                self._last_lookup = time.monotonic()
         finally:
-            self._known.close()
+            self._lookup.close()
 
     def _take_fetched(self) -> list[_File]:
-        """Wait for files to look up; none where the loading is stopped."""
-        with self._may_look_up:
-            self._may_look_up.wait_for(lambda: self._stopping or self._worth_a_look())
-            self._may_look_up.wait_for(
-                lambda: self._stopping or len(self._fetched) >= _LOOK_UP_FILES,
-                timeout=max(0.0, self._looked_up_at + _LOOK_UP_SECONDS - time.monotonic()),
+        """Wait for files to look up and return them; return none when the loading stops."""
+        with self._may_lookup:
+            self._may_lookup.wait_for(lambda: self._stopping or self._lookup_pays())
+            self._may_lookup.wait_for(
+                lambda: self._stopping or len(self._fetched) >= _LOOKUP_FILES,
+                timeout=max(0.0, self._last_lookup + _LOOKUP_SECONDS - time.monotonic()),
             )
             if self._stopping:
                 return []
@@ -205,8 +205,8 @@ class Loading:
             self._fetched.clear()
             return taken
 
-    def _worth_a_look(self) -> bool:
-        enough = len(self._fetched) >= _LOOK_UP_FILES or len(self._unknown) < self._decoders
+    def _lookup_pays(self) -> bool:
+        enough = len(self._fetched) >= _LOOKUP_FILES or len(self._unknown) < self._decoders
         return bool(self._fetched) and (enough or not (self._tasks or self._fetching))
 
     def _look_up(self, files: Sequence[_File]) -> None:
@@ -216,7 +216,7 @@ class Loading:
         unknown = []
         for space_id, its in by_space.items():
             with self._timings.measure("lookup", space_id):
-                found = self._known.find(its[0].task.space, [file.sha256 for file in its])
+                found = self._lookup.find(its[0].task.space, [file.sha256 for file in its])
             for file in its:
                 if file.sha256 not in found:
                     unknown.append(file)
@@ -229,7 +229,7 @@ class Loading:
             self._may_fetch.notify(len(files))
 
     def _reused(self, file: _File, embedding: Embedding) -> Outcome:
-        """Return the outcome of a file whose embedding is known; what its bytes tell is read from its own header."""
+        """Return the outcome of a file whose embedding exists; read its facts from its own header."""
         try:
             header = read_header(file.data, max_pixels=self._limits.max_pixels)
         except ImageError as error:
@@ -248,16 +248,16 @@ class Loading:
                 file = self._unknown.popleft()
                 self._bytes -= len(file.data)
                 self._may_fetch.notify()
-                self._may_look_up.notify()
+                self._may_lookup.notify()
             self._decode(file)
 
-    def _answer_loop(self) -> None:
+    def _decode_queries_loop(self) -> None:
         while True:
-            with self._may_answer:
-                self._may_answer.wait_for(lambda: self._stopping or self._asked)
-                if not self._asked:
+            with self._may_decode_queries:
+                self._may_decode_queries.wait_for(lambda: self._stopping or self._queries)
+                if not self._queries:
                     return
-                file = self._asked.popleft()
+                file = self._queries.popleft()
             self._decode(file)
 
     def _decode(self, file: _File) -> None:

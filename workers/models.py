@@ -1,4 +1,4 @@
-"""Turns a model name and weights into a timm model that gives pooled features."""
+"""Loads a timm model that returns pooled features, with weights of a file, a package or a download."""
 
 import difflib
 import hashlib
@@ -39,10 +39,10 @@ WEIGHT_PACKAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingModel:
-    """A timm model in eval mode without classifier, on the CPU, and what identifies it.
+    """A timm model in eval mode without classifier, on the CPU, and its identity.
 
-    `preprocessing` is timm's data config as plain JSON values; `fingerprint` is the hex SHA-256 of name, preprocessing
-    and weights: equal fingerprints mean the same embedding function. `source` says where the weights came from.
+    `preprocessing` is timm's data config as plain JSON values. `fingerprint` is the hex SHA-256 of name, preprocessing
+    and weights; equal fingerprints mean the same embedding function. `source` is the origin of the weights.
     """
 
     name: str
@@ -56,7 +56,9 @@ def load_model(name: str, weights: str | None = None, *, preprocessing: dict[str
     """Create timm's model `name` with the weights of a local file, else of a weight package, else of timm's download.
 
     `preprocessing` replaces values of timm's data config.
-    Raises ConfigurationError: unknown model, unusable weight file, no network and no file, unknown preprocessing.
+
+    Raises:
+        ConfigurationError: the model or a preprocessing value is unknown, or the weights are missing or do not fit.
     """
     _check_name(name)
     if weights is not None:
@@ -79,7 +81,7 @@ def load_model(name: str, weights: str | None = None, *, preprocessing: dict[str
 def fingerprint(name: str, preprocessing: dict[str, Any], module: torch.nn.Module) -> str:
     """Return the hex SHA-256 over model name, preprocessing and every weight tensor of `module` on the CPU.
 
-    Integer tensors (BatchNorm's batch counters) do not enter: they take no part in an embedding and differ between
+    Integer tensors (BatchNorm's batch counters) are left out because they do not change an embedding and differ between
     files of the same weights.
     """
     digest = hashlib.sha256(json.dumps([name, preprocessing], sort_keys=True).encode())
@@ -95,7 +97,7 @@ def _check_name(name: str) -> None:
         return
     known = timm.list_models()
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or timm.list_models(f"*{name}*")[:5]
-    hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() gives the names."
+    hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names."
     raise ConfigurationError(f"timm {timm.__version__} has no model {name!r}; {hint}")
 
 
@@ -132,7 +134,7 @@ def _from_file(name: str, path: Path) -> torch.nn.Module:
         raise ConfigurationError(f"there is no weight file {path} for the model {name!r}")
     try:
         given = timm.models.load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # a file that is no checkpoint may raise anything from inside torch
+    except Exception as error:  # torch may raise anything if the file is not a checkpoint
         raise ConfigurationError(f"{path} is not a weight file that torch can load: {error}") from error
     given = {key: value for key, value in given.items() if isinstance(value, torch.Tensor)}
     module = timm.create_model(name, num_classes=0)
@@ -140,10 +142,10 @@ def _from_file(name: str, path: Path) -> torch.nn.Module:
     if wanted.keys() <= given.keys():
         fitted = {key: given[key] for key in wanted}
     else:
-        # With its classifier: the file has it too, and then its tensors must fit as well.
+        # If the file has a classifier, compare with the full model, so that its tensors must fit too.
         full = timm.create_model(name).state_dict()
         fitted = _by_position(given, full if len(given) == len(full) else wanted, name, path)
-        log.info("%s names its tensors otherwise than timm; loaded by position, all shapes agree", path)
+        log.info("%s has other tensor names than timm; loaded by position, all shapes agree", path)
     _check_shapes(fitted, wanted, name, path)
     module.load_state_dict({key: fitted[key] for key in wanted}, strict=True)
     return module
@@ -152,7 +154,7 @@ def _from_file(name: str, path: Path) -> torch.nn.Module:
 def _by_position(
     given: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], name: str, path: Path
 ) -> dict[str, torch.Tensor]:
-    """Give the file's tensors timm's names, one by one; count, kinds (weight, bias, …) and shapes must all agree."""
+    """Rename the file's tensors to timm's names in order, if count, kinds (weight, bias, …) and shapes agree."""
     if len(given) != len(wanted):
         raise ConfigurationError(
             f"{path} is not for the model {name!r}: it has {len(given)} tensors, the model has {len(wanted)}"
@@ -185,10 +187,10 @@ def _download(name: str) -> torch.nn.Module:
         raise ConfigurationError(f"timm has no pretrained weights for the model {name!r}; {ways}")
     failure = f"the weights of the model {name!r} cannot be downloaded; {ways} or a network to {_hub()}"
     if not _hub_has_address() and not _cached(name):
-        raise ConfigurationError(failure)  # at once: the hub's client would try for 50 seconds
+        raise ConfigurationError(failure)  # at once, because the hub's client would try for 50 seconds
     try:
         return timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # the hub's client has a tree of errors of its own
+    except Exception as error:  # the hub's client has its own tree of errors
         raise ConfigurationError(f"{failure}: {error}") from error
 
 
@@ -198,7 +200,7 @@ def _hub() -> str:
 
 def _hub_has_address() -> bool:
     if urllib.request.getproxies():
-        return True  # the proxy looks names up
+        return True  # the proxy resolves names
     try:
         socket.getaddrinfo(urlsplit(_hub()).hostname, 443)
     except OSError:

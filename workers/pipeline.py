@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from app.media.limits import Limits
 from workers.encode_batch import encode_each
 from workers.encoder import Encoder
-from workers.load_stage import Loading, LookUp
+from workers.load_stage import ContentIndex, Loading
 from workers.scheduler import Queue, QueueKey, Scheduler
 from workers.single_flight import SingleFlight
 from workers.stage_timings import Timings
@@ -31,7 +31,7 @@ class Pipeline:
         encoders: Mapping[int, Encoder],
         *,
         limits: Limits,
-        known: LookUp,
+        lookup: ContentIndex,
         batch_size: int,
         threads: int,
         timings: Timings,
@@ -45,7 +45,7 @@ class Pipeline:
 
         `encoders`: by space id; they may be added while the pipeline runs. `batch_size` 0: the encoder's chunk.
         `threads`: as many fetch, and as many decode, up to the number of cores; 0: one a core. The pipeline closes
-        `known` when it stops. `shares` (query images, jobs) and `active_share`: see Scheduler. Any thread may call
+        `lookup` when it stops. `shares` (query images, jobs) and `active_share`: see Scheduler. Any thread may call
         `answer`, with outcomes of query images. `express`: add an encode thread for query images only.
         """
         self._encoders = encoders
@@ -74,7 +74,7 @@ class Pipeline:
             limits=limits,
             timings=timings,
             single_flight=self._single_flight,
-            known=known,
+            lookup=lookup,
             threads=threads,
             done=self._loaded,
             broken=self._break,

@@ -1,4 +1,4 @@
-"""From an image file's bytes to what a model takes in."""
+"""Turns the bytes of an image file into the pixels that a model takes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +10,17 @@ from workers.encoder import Encoder
 # One transformed image: uint8, shape (3, height, width).
 Pixels = NDArray[np.uint8]
 
-# Where much of a picture is flat but for noise, its embedding hangs on the last level of its pixels, and a decoder that
-# rounds at another place shows. Flat: means of 4 x 4 pixels, which noise hardly moves, at most a level from the next.
-# `python -m bench.embedding.reduced` has the measurements behind the share.
+# If much of a picture is flat apart from noise, its embedding depends on the last bit of its pixels, so a decoder that
+# rounds differently changes it. Flat: means of 4 x 4 pixels, which noise hardly moves, differ by a level at most.
+# `python -m bench.embedding.reduced` measured the share.
 _FLAT_CELL, _FLAT_STEP, _FLAT_SHARE = 4, 1.0, 0.05
 
 
 def pixels_of(data: bytes, encoder: Encoder, limits: Limits) -> tuple[LoadedImage, Pixels]:
-    """Decode a file and transform it for `encoder`; a large JPEG at reduced scale, unless the picture is flat.
+    """Decode a file and transform it for `encoder`; decode a large JPEG at reduced scale unless the picture is flat.
 
-    Raises ImageError.
+    Raises:
+        ImageError: the file cannot be decoded or transformed.
     """
     loaded = load(data, limits, target=encoder.decode_target)
     pixels = encoder.transform(loaded.image)
@@ -30,12 +31,12 @@ def pixels_of(data: bytes, encoder: Encoder, limits: Limits) -> tuple[LoadedImag
 
 
 def is_flat(pixels: Pixels) -> bool:
-    """Tell whether a twentieth or more of the picture is flat, whatever noise lies on it."""
+    """Return whether a twentieth or more of the picture is flat apart from noise."""
     return flat_share(pixels) >= _FLAT_SHARE
 
 
 def flat_share(pixels: Pixels) -> float:
-    """Return the share of cells whose mean is about that of the next on the right and below, in every channel."""
+    """Return the share of cells whose mean equals that of the cells right and below, in every channel."""
     channels, height, width = pixels.shape
     rows, columns = height // _FLAT_CELL, width // _FLAT_CELL
     if min(rows, columns) < 2:

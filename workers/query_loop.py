@@ -1,5 +1,6 @@
-"""Query images: claimed, handed to the pipeline and answered over a connection and in a thread of their own, so that
-they wait for no write and no claim of jobs."""
+"""Claims query images, submits them to the pipeline and writes their answers.
+
+It has its own thread and connection, so that query images wait for no claim and no write of jobs."""
 
 import logging
 import threading
@@ -20,18 +21,18 @@ from workers.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 
-# Notifications wake the thread. This is for what sends none: claims that end without an answer.
-_LOOK_SECONDS = 5.0
+# Notifications wake the thread. Polling finds what sends none: claims that expire without an answer.
+_POLL_SECONDS = 5.0
 _LEASE_SECONDS = 10.0
-# What the thread is waited for at the end: longer than its last statement takes.
+# How long `finish` waits for the thread: longer than its last statement takes.
 _MOST_STOP_SECONDS = 5.0
 
 
 class QueryLoop:
-    """Claims query images of the spaces served, and answers them; waits for a database that is away.
+    """Claims and answers query images of the spaces served; waits for a database that is unreachable.
 
-    `check` sees that a connection is to the database that the worker knows; what it raises, and everything else that
-    waiting would not mend, is `error`, and `wake` is called.
+    `check` raises if a new connection is not to the worker's database. That error, or any other that waiting cannot
+    mend, becomes `error`; then the loop calls `wake`.
     """
 
     def __init__(
@@ -40,17 +41,17 @@ class QueryLoop:
         spaces: Sequence[Space],
         *,
         most: int,
-        look_seconds: float,
+        poll_seconds: float,
         check: Callable[[db.Connection], None],
         progress: Progress,
         timings: Timings,
         wake: Callable[[], None],
     ) -> None:
-        """`spaces`: its content may change meanwhile. `most` are claimed at once, and twice as many in work."""
+        """`spaces`: its content may change. `most`: query images in a claim; twice as many may be in work."""
         self._url = url
         self._spaces = spaces
         self._most = most
-        self._look_seconds = min(_LOOK_SECONDS, look_seconds)
+        self._poll_seconds = min(_POLL_SECONDS, poll_seconds)
         self._check = check
         self._progress = progress
         self._timings = timings
@@ -67,7 +68,7 @@ class QueryLoop:
 
     @property
     def busy(self) -> bool:
-        """Whether query images are in work."""
+        """Whether query images are claimed and not yet answered."""
         return bool(self._in_work)
 
     def start(self, pipeline: Pipeline) -> None:
@@ -75,23 +76,23 @@ class QueryLoop:
         self._thread.start()
 
     def put(self, outcomes: Sequence[Outcome]) -> None:
-        """Take what came out of the pipeline; from any thread."""
+        """Queue outcomes of the pipeline to be written. Safe in threads."""
         with self._lock:
             self._outcomes += outcomes
         self._wakeup.set()
 
-    def look(self) -> None:
-        """Look for questions now: the spaces have changed."""
+    def poll(self) -> None:
+        """Claim now, because the spaces have changed."""
         self._due = True
         self._wakeup.set()
 
     def stop(self) -> None:
-        """Claim no more; what is in work is still answered."""
+        """Claim no more query images; those in work are still answered."""
         self._stopping = True
         self._wakeup.set()
 
     def finish(self) -> None:
-        """Answer what has come out of the pipeline, and end. Questions that a lost connection leaves come again."""
+        """Write the answers so far and end. If the connection is lost, other workers claim the rest again."""
         self._stopping = self._finishing = True
         self._wakeup.set()
         if self._thread.ident is not None:
@@ -106,7 +107,7 @@ class QueryLoop:
             self._wake()
 
     def _pause(self, seconds: float) -> bool:
-        """Sleep while the database is away; tell whether to go on."""
+        """Sleep while the database is unreachable; return whether to go on."""
         end = time.monotonic() + seconds
         while not self._finishing and (left := end - time.monotonic()) > 0:
             self._wakeup.wait(left)
@@ -129,12 +130,12 @@ class QueryLoop:
                 self._wait(conn)
 
     def _wait(self, conn: db.Connection) -> None:
-        """Wait for a notification, an outcome, the end, or the time to look by oneself."""
-        asked = self._notified(conn)
-        if not (asked or (self._due and self._may_claim())):
-            rung = self._wakeup.wait(self._look_seconds, descriptor=conn.fileno())
-            asked = self._notified(conn) or not rung
-        self._due |= asked
+        """Wait for a notification, an outcome, the end, or the time to poll."""
+        due = self._notified(conn)
+        if not (due or (self._due and self._may_claim())):
+            woken = self._wakeup.wait(self._poll_seconds, descriptor=conn.fileno())
+            due = self._notified(conn) or not woken
+        self._due |= due
 
     def _notified(self, conn: db.Connection) -> bool:
         return len(list(conn.notifies(timeout=0))) > 0
@@ -153,10 +154,10 @@ class QueryLoop:
                 self._pipeline.submit(tasks)
                 self._due |= len(claimed) == self._most
                 if tasks:
-                    self._wake()  # the worker is busy: chores stop, and its time counts
+                    self._wake()  # the worker is busy now: it stops chores and counts the time
 
     def _answer(self, conn: db.Connection) -> None:
-        """Write the answers there are; those that could not be written stay for the next connection."""
+        """Write the answers; after an error they stay for the next connection."""
         with self._lock:
             waiting = list(self._outcomes)
         if not waiting:

@@ -1,4 +1,4 @@
-"""Decides which spaces a worker serves, and loads their models."""
+"""The spaces that a worker serves, and their models."""
 
 import logging
 import re
@@ -18,24 +18,28 @@ from workers.models import EmbeddingModel, load_model
 
 log = logging.getLogger(__name__)
 
-
-# A model that cannot be loaded here is tried again after this; a weight file may have come.
+# A model that cannot be loaded is tried again after this, because its weight file may come later.
 _RETRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A space, and the encoder that makes its embeddings."""
+    """A space and its encoder."""
 
     space: Space
     encoder: Encoder
 
 
 def serve(conn: Connection, settings: Settings, *, names: Sequence[str] = ()) -> list[Served]:
-    """Load the models of the spaces named, without names of the active one; `conn` is in autocommit.
+    """Load the models of the spaces `names`, by default of the active space. `conn` is in autocommit.
 
-    Where the database has no space at all, one is created from the settings `model` and `weights`, and named after the
-    model; the first space becomes the active one. Raises SchemaError, NotFoundError, ConfigurationError.
+    If the database has no space, one is created from the settings `model` and `weights` and named after the model. The
+    first space becomes the active one.
+
+    Raises:
+        SchemaError: the schema is missing or of another revision.
+        NotFoundError: there is no such space.
+        ConfigurationError: a model cannot be loaded, or is not the space's.
     """
     schema.check(conn)
     if names:
@@ -47,9 +51,10 @@ def serve(conn: Connection, settings: Settings, *, names: Sequence[str] = ()) ->
 
 
 def ready(model: EmbeddingModel, settings: Settings) -> Encoder:
-    """Put `model` on its device as the settings say: precision, batch size (0: measured), compiled or not.
+    """Put `model` on its device with the precision, batch size (0: measured) and compilation of the settings.
 
-    Raises ConfigurationError.
+    Raises:
+        ConfigurationError: the device cannot run the model with these settings.
     """
     encoder = Encoder(model, device=settings.device, precision=settings.precision)
     if settings.batch_size == 0:
@@ -61,8 +66,12 @@ def ready(model: EmbeddingModel, settings: Settings) -> Encoder:
 
 
 def check_fingerprint(space: Space, encoder: Encoder | EmbeddingModel) -> None:
-    """Raise ConfigurationError unless `encoder` is the one whose embeddings `space` holds."""
-    # What follows a slash is the transform's, which the database applies.
+    """Check that `encoder` makes the embeddings that `space` stores.
+
+    Raises:
+        ConfigurationError: the fingerprints differ.
+    """
+    # The part after a slash identifies the transform, which the database applies.
     if encoder.fingerprint != space.fingerprint.partition("/")[0]:
         raise ConfigurationError(
             f"the model {space.model} on this machine is not the one of embedding space {space.name}: its fingerprint "
@@ -72,7 +81,11 @@ def check_fingerprint(space: Space, encoder: Encoder | EmbeddingModel) -> None:
 
 
 def load(space: Space, settings: Settings) -> Served:
-    """Load the model of a space; ConfigurationError where it cannot be, or is another one on this machine."""
+    """Load the model of a space.
+
+    Raises:
+        ConfigurationError: the model cannot be loaded, or has another fingerprint on this machine.
+    """
     model = load_model(space.model, space.weights, preprocessing=space.preprocessing)
     check_fingerprint(space, model)
     return Served(space, ready(model, settings))
@@ -99,10 +112,10 @@ def _create(conn: Connection, encoder: Encoder, settings: Settings) -> Space:
 
 
 class ServedSpaces:
-    """The spaces served, the active one first, and their encoders; both objects stay the same, their content changes.
+    """The spaces served, the active one first, and their encoders. Both attributes are changed in place.
 
-    With `load`, every space of the database is served: a new one's model is loaded in a thread of its own, so that the
-    others need not wait for it. `wake` is called when that is done.
+    With `load`, every space of the database is served. A thread loads the model of a new space, so that the others do
+    not wait for it, and then calls `wake`.
     """
 
     def __init__(
@@ -114,16 +127,20 @@ class ServedSpaces:
         self._wake = wake
         self._thread: threading.Thread | None = None
         self._loaded: list[Served] = []
-        self._again_at: dict[int, float] = {}  # spaces whose model could not be loaded
+        self._again_at: dict[int, float] = {}  # by id of a space whose model could not be loaded
         self.error: str | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a model is being loaded, or has been and is not served yet."""
+        """Whether a model is being loaded, or is loaded and not served yet."""
         return bool(self._loaded) or (self._thread is not None and self._thread.is_alive())
 
     def refresh(self, conn: Connection) -> bool:
-        """Compare with the database; tell whether what is served has changed. NotFoundError where nothing is left."""
+        """Compare with the database; return whether the spaces served have changed.
+
+        Raises:
+            NotFoundError: every space that was served was dropped.
+        """
         found = {space.id: space for space in spaces.ls(conn)}
         before = list(self.spaces)
         serving = {space.id for space in before}
@@ -142,7 +159,7 @@ class ServedSpaces:
         return self.spaces != before
 
     def dropped(self, space: Space) -> bool:
-        """Tell whether a space is none of those served, as of the last look."""
+        """Return whether a space was no longer served at the last refresh."""
         return all(space.id != one.id for one in self.spaces)
 
     def _begin_next(self, waiting: Sequence[Space]) -> None:

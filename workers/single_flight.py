@@ -1,4 +1,4 @@
-"""Images with the same bytes that are in work at one time: one is embedded for all."""
+"""Embeds images with the same bytes once if they are in work at the same time."""
 
 import threading
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from app.errors import ImageError
 from workers.tasks import Outcome, Task
 
-# A space, and the SHA-256 of a file.
+# A space id and the SHA-256 of a file.
 _Content = tuple[int, bytes]
 
 
@@ -19,8 +19,11 @@ class _Flight:
 
 
 class SingleFlight:
-    """Keeps who is first with its bytes, from when they are fetched until its outcome is written: by then the database
-    knows the embedding. Jobs only, since a query image waits for nobody. Safe in threads."""
+    """Tracks the first task with its bytes from when they are fetched until its outcome is written.
+
+    From then on the database has the embedding. It takes jobs only, because a query image must not wait for others.
+    Safe in threads.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,9 +31,9 @@ class SingleFlight:
         self._firsts: dict[Task, _Content] = {}
 
     def join(self, task: Task, sha256: bytes) -> tuple[bool, Outcome | None]:
-        """Tell whether the task is the first with these bytes, and else its outcome, where that is known.
+        """Return whether the task is the first with these bytes, and if it is not, its outcome if there is one yet.
 
-        One that is not the first and has no outcome yet comes out of `complete`, with the first.
+        A task that is not the first and has no outcome yet comes out of `complete` together with the first.
         """
         content = (task.space.id, sha256)
         with self._lock:
@@ -45,7 +48,7 @@ class SingleFlight:
             return False, _shared(flight.outcome, task)
 
     def complete(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
-        """Return these outcomes and those of the tasks that waited for them."""
+        """Return these outcomes and those of the tasks that wait for them."""
         settled: list[Outcome] = []
         with self._lock:
             for outcome in outcomes:
@@ -57,12 +60,12 @@ class SingleFlight:
                 flight.outcome = outcome
                 settled += [_shared(outcome, task) for task in flight.followers]
                 flight.followers.clear()
-                if isinstance(outcome.result, ImageError):  # the next with these bytes may have more luck
+                if isinstance(outcome.result, ImageError):  # the next task with these bytes may succeed
                     self._forget(outcome.task)
         return settled
 
     def forget(self, outcomes: Iterable[Outcome]) -> None:
-        """Take note that these are written, or will never be."""
+        """Stop tracking tasks whose outcomes are written or will never be."""
         with self._lock:
             for outcome in outcomes:
                 self._forget(outcome.task)

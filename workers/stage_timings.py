@@ -1,4 +1,4 @@
-"""How long things took, in buckets of time, added up by many threads."""
+"""Durations of the worker's stages, in total and as histograms. Many threads add to them."""
 
 import math
 import threading
@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-# Bucket k ends at 0.001 · 2^(k/4) seconds: from a millisecond, in steps of 19 %, to twelve days. The same formula as
-# lookalike.latency_bound's.
+# Bucket k ends at 0.001 · 2^(k/4) seconds: from a millisecond to twelve days in steps of 19 %. lookalike.latency_bound
+# has the same formula.
 _FIRST_BOUND, _PER_DOUBLING, _LAST_BUCKET = 0.001, 4, 120
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """So many times a thing of one space took about so long; `seconds` in all."""
+    """A bucket of a histogram: `count` durations of one measure in one space, `seconds` in all."""
 
     space_id: int
     measure: str
@@ -25,7 +25,7 @@ class Count:
 
 
 def bucket_of(seconds: float) -> int:
-    """Return the number of the first bucket that ends at `seconds` or later; the last one has no end."""
+    """Return the number of the first bucket that ends at or after `seconds`; the last one has no end."""
     if seconds <= _FIRST_BOUND:
         return 0
     return min(math.ceil(_PER_DOUBLING * math.log2(seconds / _FIRST_BOUND)), _LAST_BUCKET)
@@ -34,9 +34,9 @@ def bucket_of(seconds: float) -> int:
 class Timings:
     """Seconds by stage, for the log, and counts by space, measure and bucket, for the database.
 
-    Stages: claim, fetch, lookup (of what is known already), decode (transform included), encode, write. Whole ways:
-    searchable (from the insert to the committed embedding; of these, reused without encoding), failed (likewise), query
-    (from the question to the answer).
+    Stages: claim, fetch, lookup (of existing embeddings), decode (with the transform), encode, write. End to end:
+    searchable (from the insert to the committed embedding), reused (the part of these without encoding), failed (from
+    the insert), query (from the request to the answer).
     """
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class Timings:
         self._counts: dict[tuple[int, str, int], tuple[int, float]] = {}
 
     def add(self, stage: str, seconds: float, space_id: int | None = None) -> None:
-        """Add what a stage took; without a space for the log only."""
+        """Add the seconds of a stage; without a space they go to the log only."""
         with self._lock:
             self._seconds[stage] += seconds
             if space_id is not None:
                 self._count(space_id, stage, bucket_of(seconds), 1, seconds)
 
     def note(self, measure: str, space_id: int, seconds: Iterable[float]) -> None:
-        """Count whole ways, a number of seconds each; the log does not show them."""
+        """Count end-to-end durations, which the log does not show."""
         with self._lock:
             for each in seconds:
                 self._count(space_id, measure, bucket_of(each), 1, each)

@@ -1,4 +1,4 @@
-"""What goes through the worker: a task, its file's pixels, its outcome."""
+"""The records that pass through the worker: a task, its pixels, its outcome."""
 
 import time
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from workers.preprocess import Pixels
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Task:
-    """An image on its way through the worker: a job under its lease, or a query image."""
+    """An image in the worker: a job with its lease, or a query image."""
 
     space: Space
     subject: Job | QueryImage
@@ -27,18 +27,18 @@ class Task:
 
     @property
     def age(self) -> float:
-        """Seconds since the image was put in the queue, or the question asked, by the database's clock."""
+        """Seconds since the image was queued, or the query requested, on the database's clock."""
         return self.subject.waited + time.monotonic() - self.claimed_at
 
     @property
     def name(self) -> str:
-        """The image in words, for the log."""
+        """The image's name in the log."""
         return "a query image" if isinstance(self.subject, QueryImage) else self.subject.uri
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an image's bytes told."""
+    """Properties of an image's bytes."""
 
     sha256: bytes
     media_type: str
@@ -48,7 +48,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A task whose image waits to be encoded."""
+    """A task whose image is ready to be encoded."""
 
     task: Task
     pixels: Pixels
@@ -58,7 +58,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a task: an embedding and the facts, or the reason why there is none.
+    """The result of a task: an embedding and facts, or an error.
 
     `reused`: the embedding was made for another image with the same bytes.
     """

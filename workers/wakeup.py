@@ -1,4 +1,4 @@
-"""Wakes a thread that waits on a socket: from another thread or a signal handler."""
+"""Wakes a thread that waits on a socket, from another thread or a signal handler."""
 
 import selectors
 import socket
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 class Wakeup:
-    """Rung by anyone, waited for by one."""
+    """An event that one thread waits for and any thread sets."""
 
     def __init__(self) -> None:
         self._inner, self._outer = socket.socketpair()
@@ -14,12 +14,12 @@ class Wakeup:
         self._outer.setblocking(False)
 
     def set(self) -> None:
-        """Wake who waits, or the next who will; safe in signal handlers."""
-        with suppress(OSError):  # rung often enough already, or closed: nobody waits any more
+        """End the current or the next `wait`. Safe in signal handlers."""
+        with suppress(OSError):  # already set many times, or closed
             self._outer.send(b"\0")
 
     def wait(self, seconds: float, *, descriptor: int | None = None) -> bool:
-        """Wait until the wakeup is rung, `descriptor` can be read, or time is up; tell whether it was not the time."""
+        """Wait until `set`, until `descriptor` is readable, or for `seconds`; return False if the time was up."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._inner, selectors.EVENT_READ)
             if descriptor is not None:

@@ -1,6 +1,6 @@
-"""Writes outcomes to the database: embeddings, answers, failures, and jobs that come again.
+"""Writes outcomes to the database: embeddings, answers, failures and retries.
 
-Every function is safe to repeat with the same outcomes: after a connection was lost nobody knows what was committed.
+Every function may be repeated with the same outcomes, because after a lost connection the commit is uncertain.
 """
 
 import logging
@@ -30,32 +30,32 @@ from workers.tasks import Outcome, Task
 
 log = logging.getLogger(__name__)
 
-# An image whose row another transaction held: by then that transaction will mostly have ended.
+# Delay of an image whose row another transaction locks; most transactions end sooner.
 _LOCKED_SECONDS = 2.0
-# Passing trouble: 2, 8, 32, 128 s, less up to half of it.
+# Retries of transient errors: after 2, 8, 32, 128 s, less a random part of up to a half.
 _RETRY_SECONDS, _RETRY_FACTOR, _MOST_RETRY_SECONDS = 2.0, 4.0, 600.0
 
 
 @dataclass(slots=True)
 class Written:
-    """What became of outcomes: tasks done, the spaces that grew, when the first of the released is due (monotonic)."""
+    """The result of writing outcomes. `poll_at`: when the first released job is due (monotonic)."""
 
     embedded: list[Task] = field(default_factory=list)
     failed: list[Task] = field(default_factory=list)
     released: int = 0
     passed_over: int = 0
-    look_at: float | None = None
+    poll_at: float | None = None
     grown: list[Space] = field(default_factory=list)
     last_error: str | None = None
 
     def note_release(self, count: int, delay: float) -> None:
         due = time.monotonic() + delay
         self.released += count
-        self.look_at = due if self.look_at is None else min(self.look_at, due)
+        self.poll_at = due if self.poll_at is None else min(self.poll_at, due)
 
 
 def answer_queries(conn: Connection, outcomes: Sequence[Outcome]) -> int:
-    """Answer the query images among `outcomes`, a transaction a space; return how many."""
+    """Write the answers of the query images among `outcomes`, in a transaction per space; return how many."""
     answered = 0
     asked = [(one.task.space, one.task.subject, one.result) for one in outcomes]
     for space in {space.id: space for space, _, _ in asked}.values():
@@ -71,13 +71,13 @@ def answer_queries(conn: Connection, outcomes: Sequence[Outcome]) -> int:
 
 
 def write_jobs(conn: Connection, outcomes: Sequence[Outcome], *, max_attempts: int) -> Written:
-    """Write what became of jobs, in one transaction. Where the database refuses it, each alone, and its own failure."""
+    """Write outcomes of jobs in one transaction; if the database refuses it, write each alone, or its failure."""
     if not outcomes:
         return Written()
     try:
         return _write(conn, outcomes, max_attempts)
     except (DatabaseUnavailableError, SchemaError, NotFoundError):
-        raise  # no image's fault
+        raise  # not an image's fault
     except LookalikeError as error:
         log.warning("%d outcomes cannot be written together: %s", len(outcomes), error)
     total = Written()
@@ -103,12 +103,12 @@ def _write(conn: Connection, outcomes: Sequence[Outcome], max_attempts: int) -> 
 
 def _claim(outcome: Outcome) -> tuple[int, UUID]:
     if outcome.task.lease is None:
-        raise ValueError("a query image is no job")
+        raise ValueError("a query image is not a job")
     return outcome.task.space.id, outcome.task.lease
 
 
 def _write_claim(conn: Connection, outcomes: list[Outcome], max_attempts: int, written: Written) -> None:
-    """Write the outcomes of jobs of one claim."""
+    """Write the outcomes of one claim."""
     space, lease = outcomes[0].task.space, _claim(outcomes[0])[1]
     embedded = [_embedded(one) for one in outcomes if not isinstance(one.result, ImageError)]
     failed, again = _sort_errors(outcomes, max_attempts)
@@ -119,7 +119,7 @@ def _write_claim(conn: Connection, outcomes: list[Outcome], max_attempts: int, w
         written.grown += [space] if done else []
     if failed:
         parked = jobs.fail(conn, space, lease=lease, errors=failed)
-        _tell_failures(space, parked, failed, written)
+        _log_failures(space, parked, failed, written)
         written.failed += _tasks(outcomes, parked)
         done |= parked
     for job, error in again:
@@ -127,10 +127,10 @@ def _write_claim(conn: Connection, outcomes: list[Outcome], max_attempts: int, w
         count = jobs.release(conn, space, lease=lease, image_ids=[job.image_id], delay=delay)
         written.note_release(count, delay)
         written.last_error = f"{job.uri}: {error.reason}"
-        log.info("image %d comes again in %.0f s (try %d): %s", job.image_id, delay, job.attempts, error.reason)
+        log.info("retrying image %d in %.0f s (attempt %d failed): %s", job.image_id, delay, job.attempts, error.reason)
     over = ({one.image_id for one in embedded} | {image_id for image_id, _ in failed}) - done
     if over:
-        # Changed, deleted or claimed anew: no longer under this lease, so nothing happens here. Locked just now: again.
+        # Images that were changed, deleted or claimed anew left this lease. Locked ones are released for a retry.
         locked = jobs.release(conn, space, lease=lease, image_ids=sorted(over), delay=_LOCKED_SECONDS, unattempted=True)
         written.passed_over += len(over)
         written.note_release(locked, _LOCKED_SECONDS)
@@ -146,7 +146,7 @@ def _tasks(outcomes: list[Outcome], image_ids: set[int]) -> list[Task]:
 def _embedded(outcome: Outcome) -> Embedded:
     job, facts = outcome.task.subject, outcome.facts
     if not isinstance(job, Job) or not isinstance(outcome.result, np.ndarray) or facts is None:
-        raise TypeError(f"not the outcome of a job that was embedded: {outcome}")
+        raise TypeError(f"not the outcome of an embedded job: {outcome}")
     return Embedded(
         image_id=job.image_id,
         embedding=outcome.result,
@@ -160,7 +160,7 @@ def _embedded(outcome: Outcome) -> Embedded:
 def _sort_errors(
     outcomes: list[Outcome], max_attempts: int
 ) -> tuple[list[tuple[int, ImageError]], list[tuple[Job, TransientImageError]]]:
-    """Part errors into those that park their image and those after which it is tried again."""
+    """Split errors into those that park their image and those after which it is retried."""
     failed: list[tuple[int, ImageError]] = []
     again: list[tuple[Job, TransientImageError]] = []
     for one in outcomes:
@@ -177,7 +177,7 @@ def _sort_errors(
     return failed, again
 
 
-def _tell_failures(space: Space, parked: set[int], failed: list[tuple[int, ImageError]], written: Written) -> None:
+def _log_failures(space: Space, parked: set[int], failed: list[tuple[int, ImageError]], written: Written) -> None:
     for image_id, error in failed:
         if image_id in parked:
             written.last_error = f"image {image_id}: {error.reason}"
@@ -190,5 +190,5 @@ def _add(total: Written, more: Written) -> None:
     total.released += more.released
     total.passed_over += more.passed_over
     total.grown += more.grown
-    total.look_at = min((at for at in (total.look_at, more.look_at) if at is not None), default=None)
+    total.poll_at = min((at for at in (total.poll_at, more.poll_at) if at is not None), default=None)
     total.last_error = more.last_error or total.last_error

@@ -228,7 +228,7 @@ def _count_logs(world: World) -> None:
                 for name, number in zip(names, numbers, strict=True):
                     world.journal.count(name, int(number))
         for name, pattern in (
-            ("retries after passing trouble", r"comes again in"),
+            ("retries after transient errors", r"retrying image"),
             ("reconnections of workers", r"the database is not available"),
         ):
             world.journal.count(name, len(re.findall(pattern, text)))

@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS / "reduced.json")
     options = parser.parse_args()
     settings = Settings()
-    encoder = Encoder(load_model(settings.model, settings.weights), device="cpu", lanes=1)
+    encoder = Encoder(load_model(settings.model, settings.weights), device="cpu", concurrency=1)
     size = (options.width, options.width * 3 // 4)
     normal = np.random.default_rng(options.seed).normal(0, 1, (size[1], size[0], 3)).astype(np.float32)
     noises = {sigma: np.rint(sigma * normal).astype(np.int16) for sigma in _NOISES}

@@ -59,10 +59,10 @@ def forward_rate(encoder: Encoder, pixels: Batch, *, threads: int, seconds: floa
 
 def in_lanes(encoder: Encoder, pixels: Batch, *, seconds: float) -> int:
     """Run the same forwards side by side, one core each, as the worker does it; return how many images they took."""
-    with ThreadPoolExecutor(encoder.lanes) as pool:
+    with ThreadPoolExecutor(encoder.concurrency) as pool:
         runs = [
             pool.submit(forwards, encoder, pixels[: encoder.chunk], threads=1, seconds=seconds)
-            for _ in range(encoder.lanes)
+            for _ in range(encoder.concurrency)
         ]
         return sum(run.result() for run in runs)
 

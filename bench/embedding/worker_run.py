@@ -146,7 +146,7 @@ def conditions(encoder: Encoder, options: argparse.Namespace) -> dict[str, Any]:
         "memory_format": "channels_last" if encoder.channels_last else "contiguous",
         "batch": encoder.batch_size,
         "chunk": encoder.chunk,
-        "lanes": encoder.lanes,
+        "lanes": encoder.concurrency,
         "versions": {
             "torch": torch.__version__,
             "timm": timm.__version__,

@@ -245,7 +245,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             **{name: value for name, value in vars(options).items() if name not in ("out", "report", "keep_log")},
             "model": settings.model,
             "device": bare.encoder.description,
-            "lanes": bare.encoder.lanes,
+            "lanes": bare.encoder.concurrency,
             "batch": bare.encoder.batch_size,
             "query_share": settings.query_share,
             "job_share": settings.job_share,

@@ -1,4 +1,4 @@
-"""Workers in threads of the test."""
+"""Workers in threads of the test process."""
 
 import threading
 
@@ -31,7 +31,7 @@ def served(auto, lite0) -> Served:
 
 @pytest.fixture
 def start(database_url, served):
-    """Start workers in threads; at the end each is stopped, and must have ended well unless the test looked at it."""
+    """Start workers in threads; at the end stop each and check that it raised nothing that the test did not expect."""
     started: list[tuple[Worker, threading.Thread]] = []
     errors: list[BaseException] = []
 
@@ -61,7 +61,7 @@ def start(database_url, served):
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Encoder:
-    """A small model with random weights."""
+    """Return an encoder of a small model with random weights."""
     torch.manual_seed(0)
     weights = tmp_path_factory.mktemp("weights") / "model.pt"
     torch.save(timm.create_model(MODEL).state_dict(), weights)

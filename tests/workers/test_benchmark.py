@@ -1,4 +1,4 @@
-"""`lookalike bench worker`: what it measures, that it ends in time, and what it recommends."""
+"""`lookalike bench worker`: its measurements, its time limit and its recommendations."""
 
 import json
 import os
@@ -19,7 +19,7 @@ MODEL = "test_efficientnet"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> str:
-    """A small model's, random."""
+    """Return random weights of a small model."""
     path = tmp_path_factory.mktemp("weights") / "model.pth"
     torch.save(timm.create_model(MODEL, num_classes=0).state_dict(), path)
     return str(path)
@@ -71,7 +71,7 @@ def test_lookalike_bench_worker_is_that_benchmark(weights):
     assert report["rates"][0]["rates"]
 
 
-def test_compiling_is_recommended_where_it_pays_only():
+def test_compiling_is_recommended_only_if_it_pays():
     plain = Rate("fp32", "channels_last", "plain", 8, [100.0])
     assert "LOOKALIKE_COMPILE" not in recommend([plain, Rate("fp32", "channels_last", "compile", 8, [105.0])])
     assert recommend([plain, Rate("fp32", "channels_last", "compile", 8, [150.0])])["LOOKALIKE_COMPILE"] == "true"

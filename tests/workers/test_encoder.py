@@ -1,4 +1,4 @@
-"""Models and embeddings: equal to timm's own reference, whatever the image, and clear where they cannot be made."""
+"""Models and embeddings equal timm's own reference for any image, and errors are clear."""
 
 import json
 import threading
@@ -38,13 +38,13 @@ def encoder(model):
 
 @pytest.fixture
 def fresh():
-    """A model of its own, for tests that hook it."""
+    """Return a separate model, for tests that hook it."""
     return load_model(LITE0)
 
 
 @pytest.fixture(scope="session")
 def reference(model):
-    """timm's own way from an RGB image to a unit-length float64 embedding, in fp32."""
+    """Return timm's own function from an RGB image to a unit-length float64 embedding, in fp32."""
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model.module))
 
     def embed(image):
@@ -60,7 +60,7 @@ def embedded(encoder, *pictures):
 
 
 def photograph(size, seed=0):
-    """Made detail at every scale, as a photograph has."""
+    """Return a synthetic image with detail at every scale, like a photograph."""
     rng = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3), np.float32)
     for cells, weight in ((4, 1.0), (16, 0.5), (64, 0.25), (256, 0.15)):
@@ -87,7 +87,7 @@ def test_embeddings_equal_timms_reference_for_each_size(encoder, reference, size
 
 
 def test_a_strip_that_would_become_gigantic_is_embedded(encoder):
-    strip = photograph((60_000, 1))  # resized whole it would have 256 × 15,360,000 pixels
+    strip = photograph((60_000, 1))  # a full resize would give 256 × 15,360,000 pixels
     assert encoder.transform(strip).shape == encoder.input_shape
     upright = encoder.transform(strip.transpose(Image.Transpose.TRANSPOSE))
     assert np.abs(upright.transpose(0, 2, 1).astype(int) - encoder.transform(strip)).max() <= 1
@@ -121,7 +121,7 @@ def test_reduced_scale_decoding_costs_less_than_a_thousandth(encoder, reference,
 
 @pytest.mark.parametrize(("level", "sigma"), [(250, 4), (150, 16), (255, 0)])
 def test_a_flat_picture_is_not_decoded_at_reduced_scale(encoder, level, sigma):
-    """The network sees the last level of flat areas, which a reduced decode rounds otherwise; noise hides no area."""
+    """A reduced decode rounds flat areas differently, which changes the embedding; noise does not hide them."""
     noise = np.random.default_rng(0).normal(0, sigma, (2112, 2304, 3))
     drawing = np.full(noise.shape, float(level))
     drawing[700:1400, 700:1600] = (60, 120, 200)
@@ -151,7 +151,7 @@ def test_the_transform_is_safe_in_threads(encoder):
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-# What can go wrong on the device
+# Errors of the device
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(fresh, encoder):
@@ -162,7 +162,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(fresh, encoder):
         if len(inputs[0]) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    ours = Encoder(fresh, device="cpu", lanes=1, chunk=8)
+    ours = Encoder(fresh, device="cpu", concurrency=1, chunk=8)
     fresh.module.register_forward_pre_hook(small_device)
     batch = np.stack([encoder.transform(photograph((256, 256), seed)) for seed in range(8)])
     assert (ours.encode(batch) * encoder.encode(batch)).sum(axis=1).min() > 1 - 1e-6
@@ -172,7 +172,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(fresh, encoder):
     assert tried == [2, 2], "the smaller batch is remembered"
 
 
-def test_a_device_too_small_for_one_image_is_passing_trouble(fresh):
+def test_a_device_too_small_for_one_image_is_a_transient_error(fresh):
     ours = Encoder(fresh, device="cpu")
 
     def full_device(*_):
@@ -185,10 +185,10 @@ def test_a_device_too_small_for_one_image_is_passing_trouble(fresh):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(0.0, "is zero"), (float("nan"), "is not finite"), (float("inf"), "is not fin")]
+    ("value", "reason"), [(0.0, "is zero"), (float("nan"), "is not finite"), (float("inf"), "is not fin")]
 )
-def test_a_bad_vector_fails_its_own_image_only(fresh, encoder, value, told):
-    ours = Encoder(fresh, device="cpu", lanes=1)
+def test_a_bad_vector_fails_its_own_image_only(fresh, encoder, value, reason):
+    ours = Encoder(fresh, device="cpu", concurrency=1)
 
     def spoil(_, __, features):
         features[2] = value
@@ -196,7 +196,7 @@ def test_a_bad_vector_fails_its_own_image_only(fresh, encoder, value, told):
 
     fresh.module.register_forward_hook(spoil)
     batch = np.stack([encoder.transform(photograph((256, 256), seed)) for seed in range(4)])
-    with pytest.raises(EmbeddingError, match=f"image 2 of the batch {told}") as caught:
+    with pytest.raises(EmbeddingError, match=f"image 2 of the batch {reason}") as caught:
         ours.encode(batch)
     error = caught.value
     assert (error.step, error.indices) == ("encode", (2,))
@@ -234,8 +234,8 @@ def test_a_transform_that_fails_names_the_image(encoder):
     assert caught.value.step == "transform"
 
 
-def test_side_by_side_lanes_halve_the_batch_as_well(fresh, encoder):
-    ours = Encoder(fresh, device="cpu", lanes=2, chunk=8)
+def test_parallel_forwards_halve_the_batch_too(fresh, encoder):
+    ours = Encoder(fresh, device="cpu", concurrency=2, chunk=8)
 
     def small_device(_, inputs):
         if len(inputs[0]) > 3:
@@ -267,7 +267,7 @@ def test_the_batch_size_is_the_smallest_that_is_near_the_best():
 
 
 def test_the_batch_size_is_measured_and_changes_no_embedding(fresh, encoder):
-    ours = Encoder(fresh, device="cpu", lanes=2)
+    ours = Encoder(fresh, device="cpu", concurrency=2)
     batch_size.tune(ours, seconds=0.3)
     assert ours.chunk in (2, 4, 8, 16)
     assert ours.batch_size == 2 * ours.chunk
@@ -277,7 +277,7 @@ def test_the_batch_size_is_measured_and_changes_no_embedding(fresh, encoder):
 
 
 def test_a_device_that_holds_few_images_is_tuned_within_its_memory(fresh):
-    ours = Encoder(fresh, device="cpu", lanes=2)
+    ours = Encoder(fresh, device="cpu", concurrency=2)
 
     def small_device(_, inputs):
         if len(inputs[0]) > 1:
@@ -289,7 +289,7 @@ def test_a_device_that_holds_few_images_is_tuned_within_its_memory(fresh):
 
 
 def test_encode_may_be_called_by_two_threads(encoder):
-    """As on a GPU, where the copies of one overlap the forward of the other."""
+    """On a GPU the copies of one thread overlap the forward of the other."""
     batches = [np.stack([encoder.transform(photograph((256, 256), seed + n)) for n in range(6)]) for seed in (0, 50)]
     alone = [encoder.encode(batch) for batch in batches]
     with ThreadPoolExecutor(2) as pool:
@@ -316,7 +316,7 @@ def test_compiling_without_a_compiler_is_refused(encoder, monkeypatch):
 # Precision and device
 
 
-def test_auto_takes_a_fast_type_only_where_the_hardware_has_it_and_it_is_near(fresh, encoder):
+def test_auto_chooses_a_fast_type_only_if_the_hardware_has_it_and_it_is_close(fresh, encoder):
     ours = Encoder(fresh, device="cpu", precision="auto")
     native = native_precisions(torch.device("cpu"))
     able = torch.cpu.get_capabilities()
@@ -328,7 +328,7 @@ def test_auto_takes_a_fast_type_only_where_the_hardware_has_it_and_it_is_near(fr
 def test_the_cosine_of_a_precision_is_measured(encoder):
     image = calibration_images((3, 224, 224), 1)
     assert encoder.cosine_to_fp32("fp32", image) == pytest.approx(1, abs=1e-6)
-    # EfficientNet-Lite0 loses too much in bf16 for the promise of 0.999: auto must see that.
+    # EfficientNet-Lite0 in bf16 is below 0.999, so auto must refuse it.
     assert 0.98 < encoder.cosine_to_fp32("bf16", image) < 0.999
     assert encoder.precision == "fp32"
     assert encoder.encode(image)[0] @ encoder.encode(image)[0] == pytest.approx(1, abs=1e-6)
@@ -353,7 +353,7 @@ def test_unknown_precisions_and_devices_are_refused(model):
         Encoder(model, device="nonsense")
 
 
-def test_what_the_encoder_tells_of_itself(encoder, model):
+def test_the_encoder_describes_itself(encoder, model):
     assert encoder.device_name == "cpu"
     assert encoder.precision == "fp32"
     assert encoder.fingerprint == model.fingerprint
@@ -448,7 +448,7 @@ def test_an_unknown_model_is_refused_with_near_matches():
 
 
 def test_without_a_network_both_ways_are_named(monkeypatch):
-    # The hub's client, pointed at a name that is reserved never to exist.
+    # The hub's client uses a name that is reserved never to exist.
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://hub.invalid")
     name = "test_vit2.r160_in1k"
     with pytest.raises(ConfigurationError, match=r"LOOKALIKE_WEIGHTS=.* or a network to https://hub\.invalid"):
@@ -458,7 +458,7 @@ def test_without_a_network_both_ways_are_named(monkeypatch):
         load_model(LITE0)
 
 
-def test_a_model_without_pretrained_weights_says_so():
+def test_a_model_without_pretrained_weights_is_refused():
     name = next(m for m in timm.list_models("*resnet*") if not timm.is_model_pretrained(m))
     with pytest.raises(ConfigurationError, match="no pretrained weights"):
         load_model(name)

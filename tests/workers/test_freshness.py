@@ -1,4 +1,4 @@
-"""Freshness as numbers: counts that workers add up, quantiles, periods, folding; how long the queue is."""
+"""Freshness: the counts of workers, quantiles, periods, folding; the length of the queue."""
 
 import random
 import statistics
@@ -41,7 +41,7 @@ def row(conn, measure: str, period: str = "1 minute") -> tuple:
     ).fetchone()
 
 
-def test_buckets_end_where_the_database_says(auto):
+def test_buckets_end_at_the_bounds_of_the_database(auto):
     bounds = [one(auto, "SELECT lookalike.latency_bound(%s)", bucket) for bucket in range(121)]
     for bucket, bound in enumerate(bounds[:-1]):
         assert bucket_of(bound * 0.999) == bucket
@@ -70,7 +70,7 @@ def test_a_single_number_is_its_bucket(auto, space):
     assert 0.1 / 1.2 < p50 < p95 < p99 < 0.1 * 1.2
 
 
-def test_workers_add_up_also_at_once(database_url, auto, space):
+def test_workers_add_up_concurrently(database_url, auto, space):
     def work() -> None:
         with db.connect(database_url, autocommit=True) as conn:
             for _ in range(20):
@@ -111,7 +111,7 @@ def test_counts_that_could_not_be_stored_are_stored_later(space):
     assert sum(one.count for one in timings.take_counts()) == 4
 
 
-def test_a_space_that_is_being_removed_holds_up_nobody(auto, space, conn):
+def test_a_space_that_is_being_removed_blocks_nobody(auto, space, conn):
     conn.execute("DELETE FROM lookalike.embedding_spaces WHERE id = %s", (space.id,))
     auto.execute("SET lock_timeout = '2s'")
     store(auto, noted("query", space, 0.1))
@@ -135,7 +135,7 @@ def test_a_heartbeat_stores_the_last_counts_as_it_ends(database_url, auto, space
 # The whole worker
 
 
-def test_a_worker_tells_how_fresh_its_space_is(auto, start, tmp_path):
+def test_a_worker_counts_the_freshness_of_its_space(auto, start, tmp_path):
     add(auto, *PICTURES[:12], tmp_path / "missing.jpg")
     start(drain=True).join()
     found = status.read_status(auto)
@@ -153,7 +153,7 @@ def test_a_worker_tells_how_fresh_its_space_is(auto, start, tmp_path):
     assert reason.reason.startswith("there is no file … on ")
 
 
-# The queue, and who works on it
+# The queue and its failures
 
 
 def test_reasons_that_differ_in_names_and_numbers_are_one(auto, space):
@@ -164,8 +164,8 @@ def test_reasons_that_differ_in_names_and_numbers_are_one(auto, space):
                                             WHEN id < 6 THEN 'https://x.y/' || id || '?q answered ' || id || '00'
                                             ELSE 'out of luck' END, 1 FROM lookalike.images"""
     )
-    told = [(one.reason, one.images) for one in status.read_status(auto).failures]
-    assert told == [("… answered …", 3), ("there is no file … on host", 2), ("out of luck", 1)]
+    reasons = [(one.reason, one.images) for one in status.read_status(auto).failures]
+    assert reasons == [("… answered …", 3), ("there is no file … on host", 2), ("out of luck", 1)]
 
 
 def test_a_long_queue_is_estimated_a_short_one_counted(auto, space):

@@ -1,4 +1,4 @@
-"""The same bytes under another uri are not embedded twice; nothing is taken over that is not of these very bytes."""
+"""The same bytes under another uri are not embedded twice, and no embedding of other bytes is reused."""
 
 import hashlib
 import shutil
@@ -38,7 +38,7 @@ class Counting(Encoder):
 
 
 class GatedCounting(Counting, Gated):
-    """Counts, and waits at a gate."""
+    """Counts images and waits at a gate."""
 
     def __init__(self) -> None:
         Counting.__init__(self)
@@ -110,7 +110,7 @@ def test_while_the_first_is_on_the_device_or_not_yet_written(auto, start, served
     thread = start(encoder=encoder, batch_size=1)
     assert encoder.reached.wait(20)
     later = add(auto, *copies(0, 3))
-    until(lambda: len(thread.worker._in_work) >= 3)
+    until(lambda: len(thread.worker._jobs) >= 3)
     encoder.gate.set()
     until(lambda: drained(auto))
     assert encoder.images == 1
@@ -128,7 +128,7 @@ def test_by_a_later_worker(auto, start, counting, copies):
     assert len(set(rows.values())) == 5
 
 
-def test_what_is_known_is_not_decoded_and_is_looked_up_in_batches(auto, start, counting, copies):
+def test_bytes_with_an_embedding_are_not_decoded_and_are_looked_up_in_batches(auto, start, counting, copies):
     add(auto, *PICTURES[:48])
     work(start, counting, batch_size=64)
     auto.execute("TRUNCATE lookalike.latencies")
@@ -144,7 +144,7 @@ def test_what_is_known_is_not_decoded_and_is_looked_up_in_batches(auto, start, c
     assert "encode" not in counts
 
 
-def test_what_the_bytes_tell_is_read_from_the_bytes(auto, start, counting, tmp_path):
+def test_facts_are_read_from_the_bytes(auto, start, counting, tmp_path):
     turned = tmp_path / "turned.jpg"
     with Image.open(PICTURES[0]) as image:
         exif = Image.Exif()
@@ -152,16 +152,16 @@ def test_what_the_bytes_tell_is_read_from_the_bytes(auto, start, counting, tmp_p
         image.convert("RGB").save(turned, exif=exif)
     (first,) = add(auto, turned)
     work(start, counting)
-    told = auto.execute("SELECT media_type, width, height FROM lookalike.images").fetchone()
-    # A writer may say what he likes of the first.
+    facts = auto.execute("SELECT media_type, width, height FROM lookalike.images").fetchone()
+    # A writer may store wrong facts of the first.
     auto.execute("UPDATE lookalike.images SET media_type = 'image/nonsense', width = 1, height = 2")
     again = tmp_path / "again.jpg"
     shutil.copy(turned, again)
     (second,) = add(auto, again)
     work(start, counting)
     assert counting.images == 1
-    assert stored(auto)[second][2:] == told
-    assert told[1:] == image.size[::-1]
+    assert stored(auto)[second][2:] == facts
+    assert facts[1:] == image.size[::-1]
     assert stored(auto)[first][0] == stored(auto)[second][0]
 
 
@@ -208,10 +208,10 @@ def test_the_same_query_image_asked_by_many_sessions_is_encoded_once(database_ur
 def test_a_sha256_that_a_writer_only_claims_poisons_nothing(auto, start, served, counting, copies):
     first, *_ = add(auto, PICTURES[0])
     work(start, counting)
-    # On the embedded image: another picture's.
+    # On the embedded image, another picture's hash.
     auto.execute("UPDATE lookalike.images SET sha256 = %s WHERE id = %s", (digest(PICTURES[1]), first))
     assert known(auto, served.space, PICTURES[0], PICTURES[1]) == [False, False]
-    # On a new image.
+    # The same on a new image.
     auto.execute("INSERT INTO lookalike.images (uri, sha256) VALUES (%s, %s)", (PICTURES[2], digest(PICTURES[1])))
     assert known(auto, served.space, PICTURES[1]) == [False]
     (second,) = add(auto, PICTURES[1])
@@ -222,16 +222,16 @@ def test_a_sha256_that_a_writer_only_claims_poisons_nothing(auto, start, served,
 
 
 def test_nor_does_one_in_a_snapshot_that_saw_no_embedding(database_url, auto, start, served, counting):
-    """A REPEATABLE READ writer's trigger does not see, and does not delete, what was embedded since its snapshot."""
-    told = "INSERT INTO lookalike.images (uri, sha256, media_type, width, height) VALUES (%s, %s, %s, %s, %s)"
+    """The trigger of a REPEATABLE READ writer cannot delete embeddings newer than its snapshot."""
+    insert = "INSERT INTO lookalike.images (uri, sha256, media_type, width, height) VALUES (%s, %s, %s, %s, %s)"
     with Image.open(PICTURES[0]) as image:
-        auto.execute(told, (PICTURES[0], digest(PICTURES[0]), "image/jpeg", *image.size))
+        auto.execute(insert, (PICTURES[0], digest(PICTURES[0]), "image/jpeg", *image.size))
     with psycopg.connect(database_url) as writer:
         writer.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         writer.execute("SELECT 1")
         work(start, counting)
         writer.execute("UPDATE lookalike.images SET sha256 = %s", (digest(PICTURES[1]),))
-    # Of the old bytes, beside the new sha256. Where this no longer holds, such a writer is no danger.
+    # The embedding is of the old bytes beside the new sha256. If this no longer holds, such a writer is harmless.
     assert one(auto, "SELECT count(*) FROM lookalike.embeddings_1") == 1
     assert known(auto, served.space, PICTURES[1]) == [False]
     auto.execute(
@@ -240,7 +240,7 @@ def test_nor_does_one_in_a_snapshot_that_saw_no_embedding(database_url, auto, st
         " SELECT image_id, space_id, 'x', 'fetch', 'gone', 1 FROM gone"
     )
     assert known(auto, served.space, PICTURES[1]) == [False]
-    # Where the new bytes cannot be embedded, it goes with the failure.
+    # If the new bytes cannot be embedded, the failure removes it.
     jobs.retry(auto)
     lease = uuid4()
     (job,) = jobs.claim(auto, served.space, lease=lease, most=1, lease_seconds=60)
@@ -266,7 +266,7 @@ def test_content_that_changes_in_flight_and_a_source_that_is_deleted(auto, start
     first, second, third = add(auto, *copies(0, 3))
     thread = start(encoder=encoder, batch_size=1)
     assert encoder.reached.wait(20)
-    until(lambda: len(thread.worker._in_work) == 3)
+    until(lambda: len(thread.worker._jobs) == 3)
     auto.execute("DELETE FROM lookalike.images WHERE id = %s", (first,))
     auto.execute("UPDATE lookalike.images SET uri = %s WHERE id = %s", (PICTURES[3], second))
     encoder.gate.set()
@@ -288,7 +288,7 @@ def test_bytes_that_cannot_be_decoded_fail_under_each_uri(auto, start, counting,
     assert counting.images == 1
 
 
-def test_another_space_takes_over_nothing(auto, database_url, served, counting, copies):
+def test_another_space_reuses_nothing(auto, database_url, served, counting, copies):
     other = spaces.create(
         auto,
         name="other",
@@ -305,7 +305,7 @@ def test_another_space_takes_over_nothing(auto, database_url, served, counting, 
     assert known(auto, other, PICTURES[0]) == [False]
 
 
-def test_a_damaged_embedding_is_not_spread(auto, start, served, counting, copies):
+def test_a_damaged_embedding_is_not_reused(auto, start, served, counting, copies):
     add(auto, PICTURES[0])
     work(start, counting)
     auto.execute("UPDATE lookalike.embeddings_1 SET embedding = array_fill(0.5, ARRAY[1280])::halfvec")
@@ -315,7 +315,7 @@ def test_a_damaged_embedding_is_not_spread(auto, start, served, counting, copies
     assert cosine(served.encoder, embedding(auto, image), PICTURES[0]) >= 0.9999
 
 
-def test_without_an_answer_nothing_is_known_and_work_goes_on(auto, start, served, counting, copies):
+def test_work_goes_on_if_lookups_fail(auto, start, served, counting, copies):
     nowhere = ContentLookup("postgresql://127.0.0.1:1/none")
     assert nowhere.find(served.space, [b"x" * 32]) == {}
     nowhere.close()

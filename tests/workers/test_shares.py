@@ -80,7 +80,7 @@ def pipe(
         timings=timings,
         wake=lambda: done.extend(pipeline.take_outcomes()),
         answer=done.extend,
-        known=ContentLookup(database_url),
+        lookup=ContentLookup(database_url),
         **{"batch_size": 1, "threads": 2, **options},
     )
     return pipeline, done
@@ -255,7 +255,7 @@ def test_another_space_gets_its_turn_beside_a_busy_active_one(served, small) -> 
         wake=lambda: None,
         answer=lambda _: None,
         active_share=3,
-        known=_Nothing(),
+        lookup=_NoMatches(),
     )
     try:
         lease, now = uuid4(), datetime.now(UTC)
@@ -275,7 +275,7 @@ def test_another_space_gets_its_turn_beside_a_busy_active_one(served, small) -> 
     assert "".join("a" if one.task.space.active else "o" for one in done[1:]) == "aaaoaaaooo"
 
 
-class _Nothing(ContentLookup):
+class _NoMatches(ContentLookup):
     """Finds no embedding, so that every picture is encoded; needs no database, because one space is made up."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker's start: trouble that waiting would not mend ends it with one line, passing trouble is waited for."""
+"""A worker's start: it ends with one line if waiting cannot mend the error, else it waits."""
 
 import subprocess
 import sys
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize(
-    ("part", "said"), [("dbname", '"nowhere" does not exist'), ("user", '"nowhere" does not exist')]
+    ("part", "expected"), [("dbname", '"nowhere" does not exist'), ("user", '"nowhere" does not exist')]
 )
-def test_a_database_that_refuses_ends_the_start_with_one_line(server, part: str, said: str):
+def test_a_database_that_refuses_ends_the_start_with_one_line(server, part: str, expected: str):
     url = make_conninfo(server.url, **{part: "nowhere"})
     ended = subprocess.run(
         [sys.executable, "-m", "workers"],
@@ -29,14 +29,14 @@ def test_a_database_that_refuses_ends_the_start_with_one_line(server, part: str,
         check=False,
     )
     assert ended.returncode == 1
-    assert said in ended.stderr
+    assert expected in ended.stderr
     assert "check user, password and database in LOOKALIKE_DATABASE_URL" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 @pytest.fixture
 def guarded(server, database_url) -> Iterator[str]:
-    """The URL, with a wrong password, for a user whom the server asks for one."""
+    """Return a URL with a wrong password, for a user of whom the server demands one."""
     role = sql.Identifier("guarded")
     rules = server.data_dir / "pg_hba.conf"
     before = rules.read_text()
@@ -77,7 +77,7 @@ def test_a_wrong_password_ends_the_start_with_one_line(guarded: str):
     assert "the wrong one" not in line
 
 
-def test_a_server_that_is_away_is_waited_for():
+def test_the_start_waits_for_an_unreachable_server():
     process = subprocess.Popen(
         [sys.executable, "-m", "workers"],
         env=running.environment("postgresql://127.0.0.1:1/none"),
@@ -87,7 +87,7 @@ def test_a_server_that_is_away_is_waited_for():
     try:
         assert process.stderr is not None
         tries = 0
-        for line in process.stderr:  # ends, and the test fails, where the process does
+        for line in process.stderr:  # ends, and the test fails, if the process ends
             tries += "the database is not available, next try in" in line
             if tries == 2:
                 break

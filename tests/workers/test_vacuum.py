@@ -1,4 +1,4 @@
-"""Neither a worker nor a new space holds back vacuum: transactions stay short while everything is in motion."""
+"""Neither a worker nor a new space holds back vacuum, because transactions stay short under load."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def served(auto, small) -> Served:
 
 
 class Sampler:
-    """Looks at pg_stat_activity all the time; `ages`: the oldest transaction of each kind of connection, in seconds."""
+    """Samples pg_stat_activity; `ages` is the oldest transaction of each application, in seconds."""
 
     def __init__(self, url: str) -> None:
         self.ages: dict[str, float] = {}
@@ -38,7 +38,7 @@ class Sampler:
     def _run(self) -> None:
         with db.connect(self._url, autocommit=True, application="sampler") as conn:
             while not self._stop.is_set():
-                # A snapshot without a transaction would hold back vacuum as well, for as long as the session is there.
+                # A snapshot without a transaction holds back vacuum too, as long as the session exists.
                 rows = conn.execute(
                     """
                     SELECT application_name,
@@ -83,11 +83,11 @@ def test_a_worker_under_load_has_no_transaction_older_than_a_second(auto, databa
             asker.join()
     assert one(auto, "SELECT count(*) FROM lookalike.gallery") == len(ids)
     assert answers
-    assert "lookalike worker" in sampler.ages  # else it would see nothing and prove nothing
+    assert "lookalike worker" in sampler.ages  # else the test would prove nothing
     assert max(sampler.ages.values()) < MOST_SECONDS, sampler.ages
 
 
-def test_a_new_space_queues_the_images_there_are_in_parts(auto, small, monkeypatch):
+def test_a_new_space_queues_existing_images_in_parts(auto, small, monkeypatch):
     monkeypatch.setattr(spaces, "_BACKFILL_BATCH", 100)
     auto.execute("INSERT INTO lookalike.images (uri) SELECT '/' || n FROM generate_series(1, 250) n")
     make_space(auto, small, "small", small.fingerprint)

@@ -1,4 +1,4 @@
-"""The worker on a real server with the real model: any SQL client writes, images become searchable, nothing is lost."""
+"""The worker on a real server with the real model: any SQL client writes, images become searchable, no job is lost."""
 
 import io
 import os
@@ -130,14 +130,14 @@ def test_bad_images_fail_alone_with_a_reason_and_can_be_retried(auto, tmp_path, 
     start()
     good = add(auto, *PICTURES[:4], *bad.values(), "relative/path.jpg", *PICTURES[4:8])
     until(lambda: drained(auto))
-    told = {Path(failure.uri).name: failure for failure in jobs.failures(auto)}
-    assert set(told) == {*bad, "path.jpg"}
-    assert told["missing.jpg"].step == "fetch"
-    assert "there is no file" in told["missing.jpg"].reason
-    assert "empty" in told["empty.jpg"].reason
-    assert "cut off" in told["cut.jpg"].reason
-    assert "not an image" in told["text.jpg"].reason
-    assert "absolute" in told["path.jpg"].reason
+    failed = {Path(failure.uri).name: failure for failure in jobs.failures(auto)}
+    assert set(failed) == {*bad, "path.jpg"}
+    assert failed["missing.jpg"].step == "fetch"
+    assert "there is no file" in failed["missing.jpg"].reason
+    assert "empty" in failed["empty.jpg"].reason
+    assert "cut off" in failed["cut.jpg"].reason
+    assert "not an image" in failed["text.jpg"].reason
+    assert "absolute" in failed["path.jpg"].reason
     assert one(auto, "SELECT count(*) FROM lookalike.gallery") == 8
     for path in bad.values():
         path.write_bytes(whole)
@@ -171,7 +171,7 @@ def test_a_device_that_fails_on_everything_ends_the_worker_and_blames_no_image(a
     assert one(auto, "SELECT count(*) FROM lookalike.workers") == 0
 
 
-def test_vectors_that_are_no_vectors_fail_alone(lite0):
+def test_invalid_vectors_fail_alone(lite0):
     class Broken(Encoder):
         def _forward(self, batch):
             features = super()._forward(batch)
@@ -189,7 +189,7 @@ def test_vectors_that_are_no_vectors_fail_alone(lite0):
     assert np.linalg.norm(third) == pytest.approx(1, abs=1e-5)
 
 
-def test_passing_trouble_is_retried_with_back_off_and_parked_in_the_end(auto, served):
+def test_transient_errors_are_retried_with_backoff_and_parked_in_the_end(auto, served):
     ids = add(auto, "/a", "/b")
     lease = uuid4()
     claimed = jobs.claim(auto, served.space, lease=lease, most=5, lease_seconds=60)
@@ -227,7 +227,7 @@ def test_images_lost_once_with_a_worker_are_embedded_by_the_next(auto, start, se
     assert one(auto, "SELECT count(*) FROM lookalike.gallery") == 20
 
 
-# What happens meanwhile
+# Concurrent changes
 
 
 def test_content_that_changes_on_the_device_is_not_written(auto, start, served):
@@ -286,7 +286,7 @@ def test_two_workers_share_the_queue(auto, start):
     ids = add(auto, *PICTURES[:64])
     threads = [start(encoder=Encoder(load_model("tf_efficientnet_lite0"), device="cpu")), start()]
     until(lambda: drained(auto), 60)
-    # A worker counts what it has committed a moment later.
+    # A worker counts an image a moment after it commits.
     until(lambda: sum(thread.worker._progress.embedded for thread in threads) == len(ids))
     assert all(thread.worker._progress.embedded for thread in threads)
 
@@ -307,7 +307,7 @@ def test_images_that_triggers_missed_are_found(auto, start):
     assert one(auto, "SELECT count(*) FROM lookalike.gallery") == 3
 
 
-def test_the_heartbeat_shows_and_goes(auto, start):
+def test_the_heartbeat_appears_and_disappears(auto, start):
     thread = start()
     add(auto, *PICTURES[:2])
     until(lambda: one(auto, "SELECT coalesce(max(images_embedded), 0) FROM lookalike.workers") == 2)
@@ -317,7 +317,7 @@ def test_the_heartbeat_shows_and_goes(auto, start):
         ["lite0"],
         True,
     )
-    auto.execute("DELETE FROM lookalike.workers")  # swept: it registers anew
+    auto.execute("DELETE FROM lookalike.workers")  # the worker registers anew
     until(lambda: one(auto, "SELECT count(*) FROM lookalike.workers") == 1)
     thread.worker.stop()
     thread.join()
@@ -440,8 +440,8 @@ def test_a_killed_worker_loses_nothing(auto, process, served, start):
     assert not jobs.failures(auto)
 
 
-def test_errors_of_the_user_end_the_process_with_one_line(new_database, monkeypatch, caplog, served, database_url):
-    for url, arguments, said in [
+def test_user_errors_end_the_process_with_one_line(new_database, monkeypatch, caplog, served, database_url):
+    for url, arguments, expected in [
         (new_database(), [], "lookalike migrate"),
         (database_url, ["--space", "nowhere"], 'there is no embedding space "nowhere"'),
     ]:
@@ -454,7 +454,7 @@ def test_errors_of_the_user_end_the_process_with_one_line(new_database, monkeypa
             for number, handler in before.items():
                 signal.signal(number, handler)
         (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-        assert said in line
+        assert expected in line
 
 
 def test_a_model_that_is_not_the_spaces_is_refused(auto, served):

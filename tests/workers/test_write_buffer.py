@@ -1,4 +1,4 @@
-"""When outcomes are written: alone where the worker has nothing else to do, in company under load."""
+"""When outcomes are written: at once if the worker has nothing else to do, in batches under load."""
 
 import math
 import time
@@ -18,15 +18,15 @@ SPACE = Space(1, "space", "model", None, {}, "f", 8, {}, "embeddings_1", True, N
 
 
 def job() -> Outcome:
-    return Outcome(Task(SPACE, Job(1, "/a", 1, NOW, False), uuid4()), ImageError("decode", "it is none"))
+    return Outcome(Task(SPACE, Job(1, "/a", 1, NOW, False), uuid4()), ImageError("decode", "not an image"))
 
 
 @pytest.fixture
 def buffer() -> WriteBuffer:
-    """An buffer that has just been emptied; eight jobs are enough."""
+    """A buffer that was emptied just now; eight jobs are enough."""
     buffer = WriteBuffer(enough=8)
     buffer.add([job()])
-    buffer.note_written(buffer.waiting)
+    buffer.mark_written(buffer.waiting)
     return buffer
 
 
@@ -52,12 +52,12 @@ def test_enough_jobs_wait_for_no_more(buffer):
     assert len(buffer.due(in_work=20, backlog=True)) == 8
 
 
-def test_an_empty_outbox_is_never_due(buffer):
+def test_an_empty_buffer_is_never_due(buffer):
     assert buffer.due_at(in_work=0, backlog=False) == math.inf
     assert buffer.due(in_work=3, backlog=False) == []
 
 
-def test_what_is_removed_is_given_back(buffer):
+def test_removed_outcomes_are_returned(buffer):
     first, second = job(), job()
     buffer.add([first, second])
     assert buffer.remove(lambda one: one is first) == [first]
