@@ -1,1 +1,1 @@
-"""The HTTP API and triggers under load."""
+"""Benches of the HTTP API and of the triggers under load."""

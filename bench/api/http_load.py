@@ -1,8 +1,8 @@
-"""POST /v1/search against the same SQL through psycopg: latency, throughput at concurrency 1, 8, 32, errors.
+"""Compares POST /v1/search with the same SQL through psycopg: latency, throughput at concurrency 1, 8, 32, errors.
 
-python -m bench.api.http_load                      makes a gallery of 20,000 vectors, runs all, writes bench/results/http.json
-python -m bench.api.http_load --home DIR           keeps that gallery in DIR, and finds it there the next time
-python -m bench.api.http_load --database URL       on a database that is there already
+python -m bench.api.http_load                  makes a gallery of 20,000 vectors, writes bench/results/http.json
+python -m bench.api.http_load --home DIR       keeps the gallery in DIR and uses it again the next time
+python -m bench.api.http_load --database URL   uses an existing database
 """
 
 import argparse
@@ -32,13 +32,13 @@ from app import db
 from app.db import embedded, schema, sql
 from app.index.build import build_index
 from app.store import spaces
+from bench.options import RESULTS, parse_options
 from bench.search import data
 
-RESULTS = Path(__file__).parents[1] / "results"
 CONCURRENCIES = (1, 8, 32)
 K = 10
 SEED = 11
-# As search.similar passes them.
+# The arguments that search.functions.similar passes.
 ARGUMENTS: dict[str, object] = {
     "query": None,
     "k": K,
@@ -55,7 +55,7 @@ ARGUMENTS: dict[str, object] = {
 
 @contextmanager
 def gallery(vectors: Path | None, rows: int, kept: Path | None = None) -> Iterator[str]:
-    """A database of an embedded server with so many embedded images, indexed; gone afterwards unless `kept`."""
+    """Yield the URL of an embedded server with `rows` embedded, indexed images; `kept` keeps its data in a folder."""
     home = kept or Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
     home.mkdir(exist_ok=True)
     home.chmod(0o755)
@@ -73,7 +73,7 @@ def gallery(vectors: Path | None, rows: int, kept: Path | None = None) -> Iterat
 
 
 def fill(url: str, file: Path | None, rows: int) -> None:
-    """Register images and copy their embeddings: of the file (repeated with noise beyond its end), else made ones."""
+    """Insert images and copy their embeddings: from the file, repeated with noise if it is short, else synthetic."""
     vectors = data.make(rows=rows, queries=1, file=file, dimensions=1280, seed=7).vectors
     with db.connect(url) as conn:
         conn.execute("SELECT lookalike.create_space('bench', 'none', %s, '{}', 'f')", (vectors.shape[1],))
@@ -113,7 +113,7 @@ def api(url: str, *, workers: int, threads: int) -> Iterator[tuple[str, int]]:
 
 
 class Http:
-    """Searches by id over one kept connection, as a client would."""
+    """Searches by id over one kept-alive connection, like a client."""
 
     def __init__(self, address: str, _url: str) -> None:
         parts = urlsplit(address)
@@ -131,7 +131,7 @@ class Http:
 
 
 class Sql:
-    """The same statement through psycopg, on one kept connection."""
+    """Runs the same statement through psycopg, on one connection."""
 
     def __init__(self, _address: str, url: str) -> None:
         self._connection = db.connect(url, autocommit=True, application="bench")
@@ -143,7 +143,7 @@ class Sql:
 
 
 def latency(address: str, url: str, ids: list[int]) -> dict[str, list[float]]:
-    """Milliseconds of each search, the two in turns; the first ones, which warm up, left out."""
+    """Return the milliseconds of each search, both contenders in turns, without the warm-up."""
     contenders = {"http": Http(address, url), "sql": Sql(address, url)}
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for number, image_id in enumerate(ids):
@@ -175,13 +175,13 @@ def _client(kind: type[Http] | type[Sql], address: str, url: str, seed: int, row
 
 
 def cpu_seconds(parent: int) -> float:
-    """Return the CPU seconds of a process and its children, those that have ended too (proc(5): utime to cstime)."""
+    """Return the CPU seconds of a process and its children, including ended ones (proc(5): utime to cstime)."""
     total = 0.0
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
     for pid in (parent, *children):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        except FileNotFoundError:  # ended: the parent has its seconds from now on
+        except FileNotFoundError:  # it ended, and its parent has its seconds now
             continue
         total += sum(int(one) for one in fields[11:15])
     return total / os.sysconf("SC_CLK_TCK")
@@ -195,7 +195,7 @@ def postmaster(url: str) -> int:
 
 
 def _processes() -> multiprocessing.context.ForkServerContext:
-    """Processes forked from one that has the large modules loaded, and neither threads nor connections."""
+    """Return a context whose processes fork from one with the large modules loaded, but no threads or connections."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["numpy", "app.db", "app.index.build"])
     return context
@@ -210,10 +210,10 @@ def throughput(
     seconds: float,
     processes: dict[str, int],
 ) -> dict[str, object]:
-    """Searches a second by so many clients, each a process of its own, and whose CPU time a search takes.
+    """Return searches a second by `concurrency` client processes, and the CPU time of a search by process.
 
-    On a machine that others use as well the rate is theirs to disturb; the CPU time hardly is. `processes`: by name,
-    those that serve, each with its children.
+    Other load on the machine disturbs the rate, but hardly the CPU time. `processes`: ids of the serving processes, by
+    name; their children count too.
     """
     context = _processes()
     start, out = context.Barrier(concurrency + 1), context.SimpleQueue()
@@ -240,30 +240,31 @@ def throughput(
 
 
 def main() -> None:
-    """Run what is described above."""
+    """Run the bench."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", help="URL of a database with embedded images 1 to --rows")
-    parser.add_argument("--vectors", type=Path, help=".npy of unit vectors; default: made ones")
-    parser.add_argument("--home", type=Path, help="folder that keeps the gallery made, for the next run")
+    parser.add_argument("--vectors", type=Path, help=".npy of unit vectors (default: synthetic)")
+    parser.add_argument("--home", type=Path, help="folder that keeps the gallery for the next run")
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--searches", type=int, default=550, help="for the latency, the first 50 left out")
-    parser.add_argument("--seconds", type=float, default=8)
-    parser.add_argument("--rounds", type=int, default=3, help="of throughput, in turns; the median counts")
+    parser.add_argument("--searches", type=int, default=550, help="searches for the latency; the first 50 warm up")
+    parser.add_argument("--seconds", type=float, default=8, help="seconds of a round of throughput")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of throughput, in turns; the median counts")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--out", type=Path, default=RESULTS / "http.json")
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=RESULTS / "http.json", help="file to write")
+    given = parse_options(parser, quick={"rows": 300, "searches": 60, "seconds": 0.3, "rounds": 1, "out": None})
     if given.database:
         result = run(given.database, given)
     else:
         with gallery(given.vectors, given.rows, given.home) as url:
             result = run(url, given)
-    given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
 
 
 def run(url: str, given: argparse.Namespace) -> dict[str, object]:
-    """Measure latency, throughput and 1,000 requests at concurrency 32; return everything, raw."""
+    """Measure latency, throughput and 1,000 requests at concurrency 32; return the raw results."""
     with psycopg.connect(url) as conn:
         conditions = {**data.conditions(conn, seed=SEED), "load": os.getloadavg()[0]}
     ids = [int(one) for one in np.random.default_rng(SEED).integers(1, given.rows + 1, given.searches)]
@@ -329,14 +330,14 @@ def table(result: dict[str, object]) -> str:
             )
             for name in ("http", "sql")
         }
-        told = {
+        shown = {
             name: f"{sum(cpu.values()):.2f} ms ("
             + ", ".join(f"{who} {ms:.2f}" for who, ms in cpu.items() if ms >= 0.01)
             + ")"
             for name, cpu in shares.items()
         }
         share = sum(shares["sql"].values()) / sum(shares["http"].values())
-        lines.append(f"| CPU time a search, {concurrency} at once | {told['http']} | {told['sql']} | {share:.0%} |")
+        lines.append(f"| CPU time a search, {concurrency} at once | {shown['http']} | {shown['sql']} | {share:.0%} |")
     errors = result["thousand_at_32"]["errors"]  # type: ignore[index]
     lines.append(f"| 1,000 requests, 32 at once | {errors} errors | | |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A streaming standby of an embedded server, for benches and tests."""
+"""Makes a streaming standby of an embedded server, for benches and tests."""
 
 from pathlib import Path
 
@@ -7,7 +7,11 @@ from app.db.embedded.place import PORT, find_place, give, run_tool
 
 
 def make(primary: EmbeddedServer, home: Path) -> None:
-    """Make it in `home` by pg_basebackup, to be run by `embedded.running`; RuntimeError where that fails."""
+    """Make a standby in `home` with pg_basebackup; `embedded.running` runs it.
+
+    Raises:
+        RuntimeError: pg_basebackup fails.
+    """
     place = find_place(home)
     place.data.mkdir(mode=0o700)
     give(place, place.data)
@@ -15,4 +19,4 @@ def make(primary: EmbeddedServer, home: Path) -> None:
     options = ("--checkpoint=fast", "--wal-method=stream", "--no-sync", "--write-recovery-conf")
     made = run_tool(place, "pg_basebackup", *connection, *options, f"--pgdata={place.data}")
     if made.returncode:
-        raise RuntimeError(f"no standby can be made: {made.stderr}")
+        raise RuntimeError(f"cannot make a standby: {made.stderr}")

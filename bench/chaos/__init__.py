@@ -1,4 +1,4 @@
-"""Kills workers, API and PostgreSQL at random moments under load, and then looks whether anything was lost.
+"""Kills workers, API and PostgreSQL at random moments under load, then checks whether anything was lost.
 
-`python -m bench.chaos`; see bench/README.md. `check` alone knows what must hold, and is tested by tests/bench/test_chaos.py.
+`python -m bench.chaos`; see bench/README.md. `check` alone defines what must hold; tests/bench/test_chaos.py tests it.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench.chaos`: rounds of havoc under load, after each the queue is drained and everything checked."""
+"""`python -m bench.chaos`: run rounds of havoc under load; after each, drain the queue and check everything."""
 
 import argparse
 import re
@@ -20,10 +20,11 @@ from bench.chaos.check import Truth, check
 from bench.chaos.journal import Journal
 from bench.chaos.processes import API
 from bench.chaos.world import LEASE, World, build
+from bench.options import parse_options
 
 _ROUND_SECONDS = 120.0
 _DRAIN_SECONDS = 240.0
-# A lease that ended must be taken up by a worker that is there: at its next look, after what was due before.
+# A running worker must claim a job whose lease has ended at its next poll, after the jobs that were due before.
 _OVERDUE_SECONDS = 30.0
 
 _STATE = """
@@ -38,14 +39,16 @@ SELECT (SELECT count(*) FROM lookalike.jobs),
 
 
 def main() -> int:
-    """Run; return 0 where nothing was violated, 1 where something was."""
+    """Run the bench; return 0 without violations, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--duration", type=float, default=600, help="seconds of havoc, in rounds of up to two minutes")
-    parser.add_argument("--seed", type=int, default=1, help="of every random choice; their timing stays the machine's")
-    parser.add_argument("--rate", type=float, default=1.4, help="disturbances a second, about")
-    parser.add_argument("--results", type=Path, help="write NAME.json and NAME.png here (a path without suffix)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of every random choice; the timing still depends on the machine"
+    )
+    parser.add_argument("--rate", type=float, default=1.4, help="about how many disturbances a second")
+    parser.add_argument("--results", type=Path, help="path without suffix for the .json and .png files")
     parser.add_argument("--keep-logs", type=Path, help="copy the processes' logs into this folder")
-    options = parser.parse_args()
+    options = parse_options(parser, quick={"duration": 15})
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     journal = Journal()
@@ -59,7 +62,7 @@ def main() -> int:
             _count_logs(world)
             report.keep_logs(world.logs(), options.keep_logs)
         summary = report.summarise(world, duration=options.duration, seed=options.seed, rate=options.rate)
-    report.tell(summary)
+    report.show(summary)
     if options.results:
         report.write(summary, journal, options.results)
     return 1 if journal.violations else 0
@@ -105,7 +108,7 @@ def _let_loose(world: World) -> None:
 
 
 def _calm(world: World) -> None:
-    """End the havoc, then the writing; every writer knows then what became of its images."""
+    """End the havoc, then the writing; then every writer has settled the outcome of its writes."""
     world.havoc.idle.clear()
     world.havoc.active.clear()
     if not world.havoc.idle.wait(60):
@@ -117,7 +120,7 @@ def _calm(world: World) -> None:
         client.pause.set()
     for client in (*world.writers, world.uploader):
         if not client.resting.wait(90):
-            world.journal.violate("writers get through", f"{client.name} is still at it 90 s after the havoc")
+            world.journal.violate("writers get through", f"{client.name} is still writing 90 s after the havoc")
     world.journal.note("havoc ends")
 
 
@@ -137,31 +140,31 @@ def _drain(world: World) -> None:
 
 
 def _check(world: World, name: str) -> None:
-    truth = _told(world)
+    truth = _truth(world)
     with db.connect(world.postgres.url, autocommit=True, application="chaos check") as conn:
         found = [one for one in check(conn, truth) if not _is_own(one.rule)]
     for one in found:
-        world.journal.violate(one.rule, one.told)
+        world.journal.violate(one.rule, one.evidence)
     world.journal.note("checked", f"{name}: {len(truth.present)} images, {len(found)} violations")
     print(f"{world.journal.now():7.1f}  {name}: {len(truth.present)} images, {len(found)} violations", flush=True)
 
 
 def _is_own(rule: str) -> bool:
-    """While workers and clients are still connected, what they hold for a moment is no leftover."""
+    """Return whether connected workers and clients may break the rule for a moment."""
     return rule in ("no advisory lock is left", "no transaction is left open")
 
 
-def _told(world: World) -> Truth:
+def _truth(world: World) -> Truth:
     with world.ledger.lock:
         return replace(world.truth, present=frozenset(world.ledger.present), absent=frozenset(world.ledger.absent))
 
 
 def _finish(world: World) -> None:
-    """End every process in order; nothing is left behind; started again, everything answers."""
+    """End every process in order and check for leftovers; start all again and check that everything answers."""
     ended = world.fleet.rest(60)
     with db.connect(world.postgres.url, autocommit=True, application="chaos check") as conn:
-        for one in check(conn, _told(world)):
-            world.journal.violate(one.rule, one.told)
+        for one in check(conn, _truth(world)):
+            world.journal.violate(one.rule, one.evidence)
         names = [str(row[0]) for row in conn.execute("SELECT name FROM lookalike.workers")]
     if left := [name for name in names if int(name.rpartition(":")[2]) in ended]:
         world.journal.violate("a worker that ends in order leaves no row", ", ".join(left))
@@ -178,10 +181,10 @@ def _finish(world: World) -> None:
 
 
 def _sample(world: World, over: threading.Event) -> None:
-    """Look at the queue twice a second, from outside; while the server is away there is nothing to see."""
+    """Sample the queue twice a second, except while the server is down."""
     longest = 0.0
     conn: db.Connection | None = None
-    since = time.monotonic()  # when the server was last seen to be back
+    since = time.monotonic()  # when the server was last found up again
     while not over.wait(0.5):
         try:
             if conn is None:
@@ -211,7 +214,7 @@ def _sample(world: World, over: threading.Event) -> None:
 
 
 def _count_logs(world: World) -> None:
-    """Add up what the workers said that they did."""
+    """Add up the totals in the logs of the workers."""
     patterns = {
         r"wrote (\d+), failed (\d+), released (\d+), passed over (\d+)": (
             *("embeddings written", "images parked", "jobs released for another try", "stale results refused"),

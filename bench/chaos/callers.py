@@ -1,4 +1,4 @@
-"""Clients of the HTTP API: each answer is right, or a clear 503 with Retry-After; never a 500, never a wrong shape."""
+"""Clients of the HTTP API. Each answer must be right, or a 503 with Retry-After and the error's shape."""
 
 import hashlib
 import http.client
@@ -34,7 +34,7 @@ class Reply:
 
 
 class Api:
-    """Makes requests and judges what any answer must be; None where the connection broke."""
+    """Sends requests and judges what holds for any answer."""
 
     def __init__(self, port: int, journal: Journal) -> None:
         self._port = port
@@ -43,7 +43,10 @@ class Api:
     def ask(
         self, method: str, path: str, *, good: tuple[int, ...], body: bytes = b"", kind: str = "application/json"
     ) -> Reply | None:
-        """Send a request; statuses other than `good` and 503 are violations."""
+        """Send a request; return the reply, or None if the connection broke.
+
+        A status other than `good` and 503 is a violation.
+        """
         name = f"{method} {path.split('?')[0].rstrip('0123456789')}"
         began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_PATIENCE)
@@ -52,7 +55,7 @@ class Api:
             response = connection.getresponse()
             status, headers, raw = response.status, dict(response.getheaders()), response.read()
         except TimeoutError:
-            self._journal.violate("every request is answered", f"{name}: nothing after {_PATIENCE:.0f} s")
+            self._journal.violate("every request is answered", f"{name}: no answer after {_PATIENCE:.0f} s")
             return None
         except (OSError, http.client.HTTPException):
             self._journal.count("requests cut off or refused")
@@ -83,11 +86,11 @@ class Api:
         if not error.get("message") or not error.get("request_id"):
             self._journal.violate("a 503 has the error's shape", f"{name}: {reply.body}")
         if "Retry-After" not in reply.headers:
-            self._journal.violate("a 503 says when to try again", f"{name}: {reply.body}")
+            self._journal.violate("a 503 has Retry-After", f"{name}: {reply.body}")
 
 
 class Asker(threading.Thread):
-    """Searches by pictures, ids and vectors among anchors, images that never change, so that the answer is known."""
+    """Searches by pictures, ids and vectors among the anchors, which never change, so that each answer is certain."""
 
     def __init__(
         self,
@@ -145,7 +148,7 @@ class Asker(threading.Thread):
         return self._judge("similar", reply, lambda: closeness)
 
     def crowd(self) -> bool:
-        """Among all images: k rows in order, and none that was gone before the question."""
+        """Search all images: the answer must have k rows in order, and none deleted before the request."""
         gone = self._ledger.gone()
         path = f"/v1/images/{self._rng.choice(self._ids)}/similar?k=8"
         reply = self._api.ask("GET", path, good=(200,))
@@ -169,14 +172,14 @@ class Asker(threading.Thread):
     def _judge(self, name: str, reply: Reply | None, closeness: Callable[[], NDArray[np.float64]]) -> bool:
         if reply is None or reply.status != 200:
             return False
-        known = closeness()
-        expected = np.sqrt(np.maximum(0, 2 - 2 * np.sort(known)[::-1][:_K]))
+        true = closeness()
+        expected = np.sqrt(np.maximum(0, 2 - 2 * np.sort(true)[::-1][:_K]))
         found = {one["image"]["id"]: one["distance"] for one in reply.body["results"]}
         if len(found) != _K or not set(found) <= set(self._ids):
             self._journal.violate("a search has min(k, matching) rows that match", f"{name}: {found}")
             return False
         got = np.array(list(found.values()))
-        own = np.sqrt(np.maximum(0, [2 - 2 * known[self._ids.index(one)] for one in found]))
+        own = np.sqrt(np.maximum(0, [2 - 2 * true[self._ids.index(one)] for one in found]))
         if np.abs(got - expected).max() > _TOLERANCE or np.abs(got - own).max() > _TOLERANCE:
             self._journal.violate("a search's answer is exact", f"{name}: {got} instead of {expected}")
             return False
@@ -185,7 +188,7 @@ class Asker(threading.Thread):
 
 
 class Uploader(threading.Thread):
-    """Uploads pictures, changes their captions, deletes them; repeats until it was told the outcome."""
+    """Uploads and deletes pictures; repeats each request until it has an answer."""
 
     def __init__(self, number: int, seed: int, api: Api, pictures: Pictures, ledger: Ledger, journal: Journal) -> None:
         super().__init__(name=f"uploader-{number}", daemon=True)
@@ -211,7 +214,7 @@ class Uploader(threading.Thread):
         data = self._pictures.picture(self._rng)
         body, kind = multipart(data, {"attributes": '{"role": "crowd"}'})
         while not self.over.is_set():
-            # 409: an attempt that was cut off had been committed.
+            # 409: an earlier attempt was cut off, but committed.
             reply = self._api.ask("POST", "/v1/images", good=(201, 409), body=body, kind=kind)
             if reply and reply.status in (201, 409):
                 image_id = self._id_of(reply, data)
@@ -242,7 +245,7 @@ class Uploader(threading.Thread):
 
 
 def multipart(image: bytes, fields: Mapping[str, str]) -> tuple[bytes, str]:
-    """Return a form's body and content type: the file `image` and these fields."""
+    """Return the body and content type of a form with the file `image` and these fields."""
     boundary = uuid.uuid4().hex
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()

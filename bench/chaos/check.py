@@ -1,6 +1,6 @@
-"""What must hold once the queue is drained, by SQL and by embedding every image anew.
+"""Checks what must hold when the queue is drained, by SQL and by embedding every image anew.
 
-Knows nothing of how the run went, so that it can be tested by itself on a database that was damaged on purpose.
+It is independent of the run, so that tests can apply it to a database that they damage on purpose.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ _SHOWN = 5  # of one kind, in a message
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the database is compared with.
+    """The truth with which the database is compared.
 
-    `references`: by space name. `poisons`: the kind of each content that cannot be embedded, by sha256. `folder`: where
-    http uris are served from. `present`, `absent`: ids that writers were told are there, or are gone. `uploads`: the
-    folder of the API's uploads.
+    `references`: by space name. `poisons`: the kind of each content that cannot be embedded, by sha256. `folder`: the
+    files behind http uris. `present`, `absent`: ids whose insert or delete was acknowledged. `uploads`: the folder of
+    the API's uploads.
     """
 
     references: Mapping[str, Reference]
@@ -59,7 +59,7 @@ class _Row:
 
 
 def check(conn: db.Connection, truth: Truth) -> Iterator[Violation]:
-    """Yield whatever is wrong; the queue is drained and nobody writes."""
+    """Yield every violation; the queue must be drained, and nobody may write."""
     rows = list(_rows(conn, truth.folder))
     yield from _ledger(rows, truth)
     found = spaces.ls(conn)
@@ -75,7 +75,7 @@ def check(conn: db.Connection, truth: Truth) -> Iterator[Violation]:
 
 
 def local_path(uri: str, folder: Path) -> Path:
-    """The file behind a uri of the run."""
+    """Return the file behind a uri of the run."""
     return folder / Path(urlsplit(uri).path).name if uri.startswith("http") else Path(uri)
 
 
@@ -104,7 +104,7 @@ def _jobs(conn: db.Connection, space: Space) -> Iterator[Violation]:
 
 
 def _embeddings(conn: db.Connection, space: Space, rows: list[_Row], truth: Truth) -> Iterator[Violation]:
-    """Exactly one embedding, of the bytes that the image has now; or a failure, with the right reason."""
+    """Each image must have one embedding of its present bytes, or a failure with the right reason."""
     table = pgsql.Identifier("lookalike", space.table_name)
     stored = conn.execute(pgsql.SQL("SELECT image_id, embedding FROM {}").format(table)).fetchall()
     vectors = {int(str(image_id)): vector.to_numpy().astype(np.float64) for image_id, vector in stored}  # type: ignore[attr-defined]
@@ -119,10 +119,10 @@ def _embeddings(conn: db.Connection, space: Space, rows: list[_Row], truth: Trut
     reference = truth.references[space.name]
     wrong: dict[str, list[str]] = {}
     for row in rows:
-        for rule, told in _judge(row, vectors.get(row.image_id), failures.get(row.image_id), reference, truth):
-            wrong.setdefault(rule, []).append(f"image {row.image_id} ({row.uri}): {told}")
-    for rule, told in wrong.items():
-        yield _violation(f"{rule} ({space.name})", set(told))
+        for rule, evidence in _judge(row, vectors.get(row.image_id), failures.get(row.image_id), reference, truth):
+            wrong.setdefault(rule, []).append(f"image {row.image_id} ({row.uri}): {evidence}")
+    for rule, evidence in wrong.items():
+        yield _violation(f"{rule} ({space.name})", set(evidence))
 
 
 def _judge(
@@ -138,27 +138,27 @@ def _judge(
     if kind is not None:
         step, word = POISONS[kind]
         if failure is None:
-            yield "poison is told as a failure", f"{kind}, but there is none"
+            yield "poison is recorded as a failure", f"{kind}, but there is none"
         elif failure[0] != step or not re.search(word, failure[1]):
-            yield "a failure has its own reason", f"{kind}, but told as {failure[0]}: {failure[1]}"
+            yield "a failure has its own reason", f"{kind}, but recorded as {failure[0]}: {failure[1]}"
         if vector is not None:
             yield "poison has no embedding", kind
         return
     if vector is None:
-        told = "no failure either" if failure is None else f"failed in {failure[0]}: {failure[1]}"
-        yield "every image has its embedding", told
+        reason = "no failure either" if failure is None else f"failed in {failure[0]}: {failure[1]}"
+        yield "every image has its embedding", reason
         return
     expected = reference.vector(row.data or b"")
     cosine = float(vector @ expected / np.linalg.norm(vector))
     if not cosine >= MIN_COSINE:
-        yield "an embedding is that of the bytes there now", f"cosine {cosine:.6f} to the reference"
+        yield "an embedding is that of the present bytes", f"cosine {cosine:.6f} to the reference"
     if row.sha256 != row.digest:
         recorded = row.sha256.hex()[:12] if row.sha256 else None
-        yield "sha256 is that of the bytes there now", f"recorded {recorded}, is {row.digest.hex()[:12]}"
+        yield "sha256 is that of the present bytes", f"recorded {recorded}, is {row.digest.hex()[:12]}"
 
 
 def _orphans(conn: db.Connection, space: Space) -> Iterator[Violation]:
-    """Rows that point nowhere: foreign keys forbid them, if triggers and crash recovery did their part."""
+    """No row may refer to a missing image; foreign keys ensure it if triggers and crash recovery work."""
     for table in (space.table_name, "jobs", "failures"):
         ids = conn.execute(
             pgsql.SQL(
@@ -170,15 +170,15 @@ def _orphans(conn: db.Connection, space: Space) -> Iterator[Violation]:
 
 
 def _indexes(conn: db.Connection, space: Space) -> Iterator[Violation]:
-    """Every stored vector is found through the ANN index, by itself, but for the few that a graph may lose.
+    """Each stored vector must be found through the ANN index by itself, except for the few that a graph may lose.
 
-    HNSW keeps no node within reach for certain: deletes and the repair after them cut some off, also where nothing is
-    killed. Up to _CUT_OFF of the vectors it is told how many; a graph built anew must find them all.
+    HNSW does not guarantee that every node stays reachable: deletes and their repair cut some off, even without kills.
+    If at most _CUT_OFF of the vectors are lost, their number is printed, and a rebuilt graph must find them all.
     """
     table = pgsql.Identifier("lookalike", space.table_name)
     rows, missed = _not_found(conn, table)
     if missed and len(missed) <= _CUT_OFF * rows:
-        print(f"{space.name}: {len(missed)} of {rows} vectors are out of the graph's reach; it is built anew")
+        print(f"{space.name}: {len(missed)} of {rows} vectors are unreachable in the graph; rebuilding it")
         conn.execute(pgsql.SQL("REINDEX TABLE {}").format(table))
         rows, missed = _not_found(conn, table)
     if missed:
@@ -197,7 +197,7 @@ def _not_found(conn: db.Connection, table: pgsql.Identifier) -> tuple[int, set[s
 
 
 def _plain_indexes(conn: db.Connection, found: list[Space]) -> Iterator[Violation]:
-    """Each B-tree knows the same rows as its table."""
+    """Each B-tree must hold the same rows as its table."""
     for table, key in (
         ("images", "id"),
         ("images", "uri"),
@@ -216,7 +216,7 @@ def _plain_indexes(conn: db.Connection, found: list[Space]) -> Iterator[Violatio
 
 @contextmanager
 def _set(conn: db.Connection, values: Mapping[str, str]) -> Iterator[None]:
-    """Hold settings within the block, whatever transaction the caller is in."""
+    """Apply settings within the block, inside or outside a transaction."""
     for name, value in values.items():
         conn.execute("SELECT set_config(%s, %s, false)", (name, value))
     yield
@@ -250,7 +250,7 @@ def _left_behind(conn: db.Connection) -> Iterator[Violation]:
 
 def _uploads(rows: list[_Row], folder: Path) -> Iterator[Violation]:
     named = {row.uri for row in rows}
-    # All are at rest by now; what killed APIs have left half written goes when one is started.
+    # Nobody uploads any more. A new API process removes the half-written files of killed ones.
     uploads.sweep(uploads.open_storage(Settings(storage_url=str(folder))), older_than=0)
     stored = {str(path) for path in folder.rglob("*") if path.is_file()}
     if orphans := stored - named:

@@ -16,7 +16,7 @@ from app.errors import LookalikeError
 from bench.chaos.journal import Journal
 from bench.chaos.processes import API, Fleet, Postgres
 
-# A full disk as a worker or a writer meets it: statements that write fail with its SQLSTATE while the switch is on.
+# Simulates a full disk: while the switch is on, statements that write fail with its SQLSTATE.
 DISK = """
 CREATE SCHEMA IF NOT EXISTS chaos;
 CREATE TABLE IF NOT EXISTS chaos.disk (is_full boolean NOT NULL);
@@ -32,7 +32,7 @@ END $$;
 
 
 class Havoc(threading.Thread):
-    """Disturbs while `active` is set, at about `rate` a second."""
+    """Causes about `rate` disturbances a second while `active` is set."""
 
     def __init__(
         self, seed: int, postgres: Postgres, fleet: Fleet, journal: Journal, *, rate: float, lease: float
@@ -64,7 +64,7 @@ class Havoc(threading.Thread):
             try:
                 act()
             except (psycopg.Error, ProcessLookupError, FileNotFoundError):
-                self._journal.count("disturbances that met nobody")
+                self._journal.count("disturbances without a target")
             except LookalikeError as error:
                 self._journal.violate("PostgreSQL starts again", str(error))
             time.sleep(self._rng.expovariate(self._rate))
@@ -82,7 +82,7 @@ class Havoc(threading.Thread):
             self._journal.note("SIGTERM a worker", slot.name)
 
     def freeze_worker(self) -> None:
-        """Stop a worker for longer than its leases, and let it go on with what is no longer its own."""
+        """Stop a worker for longer than its leases, then let it go on with jobs that are no longer its own."""
         slot = self._fleet.pick(self._rng, "worker")
         if slot and (pid := self._fleet.freeze(slot)):
             seconds = self._lease * self._rng.uniform(1.2, 2.5)
@@ -159,7 +159,7 @@ class Havoc(threading.Thread):
                 return
 
     def drop_index(self) -> None:
-        """So that workers build it anew in the midst of all this."""
+        """Drop an index, so that workers rebuild it during the havoc."""
         with self._connect() as conn:
             row = conn.execute(
                 "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
@@ -175,7 +175,7 @@ class Havoc(threading.Thread):
 
 
 class Host(ThreadingHTTPServer):
-    """Serves the pictures over http, and fails as hosts do: 503, a broken connection, a body cut short."""
+    """Serves the pictures over http and fails like real hosts: 503, a broken connection, a body cut short."""
 
     daemon_threads = True
 
@@ -191,7 +191,7 @@ class Host(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A worker was killed while it was reading: nothing to tell."""
+        """Ignore a worker that was killed while it was reading."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -216,4 +216,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2] if trouble < 0.2 else data)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Its log would say what the worker's says."""
+        """Log nothing, because the worker logs the failures."""

@@ -1,4 +1,4 @@
-"""What happened during a run: counted, timed, and kept for the report."""
+"""The journal of a run: events, samples, violations and counts."""
 
 import threading
 import time
@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something that must never be: which rule, and the evidence."""
+    """A broken rule and the evidence."""
 
     rule: str
-    told: str
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A disturbance, or the begin and end of a phase, `at` seconds after the start."""
+    """A disturbance, or the begin or end of a phase, `at` seconds after the start."""
 
     at: float
     kind: str
-    told: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The queue at one moment: jobs and embeddings of all spaces, workers that are up, the lease longest overdue."""
+    """The queue at one moment: jobs and embeddings of all spaces, running workers, longest overdue lease."""
 
     at: float
     jobs: int
@@ -37,7 +37,7 @@ class Sample:
 
 @dataclass
 class Journal:
-    """Written by every thread of the run, read at its end."""
+    """Every thread of the run writes it; the report reads it at the end."""
 
     began: float = field(default_factory=time.monotonic)
     events: list[Event] = field(default_factory=list)
@@ -47,25 +47,25 @@ class Journal:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def now(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self.began
 
-    def note(self, kind: str, told: object = "") -> None:
+    def note(self, kind: str, detail: object = "") -> None:
         """Record a disturbance, which the plot shows, and count it."""
         with self._lock:
-            self.events.append(Event(round(self.now(), 2), kind, str(told)))
+            self.events.append(Event(round(self.now(), 2), kind, str(detail)))
             self.counts[kind] += 1
 
     def count(self, kind: str, by: int = 1) -> None:
-        """Count what is too frequent to be listed."""
+        """Count something too frequent to list."""
         with self._lock:
             self.counts[kind] += by
 
-    def violate(self, rule: str, told: str) -> None:
-        """Record what must never be; printed at once, since a run is long."""
+    def violate(self, rule: str, evidence: str) -> None:
+        """Record a violation and print it at once, because a run is long."""
         with self._lock:
-            self.violations.append(Violation(rule, told))
-        print(f"{self.now():7.1f}  VIOLATION  {rule}: {told}", flush=True)
+            self.violations.append(Violation(rule, evidence))
+        print(f"{self.now():7.1f}  VIOLATION  {rule}: {evidence}", flush=True)
 
     def sample(self, **values: float) -> None:
         """Record the state of the queue."""

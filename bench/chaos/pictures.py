@@ -1,4 +1,4 @@
-"""Makes the images of a run: no two alike, some that cannot be embedded, each told by its bytes."""
+"""Makes the images of a run: all different, and some that cannot be embedded."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from PIL import Image
 
 GALLERY = Path(__file__).parents[2] / "app/demo/gallery"
 
-# What each kind of poison must be told as: the step, and a word of the reason.
+# The failure that each kind of poison must have: the step, and a word of the reason.
 POISONS = {
     "missing": ("fetch", "there is no file"),
     "empty": ("decode", "empty"),
@@ -24,7 +24,7 @@ POISONS = {
 
 
 class Pictures:
-    """A folder of image files, written whole or not at all; knows of every poison that it made."""
+    """A folder of image files, written atomically, and the record of every poison among them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,32 +35,32 @@ class Pictures:
         self._lock = threading.Lock()
 
     def path(self) -> Path:
-        """A name that no other image had."""
+        """Return a path that no other image had."""
         with self._lock:
             self._number += 1
             return self.folder / f"{self._number:06}.img"
 
     def picture(self, rng: random.Random, *, large: bool = False) -> bytes:
-        """A drawing with blocks in random places, which no crop cuts off, so that its embedding is like no other's."""
+        """Return a drawing with blocks in random places that no crop cuts off, so that its embedding is unique."""
         image = rng.choice(self._sources).copy()
         for _ in range(2):
             color = tuple(rng.randrange(256) for _ in range(3))
             left, top = rng.randrange(30, 130), rng.randrange(30, 130)
             image.paste(color, (left, top, left + rng.randrange(30, 90), top + rng.randrange(30, 90)))
-        if large:  # long on its way through the worker; PNG, as a JPEG would be decoded at reduced scale
+        if large:  # slow to decode; PNG, because a JPEG would be decoded at reduced scale
             image = image.resize((image.width * 8, image.height * 8))
         file = io.BytesIO()
         image.save(file, "PNG" if large or rng.random() < 0.3 else "JPEG", compress_level=1, quality=92)
         return file.getvalue()
 
     def poison(self, rng: random.Random) -> bytes:
-        """Bytes that cannot be embedded."""
+        """Return bytes that cannot be embedded."""
         kind = rng.choice([kind for kind in POISONS if kind != "missing"])
         tag = rng.randbytes(8).hex().encode()
         if kind == "empty":
             data = b""
         elif kind == "text":
-            data = b"this is no picture " + tag
+            data = b"this is not a picture " + tag
         elif kind == "cut":
             whole = io.BytesIO()
             rng.choice(self._sources).save(whole, "JPEG", quality=rng.randrange(60, 95))
@@ -79,7 +79,7 @@ class Pictures:
 
 
 def _squared(path: Path) -> Image.Image:
-    """The drawing on white, 256 pixels square."""
+    """Return the drawing on white, 256 pixels square."""
     with Image.open(path) as drawing:
         image = Image.new("RGB", (256, 256), "white")
         image.paste(drawing, ((256 - drawing.width) // 2, (256 - drawing.height) // 2))
@@ -87,7 +87,7 @@ def _squared(path: Path) -> Image.Image:
 
 
 def _bomb(side: int) -> bytes:
-    """A PNG of a few bytes whose header claims thousands of millions of pixels."""
+    """Return a PNG of a few bytes whose header claims billions of pixels."""
 
     def chunk(kind: bytes, body: bytes = b"") -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,4 +1,4 @@
-"""The processes that a run kills: PostgreSQL, workers, API; all are ended by id when it is over."""
+"""The processes that a run kills: PostgreSQL, workers, API. Each is ended by its id at the end."""
 
 import json
 import os
@@ -22,9 +22,9 @@ _API_START_SECONDS = 20.0
 
 
 class Postgres:
-    """The embedded server of the run's home, which is killed and started again."""
+    """The embedded server of the run, which can be killed and started again."""
 
-    # No kill of processes loses what the kernel has, and a run's commits are many: so no fsync.
+    # No fsync: a killed process loses nothing that the kernel has, and a run commits often.
     SETTINGS: Mapping[str, str] = {"fsync": "off", "shared_buffers": "128MB", "log_min_messages": "warning"}
 
     def __init__(self, home: Path) -> None:
@@ -34,11 +34,11 @@ class Postgres:
         self.url = self.server.url
 
     def kill(self) -> None:
-        """Kill -9 the postmaster; its backends end when they notice."""
+        """Kill the postmaster with -9; its backends end by themselves."""
         os.kill(int((self.server.data_dir / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
     def start(self) -> None:
-        """Start it again; returns when it takes connections."""
+        """Start the server again; return when it accepts connections."""
         with embedded.running(self.home, settings=self.SETTINGS):
             return
 
@@ -48,7 +48,7 @@ class Postgres:
 
 @dataclass
 class Slot:
-    """A process that is to be there: started again whenever it ends. `expected`: how it may end now."""
+    """A process that is started again whenever it ends. `expected`: statuses with which it may end now."""
 
     name: str
     module: str
@@ -56,13 +56,13 @@ class Slot:
     log: Path
     pid: int = 0
     expected: frozenset[int] = frozenset()
-    since: float = 0.0  # when it was started
-    due: float = 0.0  # when it is to be started
+    since: float = 0.0  # time of its start
+    due: float = 0.0  # time of its next start
     stopped: bool = False  # by SIGSTOP
 
 
 class Fleet:
-    """Keeps workers and the API running, by way of the zygote; every end that nobody asked for is a violation."""
+    """Keeps workers and the API running through the zygote; every unexpected end is a violation."""
 
     def __init__(self, journal: Journal, slots: Sequence[Slot], environment: Mapping[str, str]) -> None:
         self.slots = {slot.name: slot for slot in slots}
@@ -87,17 +87,17 @@ class Fleet:
     # Ending and stopping processes
 
     def pick(self, rng: random.Random, kind: str) -> Slot | None:
-        """A random slot of workers or of the API that is up."""
+        """Return a random running slot of the workers or of the API, or None."""
         with self._lock:
             up = [one for one in self.slots.values() if one.pid and one.name.startswith(kind)]
         return rng.choice(up) if up else None
 
     def end(self, slot: Slot, number: signal.Signals, *, status: int) -> bool:
-        """Send a signal that ends the process with this status; tell whether it was there."""
+        """Send a signal that ends the process with `status`; return whether the process was running."""
         with self._lock:
             if not slot.pid:
                 return False
-            # A second SIGTERM ends a worker at once, and so does the first where it has only begun to start.
+            # A second SIGTERM ends a worker at once, and so does the first if the worker is still starting.
             if 0 in slot.expected or time.monotonic() - slot.since < _START_SECONDS:
                 slot.expected |= {-signal.SIGTERM}
             slot.expected |= {status, -signal.SIGKILL}
@@ -105,7 +105,7 @@ class Fleet:
             return True
 
     def freeze(self, slot: Slot) -> int:
-        """SIGSTOP; return the process's id, 0 where there is none."""
+        """Send SIGSTOP; return the process id, 0 if none is running."""
         with self._lock:
             if slot.pid:
                 slot.stopped = True
@@ -113,14 +113,14 @@ class Fleet:
             return slot.pid
 
     def thaw(self, slot: Slot, pid: int) -> None:
-        """SIGCONT, if it is still the same process."""
+        """Send SIGCONT if the process is still the same."""
         with self._lock:
             if pid and slot.pid == pid:
                 os.kill(pid, signal.SIGCONT)
             slot.stopped = False
 
     def api_children(self) -> list[int]:
-        """The processes of the API that answer requests."""
+        """Return the ids of the API's processes that answer requests."""
         with self._lock:
             arbiter = self.slots[API].pid
         if not arbiter:
@@ -132,7 +132,7 @@ class Fleet:
         return [int(pid) for pid in text.split()]
 
     def up(self, space: str | None = None) -> float:
-        """For how many seconds a worker (of the space) has been up and not stopped; 0: none is."""
+        """Return the seconds that a worker (of the space) has been running and not stopped; 0 without one."""
         with self._lock:
             return max(
                 (
@@ -152,7 +152,7 @@ class Fleet:
             return any(one.stopped for one in self.slots.values())
 
     def rest(self, seconds: float) -> frozenset[int]:
-        """End everything in order: SIGTERM, and status 0 within `seconds`, else a violation. Return the ids ended."""
+        """Send SIGTERM to all; each must end with status 0 within `seconds`. Return the ids of the processes."""
         with self._lock:
             self._wanted = False
             ended = frozenset(slot.pid for slot in self.slots.values() if slot.pid)
@@ -174,7 +174,7 @@ class Fleet:
             self._wanted = True
 
     def close(self) -> None:
-        """Kill whatever is left, and the zygote."""
+        """Kill every process that is left, and the zygote."""
         with self._lock:
             self._wanted = False
             for slot in self.slots.values():
@@ -220,7 +220,7 @@ class Fleet:
         self._zygote.stdin.flush()
         while not self._forked:
             if not self._was_forked.wait(120):
-                raise RuntimeError("the zygote forks no more")
+                raise RuntimeError("the zygote does not fork any more")
         slot.pid, slot.since, slot.expected, slot.stopped = self._forked.pop(), time.monotonic(), frozenset(), False
         if slot.name == API:
             self._groups = {slot.pid, *list(self._groups)[-20:]}
@@ -240,10 +240,12 @@ class Fleet:
                         self._judge(slot, message["status"])
 
     def _judge(self, slot: Slot, status: int) -> None:
-        # Started while PostgreSQL is away, or while children of a killed master hold its port, the API says so.
+        # The API exits at its start if PostgreSQL is down, or if children of a killed master still hold the port.
         starting = slot.name == API and status == 1 and time.monotonic() - slot.since < _API_START_SECONDS
         if starting:
             self._journal.count("starts of the API that found no server or port")
         elif status not in slot.expected:
             last = slot.log.read_text(errors="replace").splitlines()[-3:]
-            self._journal.violate("nobody ends unasked", f"{slot.name} ended with status {status}: {' / '.join(last)}")
+            self._journal.violate(
+                "no process ends unexpectedly", f"{slot.name} ended with status {status}: {' / '.join(last)}"
+            )

@@ -1,6 +1,6 @@
-"""What an embedding must be: timm's own transform and forward on an image's bytes, in fp32.
+"""The reference embedding: timm's own transform and forward on an image's bytes, in fp32.
 
-Nothing of the worker's code but the loading of weights.
+Of the worker's code it uses only the loading of weights.
 """
 
 import hashlib
@@ -17,29 +17,29 @@ from workers.models import load_model
 
 
 class Reference:
-    """One model; remembers what it has embedded, by content."""
+    """A model that caches its embeddings by content."""
 
     def __init__(self, model: str, weights: str | None = None) -> None:
         self.model = load_model(model, weights)
         self._transform = timm.data.create_transform(**timm.data.resolve_model_data_config(self.model.module))
-        self._known: dict[bytes, NDArray[np.float64]] = {}
+        self._cache: dict[bytes, NDArray[np.float64]] = {}
         self._lock = threading.Lock()
         self.dimensions = len(self.vector(_plain()))
 
     def vector(self, data: bytes) -> NDArray[np.float64]:
-        """The unit-length embedding of an image file's bytes."""
+        """Return the unit-length embedding of an image file's bytes."""
         key = hashlib.sha256(data).digest()
         with self._lock:
-            if key not in self._known:
+            if key not in self._cache:
                 with torch.inference_mode(), Image.open(io.BytesIO(data)) as image:
                     features = self.model.module(self._transform(image.convert("RGB"))[None])[0].double().numpy()
-                self._known[key] = features / np.linalg.norm(features)
-            return self._known[key]
+                self._cache[key] = features / np.linalg.norm(features)
+            return self._cache[key]
 
     def closest(self) -> float:
-        """The largest cosine between two contents seen: a wrong embedding is noticed as long as this is small."""
+        """Return the largest cosine between two contents so far; if it is small, a wrong embedding is detected."""
         with self._lock:
-            stacked = np.stack(list(self._known.values()))
+            stacked = np.stack(list(self._cache.values()))
         alike = stacked @ stacked.T
         np.fill_diagonal(alike, -1)
         return float(alike.max())

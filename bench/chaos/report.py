@@ -1,4 +1,4 @@
-"""What a run did and found: a summary to read, JSON, and a timeline as PNG."""
+"""The report of a run: a summary, JSON, and a timeline as PNG."""
 
 import json
 import platform
@@ -63,7 +63,7 @@ def summarise(world: World, *, duration: float, seed: int, rate: float) -> dict[
         "counts": counts,
         "images_at_the_end": len(world.ledger.present),
         "images_deleted": len(world.ledger.absent),
-        "drains": [event.told for event in journal.events if event.kind == "drained"],
+        "drains": [event.detail for event in journal.events if event.kind == "drained"],
         "most_jobs_queued": max((sample.jobs for sample in journal.samples), default=0),
         "lease_overdue_s": {
             "p50": round(overdue[len(overdue) // 2], 2) if overdue else 0,
@@ -77,7 +77,7 @@ def summarise(world: World, *, duration: float, seed: int, rate: float) -> dict[
     }
 
 
-def tell(summary: dict[str, Any]) -> None:
+def show(summary: dict[str, Any]) -> None:
     """Print the summary."""
     print(f"\nkilled with -9: {summary['killed']}")
     for part in ("disturbances", "counts"):
@@ -95,7 +95,7 @@ def tell(summary: dict[str, Any]) -> None:
 def write(summary: dict[str, Any], journal: Journal, path: Path) -> None:
     """Write the summary with its timeline to PATH.json, and the plot to PATH.png."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A sample every two seconds is enough to draw it again.
+    # A sample every two seconds is enough to draw the timeline again.
     timeline = [[s.at, s.jobs, s.embeddings, s.workers, round(s.overdue, 1)] for s in journal.samples[::4]]
     events = [[e.at, e.kind] for e in journal.events]
     whole = {**summary, "timeline": {"columns": ["s", "jobs", "embeddings", "workers", "overdue_s"], "rows": timeline}}
@@ -133,7 +133,7 @@ def _plot(journal: Journal, path: Path) -> None:
 
 
 def keep_logs(logs: list[Path], folder: Path | None) -> None:
-    """Copy the logs, where that was asked for."""
+    """Copy the logs into `folder`, if given."""
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         for log in logs:

@@ -1,4 +1,4 @@
-"""Builds the world of a run (server, spaces, anchors, processes, clients) and takes it down again."""
+"""Builds and removes the world of a run: server, spaces, anchors, processes, clients."""
 
 import os
 import random
@@ -30,13 +30,13 @@ SMALL = "test_convnext"
 REAL = "tf_efficientnet_lite0"
 LEASE = 4.0
 _ANCHORS = 24
-# Which spaces each worker serves: one alone, and one with both.
+# The spaces that each worker serves.
 _WORKERS = (("small",), ("small",), ("real",), ("small", "real"))
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that a run holds."""
+    """Everything of a run."""
 
     home: Path
     postgres: Postgres
@@ -57,7 +57,7 @@ class World:
 
 @contextmanager
 def build(journal: Journal, *, seed: int, rate: float) -> Iterator[World]:
-    """Yield a running world whose clients and havoc wait to be let loose; nothing of it outlives the block."""
+    """Yield a running world whose clients and havoc are paused; everything ends with the block."""
     with tempfile.TemporaryDirectory(prefix="lookalike-chaos-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o755)
@@ -76,9 +76,10 @@ def build(journal: Journal, *, seed: int, rate: float) -> Iterator[World]:
             journal.note("workers and API are started")
             _await_anchors(postgres.url, fleet)
             api = Api(port, journal)
-            known = {image_id: references["small"].vector(data) for image_id, data in anchors.items()}
+            expected = {image_id: references["small"].vector(data) for image_id, data in anchors.items()}
             askers = [
-                Asker(number, seed, api, pictures, references["small"], known, ledger, journal) for number in range(3)
+                Asker(number, seed, api, pictures, references["small"], expected, ledger, journal)
+                for number in range(3)
             ]
             writers = [Writer(number, seed, postgres.url, pictures, ledger, journal, host.url) for number in range(4)]
             truth = Truth(references, pictures.poisons, pictures.folder, uploads=home / "uploads")
@@ -106,7 +107,7 @@ def build(journal: Journal, *, seed: int, rate: float) -> Iterator[World]:
 
 
 def _spaces(url: str, home: Path, seed: int) -> Mapping[str, Reference]:
-    """Make two spaces: a small model with weights of its own (active), and the real default one."""
+    """Create two spaces: a small model with random weights (active), and the real default model."""
     torch.manual_seed(seed)
     weights = home / f"{SMALL}.pt"
     torch.save(timm.create_model(SMALL).state_dict(), weights)
@@ -171,13 +172,13 @@ def _environment(url: str, home: Path, port: int) -> dict[str, str]:
         "LOOKALIKE_BATCH_SIZE": "8",
         "LOOKALIKE_LOADER_THREADS": "2",
         "LOOKALIKE_LEASE_SECONDS": str(LEASE),
-        # Kills are not the images' fault here, and there are hundreds of them.
+        # Kills use up attempts here, and there are hundreds of them.
         "LOOKALIKE_MAX_ATTEMPTS": "50",
         "LOOKALIKE_INDEX_MIN_ROWS": "60",
         "LOOKALIKE_IMAGE_HOSTS": "127.0.0.1",
         "LOOKALIKE_IMAGE_ROOTS": "/",
         "LOOKALIKE_DEVICE": "cpu",
-        "LOOKALIKE_PRECISION": "fp32",  # the reference's
+        "LOOKALIKE_PRECISION": "fp32",  # like the reference
         "LOOKALIKE_LOG_LEVEL": "DEBUG",
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
@@ -200,5 +201,5 @@ def _await_anchors(url: str, fleet: Fleet) -> None:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Clients that write by SQL: insert, change, delete, re-add, lock, roll back; each knows what became of its images."""
+"""Clients that write by SQL: insert, change, delete, re-add, lock, roll back. Each tracks its own images."""
 
 import hashlib
 import random
@@ -14,14 +14,14 @@ import psycopg
 from bench.chaos.journal import Journal
 from bench.chaos.pictures import Pictures
 
-# An insert waits while more jobs than this are queued, so that the queue can be drained in the end.
+# Inserts pause while more jobs than this are queued, so that the queue can be drained at the end.
 _BACKLOG = 160
 _MOST_IMAGES = 45  # of one writer
 
 
 @dataclass
 class Ledger:
-    """What writers were told: ids that are there, and when each other was gone (monotonic)."""
+    """The acknowledged outcomes: ids that are present, and when each deleted one was gone (monotonic)."""
 
     present: set[int] = field(default_factory=set)
     absent: dict[int, float] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Ledger:
 
 @dataclass(eq=False)
 class Owned:
-    """An image of one writer. `others`: uris that it may have if a change was not acknowledged."""
+    """An image of one writer. `others`: further uris that it may have, because a change was not acknowledged."""
 
     uri: str
     path: Path
@@ -56,7 +56,7 @@ class Owned:
 
 
 class Writer(threading.Thread):
-    """Writes at random until stopped; nobody else writes its images."""
+    """Writes at random until stopped; no other client writes its images."""
 
     def __init__(
         self, number: int, seed: int, url: str, pictures: Pictures, ledger: Ledger, journal: Journal, http: str
@@ -67,7 +67,7 @@ class Writer(threading.Thread):
         self._pictures, self._ledger, self._journal = pictures, ledger, journal
         self._conn: psycopg.Connection[Any] | None = None
         self._mine: list[Owned] = []
-        self.pause = threading.Event()  # set: rest, with nothing unsettled
+        self.pause = threading.Event()  # set: rest when every write is settled
         self.resting = threading.Event()
         self.over = threading.Event()
 
@@ -88,7 +88,7 @@ class Writer(threading.Thread):
                 try:
                     act()
                 except psycopg.errors.IntegrityError as error:
-                    self._journal.violate("writers see no other's trouble", f"{act.__name__}: {error}")
+                    self._journal.violate("writers get no errors of others", f"{act.__name__}: {error}")
             time.sleep(self._rng.expovariate(8))
         if self._conn:
             self._conn.close()
@@ -123,7 +123,7 @@ class Writer(threading.Thread):
         one, new = self._pick(), self._new()
         self._put(new)
         one.others = {new.uri: new.path}
-        if self._rng.random() < 0.5:  # half of the time with what is known of it
+        if self._rng.random() < 0.5:  # half of the time with the sha256
             digest = hashlib.sha256(new.path.read_bytes()).digest() if new.path.exists() else None
             values = "uri = %(uri)s, sha256 = %(digest)s"
         else:
@@ -148,7 +148,7 @@ class Writer(threading.Thread):
             one.path.unlink(missing_ok=True)
 
     def _again(self) -> None:
-        """Delete and add under the same uri, with other bytes, in one transaction."""
+        """Delete and add an image under the same uri with other bytes, in one transaction."""
         one = self._pick()
         before = one.image_id
         self._put(one)
@@ -159,13 +159,13 @@ class Writer(threading.Thread):
 
         digest = hashlib.sha256(one.path.read_bytes()).digest() if one.path.exists() else None
         self._write([one], replace)
-        if one.image_id == before:  # not replaced, but its bytes are others
+        if one.image_id == before:  # not replaced, but its bytes have changed
             self._must(lambda conn: self._declare(conn, one, digest))
         elif before is not None:
             self._ledger.is_gone(before)
 
     def _metadata(self) -> None:
-        """Changes no content, so it may queue nothing."""
+        """Change metadata only, which may queue no job."""
         one = self._pick()
         self._write(
             [one],
@@ -176,7 +176,7 @@ class Writer(threading.Thread):
         )
 
     def _hold(self) -> None:
-        """Keep rows locked for a while, as a client does that thinks between two statements."""
+        """Keep rows locked for a while, like a client that waits between two statements."""
         some = self._rng.sample(self._mine, min(len(self._mine), 3))
 
         def hold(conn: psycopg.Connection[Any]) -> None:
@@ -202,7 +202,7 @@ class Writer(threading.Thread):
     # Files and rows
 
     def _pick(self) -> Owned:
-        """Mostly an image touched a moment ago: a worker may have its old bytes in hand."""
+        """Return an image, mostly a recently changed one, because a worker may have its old bytes in hand."""
         one = self._rng.choice(self._mine[-3:] if self._rng.random() < 0.6 else self._mine)
         self._mine.remove(one)
         self._mine.append(one)
@@ -213,7 +213,7 @@ class Writer(threading.Thread):
         return Owned(f"{self._http}/{path.name}" if self._rng.random() < 0.15 else str(path), path)
 
     def _put(self, one: Owned) -> bytes | None:
-        """Give the image other bytes; return their sha256, None where the file is gone now."""
+        """Write other bytes into the image's file; return their sha256, or None if the file is deleted instead."""
         chance = self._rng.random()
         if chance < 0.02 and not one.uri.startswith("http"):
             one.path.unlink(missing_ok=True)
@@ -227,15 +227,15 @@ class Writer(threading.Thread):
 
     def _insert_rows(self, conn: psycopg.Connection[Any], made: list[Owned]) -> None:
         for one in made:
-            known = self._rng.random() < 0.4 and one.path.exists()
+            with_hash = self._rng.random() < 0.4 and one.path.exists()
             row = conn.execute(
                 "INSERT INTO lookalike.images (uri, sha256, attributes) VALUES (%s, %s, %s) RETURNING id",
-                (one.uri, hashlib.sha256(one.path.read_bytes()).digest() if known else None, '{"role": "crowd"}'),
+                (one.uri, hashlib.sha256(one.path.read_bytes()).digest() if with_hash else None, '{"role": "crowd"}'),
             ).fetchone()
             one.image_id = int(row[0]) if row else None
 
     def _declare(self, conn: psycopg.Connection[Any], one: Owned, digest: bytes | None) -> None:
-        """Tell the database of new bytes under the same uri, in the way that the documentation gives."""
+        """Announce new bytes under the same uri to the database, by the documented statements."""
         if digest is None:
             conn.execute("SELECT lookalike.enqueue(ARRAY[%s::bigint])", (one.image_id,))
             conn.execute("UPDATE lookalike.images SET sha256 = NULL WHERE id = %s", (one.image_id,))
@@ -260,7 +260,7 @@ class Writer(threading.Thread):
         action: Callable[[psycopg.Connection[Any]], object],
         done: Callable[[], None] | None = None,
     ) -> bool:
-        """Run `action` in a transaction; where the connection was lost, find out what became of it."""
+        """Run `action` in a transaction; if the connection is lost, find out the outcome."""
         for one in touched:
             if one.image_id is not None:
                 self._ledger.unsure(one.image_id)
@@ -282,7 +282,7 @@ class Writer(threading.Thread):
         return True
 
     def _must(self, action: Callable[[psycopg.Connection[Any]], object]) -> None:
-        """Run `action`, which may be repeated, until it is committed."""
+        """Repeat `action` until it is committed."""
         while True:
             try:
                 conn = self._connection()

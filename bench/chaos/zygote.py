@@ -1,8 +1,8 @@
-"""Forks workers and APIs on command, so that each costs a fork and not an import of torch; for bench.chaos.processes.
+"""Forks workers and APIs on command for bench.chaos.processes, so that a start needs no import of torch.
 
-Reads lines of JSON {"module", "arguments", "environment", "log"} on stdin; writes {"pid"} for each, and later {"pid",
-"status"} when it ended. Single-threaded, and nothing of torch has run before a fork, so a child is as good as a process
-of its own. Every child dies with this process, and this one with its parent.
+It reads lines of JSON {"module", "arguments", "environment", "log"} on stdin. It writes {"pid"} for each, and {"pid",
+"status"} when the process ends. It has one thread and runs nothing of torch before a fork, so a child equals a new
+process. Every child dies with this process, and this process with its parent.
 """
 
 import ctypes
@@ -20,19 +20,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however that ends (Linux)."""
+    """Make the kernel kill this process when its parent ends for any reason (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:
-    """Serve until stdin ends; then kill what is left."""
-    # What a child would spend its time on.
+    """Serve until stdin ends; then kill the children that are left."""
+    # Imported here, so that children need not import them.
     import workers.served_spaces
     import workers.worker  # noqa: F401
 
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles a terminal's Ctrl-C
     children: set[int] = set()
     rest = b""
     while True:
@@ -45,7 +45,7 @@ def main() -> None:
             for line in lines:
                 pid = _fork(json.loads(line))
                 children.add(pid)
-                _tell({"pid": pid})
+                _report({"pid": pid})
         _reap(children)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
@@ -57,10 +57,10 @@ def _reap(children: set[int]) -> None:
         if pid == 0:
             return
         children.discard(pid)
-        _tell({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+        _report({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
-def _tell(message: dict[str, int]) -> None:
+def _report(message: dict[str, int]) -> None:
     os.write(1, json.dumps(message).encode() + b"\n")
 
 
@@ -87,7 +87,7 @@ def _fork(command: dict[str, object]) -> int:
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:
-        logging.getLogger(__name__).exception("the worker broke")
+        logging.getLogger(__name__).exception("the process failed")
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,1 +1,1 @@
-"""The worker: rates, memory, and its embeddings against references."""
+"""Benches of the worker: its rates, its memory, and its embeddings against references."""

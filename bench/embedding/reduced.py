@@ -1,7 +1,7 @@
-"""Is an image that the worker decoded at reduced scale embedded as the whole one is, and what does it save?
+"""How much a decode at reduced scale changes an embedding, and what it saves.
 
-`python -m bench.embedding.reduced` (see bench/README.md): every gallery drawing enlarged to camera size, with noise of a camera,
-and photographs where a folder of them is given. Writes reduced.json to bench/results.
+`python -m bench.embedding.reduced` (see bench/README.md) enlarges every gallery drawing to camera size and adds camera
+noise; with --photographs it takes photographs too. It writes bench/results/reduced.json.
 """
 
 import argparse
@@ -21,20 +21,23 @@ from PIL import Image
 from app.config import Settings
 from app.media.decode import load
 from app.media.limits import limits_of
+from bench.options import RESULTS, parse_options
 from workers.device import cores
 from workers.encoder import MIN_COSINE, Encoder
 from workers.models import load_model
 from workers.preprocess import flat_share, pixels_of
 
-RESULTS = Path(__file__).parents[1] / "results"
 GALLERY = Path(__file__).parents[2] / "app/demo/gallery"
 _NOISES, _QUALITIES = (0, 1, 2, 4, 8, 16), (75, 88, 95)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One enlarged picture: how it was made, and what became of it. `cosine` is that of the reduced decode to the
-    whole one, `used` tells whether the worker keeps the reduced one."""
+    """One enlarged picture and its measurements.
+
+    `cosine` compares the embedding of the reduced decode with that of the full decode; `used`: the worker uses the
+    reduced decode.
+    """
 
     kind: str
     name: str
@@ -49,7 +52,7 @@ class Case:
 
 
 def enlarged(path: Path, size: tuple[int, int], noise: NDArray[np.int16], *, pale: bool, quality: int) -> bytes:
-    """Return the picture as a JPEG of `size`; pale ones, between 40 and 218, are nowhere clipped."""
+    """Return the picture as a JPEG of `size`. Pale ones stay between 40 and 218, so that noise clips nowhere."""
     picture = np.asarray(Image.open(path).convert("RGB").resize(size, Image.Resampling.BICUBIC))
     values = picture.astype(np.int16)
     if pale:
@@ -60,7 +63,7 @@ def enlarged(path: Path, size: tuple[int, int], noise: NDArray[np.int16], *, pal
 
 
 def measure(encoder: Encoder, kind: str, path: Path, data: bytes, made: tuple[int, bool, int]) -> Case:
-    """Decode one JPEG wholly, at reduced scale and as the worker does, and compare the embeddings."""
+    """Decode one JPEG fully, at reduced scale, and like the worker; compare the embeddings."""
     limits = limits_of(Settings())
     began = time.thread_time()
     whole = encoder.transform(load(data, limits).image)
@@ -84,8 +87,8 @@ def measure(encoder: Encoder, kind: str, path: Path, data: bytes, made: tuple[in
     )
 
 
-def told(kind: str, cases: list[Case]) -> str:
-    """Return what came out, in words."""
+def summary(kind: str, cases: list[Case]) -> str:
+    """Return a summary of the cases."""
     used = [case for case in cases if case.used]
     bad = sorted((case for case in cases if case.cosine < MIN_COSINE), key=lambda case: case.cosine)
     missed = [case for case in bad if case.used]
@@ -105,15 +108,17 @@ def told(kind: str, cases: list[Case]) -> str:
 
 
 def main() -> None:
-    """Run what the options name."""
+    """Run the bench."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photographs", type=Path, action="append", default=[], help="folder of photographs")
-    parser.add_argument("--width", type=int, default=2800, help="of the enlarged pictures, 4:3; 2800 is halved once")
-    parser.add_argument("--every", type=int, default=1, help="take each N-th drawing only")
-    parser.add_argument("--first", type=int, default=0, help="and begin with this one")
+    parser.add_argument(
+        "--width", type=int, default=2800, help="width of the enlarged pictures, 4:3; 2800 is halved once"
+    )
+    parser.add_argument("--every", type=int, default=1, help="take every N-th drawing only")
+    parser.add_argument("--first", type=int, default=0, help="index of the first drawing")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=RESULTS / "reduced.json")
-    options = parser.parse_args()
+    parser.add_argument("--results", type=Path, default=RESULTS / "reduced.json", help="file to write")
+    options = parse_options(parser, quick={"every": 300, "results": None})
     settings = Settings()
     encoder = Encoder(load_model(settings.model, settings.weights), device="cpu", concurrency=1)
     size = (options.width, options.width * 3 // 4)
@@ -138,17 +143,18 @@ def main() -> None:
 
     with ThreadPoolExecutor(cores()) as pool:
         found = list(pool.map(run, todo))
-    options.results.parent.mkdir(parents=True, exist_ok=True)
     report = {
         "size": size,
         "model": settings.model,
         "seed": options.seed,
         "cases": [asdict(one) for one in found],
     }
-    options.results.write_text(json.dumps(report, indent=0) + "\n", encoding="utf-8")
+    if options.results:
+        options.results.parent.mkdir(parents=True, exist_ok=True)
+        options.results.write_text(json.dumps(report, indent=0) + "\n", encoding="utf-8")
     for kind in ("drawing", "photograph"):
         if cases := [one for one in found if one.kind == kind]:
-            print(told(kind, cases))
+            print(summary(kind, cases))
 
 
 if __name__ == "__main__":

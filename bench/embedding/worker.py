@@ -1,7 +1,7 @@
-"""The whole worker against what the device allows: bare forward, bare decode, and both together, in turns.
+"""Compares the whole worker with the bare forward and the bare decode, in turns.
 
-`python -m bench.embedding.worker` (see bench/README.md); `--memory` watches the worker's memory over 100,000 images, `--quick`
-only shows that it runs. Writes worker.json and worker.png, or worker-memory.json and .png, to bench/results.
+`python -m bench.embedding.worker` (see bench/README.md) writes worker.json and worker.png to bench/results. With
+`--memory` it watches the worker's memory over 100,000 images and writes worker-memory.json and worker-memory.png.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from PIL import Image
 from app.config import Settings
 from app.media.limits import limits_of
 from bench.embedding.worker_memory import memory
-from bench.embedding.worker_run import NOT_WORK, RESULTS, STAGES, Run, conditions, cpu_seconds, drain, running
+from bench.embedding.worker_run import NOT_WORK, STAGES, Run, conditions, cpu_seconds, drain, running
+from bench.options import RESULTS, parse_options
 from workers.device import cores
 from workers.encoder import PRECISIONS, Encoder
 from workers.models import load_model
@@ -39,8 +40,10 @@ Batch = NDArray[np.uint8]
 
 
 def forwards(encoder: Encoder, pixels: Batch, *, threads: int, seconds: float) -> int:
-    """Run timm's forward in the encoder's precision and memory format on `pixels` for about `seconds`, with so many of
-    torch's own threads; return how many images it has taken."""
+    """Run timm's forward on `pixels` for about `seconds` with `threads` torch threads; return the number of images.
+
+    Precision and memory format are the encoder's.
+    """
     module, dtype = encoder._module, PRECISIONS[encoder.precision]
     torch.set_num_threads(threads)
     done, ends = 0, time.perf_counter() + seconds
@@ -52,13 +55,13 @@ def forwards(encoder: Encoder, pixels: Batch, *, threads: int, seconds: float) -
 
 
 def forward_rate(encoder: Encoder, pixels: Batch, *, threads: int, seconds: float) -> float:
-    """Return images/s of the bare forward with torch's own threads, in batches as the worker's."""
+    """Return images/s of the bare forward with torch's own threads, in the worker's batches."""
     began = time.perf_counter()
     return forwards(encoder, pixels, threads=threads, seconds=seconds) / (time.perf_counter() - began)
 
 
-def in_lanes(encoder: Encoder, pixels: Batch, *, seconds: float) -> int:
-    """Run the same forwards side by side, one core each, as the worker does it; return how many images they took."""
+def forwards_in_parallel(encoder: Encoder, pixels: Batch, *, seconds: float) -> int:
+    """Run the same forwards in parallel, one core each, like the worker; return the number of images."""
     with ThreadPoolExecutor(encoder.concurrency) as pool:
         runs = [
             pool.submit(forwards, encoder, pixels[: encoder.chunk], threads=1, seconds=seconds)
@@ -68,15 +71,17 @@ def in_lanes(encoder: Encoder, pixels: Batch, *, seconds: float) -> int:
 
 
 def timed(work: Callable[[], int]) -> tuple[float, float]:
-    """Return images/s of `work`, which returns how many it took, and this process's CPU seconds an image."""
+    """Return images/s of `work`, which returns the number of images, and this process's CPU seconds an image."""
     began, spent = time.perf_counter(), time.process_time()
     count = work()
     return count / (time.perf_counter() - began), (time.process_time() - spent) / count
 
 
 def large_jpegs(folder: Path, count: int, seed: int) -> list[str]:
-    """Make 12-megapixel JPEGs, with detail and noise at every scale, around gallery pictures; a dozen different ones,
-    and the same again with another comment."""
+    """Make 12-megapixel JPEGs from gallery pictures, with detail and noise at every scale; return their paths.
+
+    A dozen are different; the others repeat them with another comment.
+    """
     rng, pick = np.random.default_rng(seed), random.Random(seed)
     pictures = sorted(GALLERY.glob("*.jpg"))
     names: list[str] = []
@@ -101,7 +106,7 @@ def large_jpegs(folder: Path, count: int, seed: int) -> list[str]:
 
 
 def best_threads(encoder: Encoder, pixels: Batch, *, seconds: float) -> int:
-    """Return the number of torch's own threads with which the bare forward is fastest here."""
+    """Return the number of torch threads with which the bare forward is fastest."""
     if encoder.device.type != "cpu":
         return cores()
     rates: dict[int, float] = {}
@@ -113,7 +118,7 @@ def best_threads(encoder: Encoder, pixels: Batch, *, seconds: float) -> int:
 def compare(run: Run, encoder: Encoder, uris: list[str], rounds: int, seconds: float) -> dict[str, Any]:
     """Measure forward, decode and the worker in turns; return raw rates and their ratio to the combined rate.
 
-    `seconds`: of one measurement of the bare forward.
+    `seconds`: duration of one measurement of the bare forward.
     """
     limits = limits_of(Settings())
 
@@ -132,7 +137,7 @@ def compare(run: Run, encoder: Encoder, uris: list[str], rounds: int, seconds: f
         for number in range(rounds):
             works: list[tuple[str, Callable[[], int]]] = [
                 ("forward", lambda: forwards(encoder, pixels, threads=threads, seconds=seconds)),
-                ("lanes", lambda: in_lanes(encoder, pixels, seconds=seconds)),
+                ("lanes", lambda: forwards_in_parallel(encoder, pixels, seconds=seconds)),
                 ("decode", lambda: len(list(pool.map(decode, uris)))),
             ]
             for name, work in works[:: 1 if number % 2 else -1]:
@@ -170,7 +175,7 @@ def compare(run: Run, encoder: Encoder, uris: list[str], rounds: int, seconds: f
 
 
 def allowed(encoder: Encoder, forward: float, decode: float) -> float:
-    """Return the rate that both bare rates allow: on a CPU they compete for the same cores."""
+    """Return the best rate that both bare rates allow; on a CPU both compete for the cores."""
     return 1 / (1 / forward + 1 / decode) if encoder.device.type == "cpu" else min(forward, decode)
 
 
@@ -179,7 +184,7 @@ def show(name: str, found: dict[str, Any]) -> None:
     middle = {key: statistics.median(values) for key, values in found["images_per_second"].items()}
     ratios = found["ratio_to_combined"]
     print(f"\n{name}: worker {middle['worker']:.1f} images/s; bare forward {middle['forward']:.1f}", end=" ")
-    print(f"(torch threads: {found['torch_threads']}), in lanes {middle['lanes']:.1f}, bare decode", end=" ")
+    print(f"(torch threads: {found['torch_threads']}), in parallel {middle['lanes']:.1f}, bare decode", end=" ")
     print(f"{middle['decode']:.1f}")
     print(f"  ratio to the combined rate: median {statistics.median(ratios):.3f}", end=" ")
     print(f"({min(ratios):.3f} to {max(ratios):.3f})")
@@ -199,7 +204,7 @@ def show(name: str, found: dict[str, Any]) -> None:
 
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw how long each stage took, as histograms, and whose CPU time it was."""
+    """Draw a histogram of each stage's seconds, and the shares of CPU time."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -248,20 +253,18 @@ def throughput(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run what the options name."""
+    """Run the comparison, or watch the memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3, help="of one measurement of the bare forward")
+    parser.add_argument("--seconds", type=float, default=3, help="seconds of one measurement of the bare forward")
     parser.add_argument("--small", type=int, default=769, help="gallery images (at most 769)")
     parser.add_argument("--large", type=int, default=192, help="12-megapixel JPEGs to make; 0: none")
     parser.add_argument("--memory", action="store_true", help="watch the memory instead")
-    parser.add_argument("--images", type=int, default=100_000, help="with --memory: so many")
+    parser.add_argument("--images", type=int, default=100_000, help="with --memory: number of images")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, help="folder (default: bench/results)")
-    parser.add_argument("--quick", action="store_true", help="few images, one round, nothing written")
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds, options.small, options.large, options.images = 1, 0.3, 24, 2, 200
+    quick = {"rounds": 1, "seconds": 0.3, "small": 24, "large": 2, "images": 200}
+    options = parse_options(parser, quick=quick)
     if options.memory:
         memory(options)
     else:

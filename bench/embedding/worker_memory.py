@@ -1,4 +1,4 @@
-"""Does the worker's memory stay flat? `python -m bench.embedding.worker --memory`."""
+"""Watches the worker's memory: `python -m bench.embedding.worker --memory`."""
 
 import argparse
 import json
@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from app.config import Settings
-from bench.embedding.worker_run import RESULTS, conditions, drain, running
+from bench.embedding.worker_run import conditions, drain, running
+from bench.options import RESULTS
 from workers.models import load_model
 from workers.served_spaces import ready
 
@@ -22,7 +23,7 @@ _WARM = 0.1  # the first tenth of the images
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Embed many small images by a small model with random weights, and watch the process's memory."""
+    """Embed many small images with a small model of random weights, and watch the memory of the process."""
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     portion = min(2000, options.images)
@@ -37,7 +38,7 @@ def memory(options: argparse.Namespace) -> None:
             for done in range(0, options.images, portion):
                 uris = []
                 for number in range(portion):
-                    path = Path(folder) / f"{number}.jpg"  # other bytes each time, so that none is known already
+                    path = Path(folder) / f"{number}.jpg"  # other bytes each time, so that no embedding is reused
                     Image.fromarray(rng.integers(0, 256, (48, 48, 3), np.uint8)).save(path, quality=70)
                     uris.append(str(path))
                 seconds += drain(run, uris)
@@ -47,8 +48,8 @@ def memory(options: argparse.Namespace) -> None:
     warm = [size for count, size in samples if count > options.images * _WARM]
     middle = statistics.median(warm)
     spread = max(abs(size - middle) / middle for size in warm)
-    told = f"{samples[-1][0]} images at {samples[-1][0] / seconds:.0f} images/s"
-    print(f"{told}; after warm-up {middle / 2**20:.0f} MiB ± {spread:.1%}")
+    rate = f"{samples[-1][0]} images at {samples[-1][0] / seconds:.0f} images/s"
+    print(f"{rate}; after warm-up {middle / 2**20:.0f} MiB ± {spread:.1%}")
     if options.quick and not options.results:
         return
     target = options.results or RESULTS
@@ -59,13 +60,13 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def resident() -> int:
-    """Return the bytes of this process in memory."""
+    """Return the resident memory of this process in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def plot(samples: list[tuple[int, int]], middle: float, path: Path) -> None:
-    """Draw memory over images, with a band of 5 % about the median."""
+    """Draw memory over images, with a band of 5 % around the median."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,4 +1,4 @@
-"""A real worker on a scratch server, and what it took: for `bench.embedding.worker`."""
+"""Runs a real worker on a scratch server and measures it, for `bench.embedding.worker`."""
 
 import argparse
 import os
@@ -28,16 +28,15 @@ from workers.served_spaces import Served
 from workers.stage_timings import Timings
 from workers.worker import Worker
 
-RESULTS = Path(__file__).parents[1] / "results"
 STAGES = ("claim", "fetch", "lookup", "decode", "encode", "write")
 
-# Whose CPU time it is, by the names of threads.
+# The part of the worker to which a thread's CPU time belongs, by the thread's name.
 _THREADS = {
-    "lane": "forward",
+    "cpu pool": "forward",
     "encode": "forward",
     "load": "fetch, decode, transform",
     "worker": "the queue",
-    "look up": "the queue",
+    "lookup": "the queue",
 }
 IDLE = "idle"
 NOT_WORK = frozenset({IDLE, "the bench and else"})
@@ -45,7 +44,7 @@ _CONNECTIONS = ("lookalike worker", "lookalike worker known", "lookalike worker 
 
 
 class Recorder(Timings):
-    """Keeps every measurement of a stage, beside what the worker makes of them."""
+    """Timings that also record every single measurement of a stage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ class Recorder(Timings):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A worker at work: a connection for the bench's own questions, and what the worker measured."""
+    """A running worker: a connection for the bench's own statements, and the worker's measurements."""
 
     conn: db.Connection
     recorder: Recorder
@@ -66,7 +65,7 @@ class Run:
 
 @contextmanager
 def running(encoder: Encoder, settings: Settings, weights: str | None = None) -> Iterator[Run]:
-    """A scratch server with one space, and a real worker on it, in a thread."""
+    """Run a scratch server with one space, and a real worker in a thread."""
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as home:
         Path(home).chmod(0o755)
         with embedded.running(Path(home)) as server:
@@ -93,7 +92,7 @@ def running(encoder: Encoder, settings: Settings, weights: str | None = None) ->
 
 
 def drain(run: Run, uris: list[str]) -> float:
-    """Insert images, wait until all are embedded; return seconds from the commit on. Then delete them."""
+    """Insert images and wait until all are embedded, then delete them; return the seconds from the commit on."""
     conn = run.conn
     run.recorder.taken.clear()
     conn.execute("INSERT INTO lookalike.images (uri) SELECT unnest(%s::text[])", (uris,))
@@ -112,7 +111,7 @@ def drain(run: Run, uris: list[str]) -> float:
 
 
 def cpu_seconds(conn: db.Connection) -> dict[str, float]:
-    """Return the CPU time so far by whose it is: this process's threads, the server's, nobody's; Linux only."""
+    """Return the CPU seconds so far by owner: threads of this process, the server, idle. Linux only."""
     spent: defaultdict[str, float] = defaultdict(float)
     names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
     for task in Path("/proc/self/task").iterdir() if Path("/proc/self/task").exists() else ():
@@ -128,7 +127,7 @@ def cpu_seconds(conn: db.Connection) -> dict[str, float]:
 
 
 def _cpu(folder: Path) -> float:
-    with suppress(OSError, IndexError):  # ended meanwhile
+    with suppress(OSError, IndexError):  # it has ended
         return int((folder / "schedstat").read_text().split()[0]) / 1e9
     return 0.0
 

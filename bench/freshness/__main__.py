@@ -1,8 +1,8 @@
-"""How soon an image is searchable and a query image answered, on an idle worker and before a long queue.
+"""Measures how soon an image is searchable and a query image is answered: with an idle worker, and with a long queue.
 
-python -m bench.freshness                    about seven minutes; writes bench/results/freshness.json, prints the table
+python -m bench.freshness                    takes seven minutes; writes bench/results/freshness.json, prints the table
 python -m bench.freshness --queued 2000000   with a longer queue
-python -m bench.freshness --report           puts the table of the results into bench/README.md
+python -m bench.freshness --report           writes the table of the results into bench/README.md
 """
 
 import argparse
@@ -30,21 +30,33 @@ from app.monitoring import status
 from app.store import query_images, spaces
 from bench.freshness import report
 from bench.freshness.world import World, embedded_images, enqueue, fill, one, since, totals, worker
+from bench.options import BENCH, RESULTS, parse_options
 from bench.search.data import conditions
 from workers.encoder import Encoder
 from workers.models import load_model
 from workers.served_spaces import ready
 
-BENCH = Path(__file__).parents[1]
-# Some more than the two seconds after which a worker stores its counts.
+# A little more than the two seconds after which a worker stores its counts.
 _FLUSH_SECONDS = 2.5
 _POLL_SECONDS = 0.0005
-# One hour of counts, as a worker leaves them that is never idle.
+_QUICK = {
+    "gallery": 8,
+    "images": 2,
+    "queries": 2,
+    "queued": 80,
+    "files": 80,
+    "seconds": 0.5,
+    "flood": 2,
+    "rounds": 1,
+    "looks": 2,
+    "out": None,
+}
+# Measures of an hour of counts from a worker that is never idle.
 _MEASURES = ("searchable", "failed", "query", "claim", "fetch", "decode", "encode", "write", "other")
 
 
 class Bare:
-    """The model by itself, in this process, with the worker's precision and threads, one image at a time."""
+    """The model alone, in this process, with the worker's precision and threads, one image at a time."""
 
     def __init__(self, world: World, settings: Settings) -> None:
         self.encoder: Encoder = ready(load_model(settings.model, settings.weights), settings)
@@ -63,7 +75,7 @@ class Bare:
 
 
 def searchable(world: World, writer: db.Connection, watcher: db.Connection, name: str) -> float:
-    """Insert one image; return the seconds from the client's COMMIT to when others see it in lookalike.gallery."""
+    """Insert one image; return the seconds from COMMIT until another session sees it in lookalike.gallery."""
     path = world.file(name)
     writer.execute("BEGIN")
     image_id = one(writer, "INSERT INTO lookalike.images (uri) VALUES (%s) RETURNING id", str(path))
@@ -77,7 +89,7 @@ def searchable(world: World, writer: db.Connection, watcher: db.Connection, name
 
 
 def answered(world: World, conn: db.Connection, rng: random.Random | None = None) -> float:
-    """Ask for the embedding of one picture; return the seconds to the answer."""
+    """Request the embedding of one picture; return the seconds to the answer."""
     image = world.picture(rng)
     began = time.perf_counter()
     query_images.embed(conn, image, timeout=120)
@@ -85,7 +97,7 @@ def answered(world: World, conn: db.Connection, rng: random.Random | None = None
 
 
 def idle(world: World, bare: Bare, images: int) -> dict[str, Any]:
-    """Bare forward, image and query image in turns, each alone; what the worker itself counted meanwhile."""
+    """Measure bare forward, image and query image in turns, each alone; return the seconds and the worker's counts."""
     taken: dict[str, list[float]] = {"model": [], "searchable": [], "query": []}
     with db.connect(world.url, autocommit=True) as writer, db.connect(world.url, autocommit=True) as watcher:
         actions: dict[str, Callable[[int], float]] = {
@@ -107,7 +119,7 @@ def idle(world: World, bare: Bare, images: int) -> dict[str, Any]:
 
 
 def costs(world: World, conn: db.Connection, times: int) -> dict[str, list[float]]:
-    """Return the seconds of what shows the state, in turns, with an hour of counts in place."""
+    """Return the seconds to read the status and its views, in turns, with an hour of counts stored."""
     space_id = spaces.active(conn).id
     conn.execute(
         """
@@ -119,16 +131,16 @@ def costs(world: World, conn: db.Connection, times: int) -> dict[str, list[float
         (space_id, list(_MEASURES)),
     )
     conn.execute("ANALYZE lookalike.latencies")
-    looks: dict[str, Callable[[], object]] = {
+    reads: dict[str, Callable[[], object]] = {
         "status": lambda: status.read_status(conn),
         "freshness": lambda: conn.execute("SELECT * FROM lookalike.freshness").fetchall(),
         "space_status": lambda: conn.execute("SELECT * FROM lookalike.space_status").fetchall(),
     }
-    taken: dict[str, list[float]] = {name: [] for name in looks}
+    taken: dict[str, list[float]] = {name: [] for name in reads}
     for number in range(-2, times):
-        for name, look in looks.items():
+        for name, read in reads.items():
             began = time.perf_counter()
-            look()
+            read()
             if number >= 0:
                 taken[name].append(time.perf_counter() - began)
     conn.execute("TRUNCATE lookalike.latencies")
@@ -136,7 +148,7 @@ def costs(world: World, conn: db.Connection, times: int) -> dict[str, list[float
 
 
 def backlog(world: World, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rounds of: no queries, one now and then, a flood; images/s of the queue in each, and each query's seconds."""
+    """Measure rounds of no queries, occasional queries and a flood; return images embedded and seconds of queries."""
     rounds = []
     with db.connect(world.url, autocommit=True) as conn:
         begun = embedded_images(conn)
@@ -167,7 +179,7 @@ def backlog(world: World, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def now_and_then(world: World, count: int) -> list[float]:
-    """Ask one at a time, after pauses at random, so that the questions meet the worker at any point of a batch."""
+    """Send one query at a time after random pauses, so that queries meet the worker at any point of a batch."""
     taken = []
     with db.connect(world.url, autocommit=True) as conn:
         for _ in range(count):
@@ -177,7 +189,7 @@ def now_and_then(world: World, count: int) -> list[float]:
 
 
 def flood(world: World, askers: int, seconds: float) -> list[float]:
-    """So many sessions ask, each the next as soon as it has its answer."""
+    """Send queries from `askers` sessions, each as soon as it has its last answer; return the seconds."""
     taken: list[float] = []
     errors: list[BaseException] = []
     end = time.perf_counter() + seconds
@@ -205,7 +217,7 @@ def flood(world: World, askers: int, seconds: float) -> list[float]:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Run all of it in a folder and on a server of its own; return everything, raw, seconds throughout."""
+    """Run everything in its own folder and on its own server; return the raw results, in seconds."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
     home.chmod(0o755)
     settings = Settings()
@@ -227,8 +239,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 with worker(server.url, home / "worker.log", environment):
                     found_backlog = backlog(world, options)
                 if failed := one(conn, "SELECT count(*) FROM lookalike.failures"):
-                    raise SystemExit(f"{failed} images failed; if the worker came to the end of them, raise --files")
-                told = conditions(conn, seed=options.seed)
+                    raise SystemExit(
+                        f"{failed} images failed; if the worker reached the end of the files, raise --files"
+                    )
+                about = conditions(conn, seed=options.seed)
             if options.keep_log:
                 shutil.copy(home / "worker.log", options.keep_log)
     finally:
@@ -236,7 +250,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "conditions": {
-            **{name: told[name] for name in told if name not in ("work_mem", "max_parallel_workers_per_gather")},
+            **{name: about[name] for name in about if name not in ("work_mem", "max_parallel_workers_per_gather")},
             "torch": torch.__version__,
             "timm": timm.__version__,
             "load_at_start": round(began_load, 2),
@@ -257,18 +271,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, or only report what an earlier run found."""
-    options = _parser().parse_args(arguments)
+    """Run the bench, or write the table of an earlier run."""
+    options = parse_options(_parser(), arguments, quick=_QUICK)
     if options.report:
         report.put(json.loads(options.out.read_text(encoding="utf-8")), options.readme)
         return
-    if options.quick:
-        vars(options).update(gallery=8, images=2, queries=2, queued=80, files=80, seconds=0.5, flood=2, rounds=1)
-        vars(options).update(looks=2)
     result = run(options)
     del result["settings"]["readme"]
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if options.out:
+        options.out.parent.mkdir(exist_ok=True)
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print("\n".join(report.lines(result)))
 
 
@@ -276,20 +288,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.freshness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=60, help="and query images, on the idle worker")
-    parser.add_argument("--queries", type=int, default=90, help="one at a time, before the queue")
-    parser.add_argument("--queued", type=int, default=100_000)
-    parser.add_argument("--files", type=int, default=20_000, help="those of the queue that the worker may come to")
-    parser.add_argument("--flood", type=int, default=16, help="sessions that ask without a pause")
-    parser.add_argument("--seconds", type=float, default=20, help="of each part of a round")
+    parser.add_argument("--images", type=int, default=60, help="images, and query images, with the idle worker")
+    parser.add_argument("--queries", type=int, default=90, help="occasional queries with a queue")
+    parser.add_argument("--queued", type=int, default=100_000, help="images in the queue")
+    parser.add_argument(
+        "--files", type=int, default=20_000, help="queued images that are real files, for as far as the worker gets"
+    )
+    parser.add_argument("--flood", type=int, default=16, help="sessions that send queries without a pause")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds of each part of a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--looks", type=int, default=20, help="at the status")
-    parser.add_argument("--gallery", type=int, default=1000, help="at most so many pictures are there before")
+    parser.add_argument("--looks", type=int, default=20, help="reads of the status")
+    parser.add_argument("--gallery", type=int, default=1000, help="most pictures stored at the start")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=BENCH / "results" / "freshness.json")
-    parser.add_argument("--keep-log", type=Path, metavar="FILE", help="keep what the worker logged")
-    parser.add_argument("--quick", action="store_true", help="does it run? No numbers worth keeping")
-    parser.add_argument("--report", action="store_true", help="only put the table of --out into --readme")
+    parser.add_argument("--out", type=Path, default=RESULTS / "freshness.json", help="file to write")
+    parser.add_argument("--keep-log", type=Path, metavar="FILE", help="copy the worker's log to this file")
+    parser.add_argument("--report", action="store_true", help="only write the table of --out into --readme")
     parser.add_argument("--readme", type=Path, default=BENCH / "README.md")
     return parser
 

@@ -1,4 +1,4 @@
-"""The table of bench.freshness, from what it measured."""
+"""The table of bench.freshness, made from its raw results."""
 
 import statistics
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ def p50(seconds: Sequence[float]) -> float:
 
 
 def p95(seconds: Sequence[float]) -> float:
-    """Return the nearest-rank quantile: of 60 the fourth longest."""
+    """Return the 95 % quantile by nearest rank."""
     ranked = sorted(seconds)
     return ranked[min(len(ranked) - 1, int(0.95 * len(ranked)))]
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return the lines of the README's part."""
+    """Return the lines of the README's table."""
     seconds, counted = result["idle"]["seconds"], result["idle"]["counted"]
     parts = {name: [one for one in result["backlog"] if one["queries"] == name] for name in ("none", "some", "flood")}
     batches = [one["counted"]["encode"] for one in parts["none"] if "encode" in one["counted"]]
@@ -38,35 +38,40 @@ def lines(result: dict[str, Any]) -> list[str]:
         _counted("the same as `lookalike.latencies` counts it", counted.get("searchable")),
         _row("query image, idle worker", seconds["query"]),
         _row(f"query image, {queued} queued", some, query_goal, "a batch + the idle p95"),
-        _row(f"query image, {queued} queued, {sessions} sessions that ask without pause", flood),
+        _row(f"query image, {queued} queued, {sessions} sessions without pauses", flood),
         "",
-        f"A batch of the backlog (the worker's own measure `encode`): {batch * 1000:.0f} ms on average.",
+        f"A batch of queued images (the worker's own measure `encode`): {batch * 1000:.0f} ms on average.",
         "",
-        "| before the queue | images/s of the queue | query images/s |",
+        "| with a queue | images/s of the queue | query images/s |",
         "|---|---|---|",
         *(
             f"| {words} | {_rates(parts[name], 'images')} | {_rates(parts[name], 'asked')} |"
-            for name, words in (("none", "no queries"), ("some", "one now and then"), ("flood", f"{sessions} sessions"))
+            for name, words in (
+                ("none", "no queries"),
+                ("some", "an occasional query"),
+                ("flood", f"{sessions} sessions"),
+            )
         ),
         "",
-        f"| a look at the state, {queued} queued: p50 (p95), ms | just queued | after vacuum |",
+        f"| reading the status, {queued} queued: p50 (p95), ms | just queued | after vacuum |",
         "|---|---|---|",
         *(
-            f"| {words} | {_look(result['status']['just queued'][name])} | "
-            f"{_look(result['status']['after vacuum'][name])} |"
+            f"| {words} | {_quantiles(result['status']['just queued'][name])} | "
+            f"{_quantiles(result['status']['after vacuum'][name])} |"
             for name, words in (
-                ("status", "all that `lookalike status` reads"),
+                ("status", "everything that `lookalike status` reads"),
                 ("freshness", "the view `lookalike.freshness`"),
                 ("space_status", "the view `lookalike.space_status`"),
             )
         ),
         "",
-        f"{_longest(parts)} Conditions: {_told(result['conditions'])}; {_told(result['settings'])}; {result['when']}.",
+        f"{_longest(parts)} Conditions: {_listed(result['conditions'])}; "
+        f"{_listed(result['settings'])}; {result['when']}.",
     ]
 
 
 def put(result: dict[str, Any], readme: Path) -> None:
-    """Put the table between its markers in `readme`."""
+    """Replace the table between its markers in `readme`."""
     before, rest = readme.read_text(encoding="utf-8").split(MARKERS[0])
     after = rest.split(MARKERS[1])[1]
     text = "\n".join([MARKERS[0], *lines(result), MARKERS[1]])
@@ -76,10 +81,10 @@ def put(result: dict[str, Any], readme: Path) -> None:
 def _row(words: str, seconds: Sequence[float], goal: float | None = None, how: str = "") -> str:
     if not seconds:
         return f"| {words} | | | |"
-    told = ""
+    verdict = ""
     if goal is not None:
-        told = f"{goal * 1000:.0f} ({how}): {'met' if p95(seconds) <= goal else '**missed**'}"
-    return f"| {words} | {p50(seconds) * 1000:.1f} | {p95(seconds) * 1000:.1f} | {told} |"
+        verdict = f"{goal * 1000:.0f} ({how}): {'met' if p95(seconds) <= goal else '**missed**'}"
+    return f"| {words} | {p50(seconds) * 1000:.1f} | {p95(seconds) * 1000:.1f} | {verdict} |"
 
 
 def _counted(words: str, counted: dict[str, float] | None) -> str:
@@ -95,7 +100,7 @@ def _rates(parts: list[dict[str, Any]], what: str) -> str:
     return f"{p50(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
 
 
-def _look(seconds: Sequence[float]) -> str:
+def _quantiles(seconds: Sequence[float]) -> str:
     return f"{p50(seconds) * 1000:.0f} ({p95(seconds) * 1000:.0f})"
 
 
@@ -108,5 +113,5 @@ def _mean(values: Sequence[float]) -> float:
     return statistics.fmean(values) if values else 0.0
 
 
-def _told(values: dict[str, Any]) -> str:
+def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())

@@ -1,4 +1,4 @@
-"""A server with the gallery in it, a worker, a queue, and what the worker counts."""
+"""A server with the gallery, a worker, a queue, and the worker's counts."""
 
 import os
 import random
@@ -21,7 +21,7 @@ _CHUNK = 20_000  # images registered in one statement
 
 @dataclass
 class World:
-    """A database with the gallery in it, and what makes pictures that nobody has seen before."""
+    """A database with the gallery, and a source of pictures with new bytes."""
 
     url: str
     folder: Path
@@ -34,12 +34,12 @@ class World:
         self.pictures = [path.read_bytes() for path in sorted(tour.GALLERY.glob("*.jpg"))]
 
     def picture(self, rng: random.Random | None = None) -> bytes:
-        """Return a file of the gallery with other bytes: some follow the picture's end, and no decoder reads them."""
+        """Return a picture of the gallery with random bytes after its end, which no decoder reads."""
         rng = rng or self.rng
         return rng.choice(self.pictures) + rng.randbytes(16)
 
     def file(self, name: str) -> Path:
-        """Write such a picture."""
+        """Write such a picture to a file."""
         path = self.folder / f"{name}.jpg"
         path.write_bytes(self.picture())
         return path
@@ -47,7 +47,7 @@ class World:
 
 @contextmanager
 def worker(url: str, log: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Run `python -m workers`; yields when it is alive."""
+    """Run `python -m workers`; yield when it is alive."""
     with log.open("ab") as lines:
         process = subprocess.Popen(
             [sys.executable, "-m", "workers"],
@@ -67,7 +67,7 @@ def worker(url: str, log: Path, environment: dict[str, str]) -> Iterator[None]:
 
 
 def fill(world: World, conn: db.Connection, images: int) -> None:
-    """Register the gallery and wait until the worker has embedded it and built the index, if it wants one."""
+    """Register the gallery and wait until the worker has embedded it and, if it is large enough, built the index."""
     paths = sorted(tour.GALLERY.glob("*.jpg"))[:images]
     register(conn, [str(path) for path in paths])
     while one(conn, "SELECT count(*) FROM lookalike.jobs"):
@@ -78,7 +78,7 @@ def fill(world: World, conn: db.Connection, images: int) -> None:
 
 
 def register(conn: db.Connection, uris: Sequence[str]) -> None:
-    """Insert images, a transaction a chunk."""
+    """Insert images, one transaction per chunk."""
     for start in range(0, len(uris), _CHUNK):
         conn.execute(
             "INSERT INTO lookalike.images (uri) SELECT unnest(%s::text[])", (list(uris[start : start + _CHUNK]),)
@@ -86,7 +86,7 @@ def register(conn: db.Connection, uris: Sequence[str]) -> None:
 
 
 def enqueue(world: World, conn: db.Connection, queued: int, files: int) -> None:
-    """Queue so many images. The first of them, those that the worker can get at, are files of their own bytes."""
+    """Queue `queued` images. The first `files`, which the worker may reach, are real files with their own bytes."""
     (world.folder / "queue").mkdir()
     uris = [str(world.file(f"queue/{number}")) for number in range(min(files, queued))]
     register(conn, uris)
@@ -96,7 +96,7 @@ def enqueue(world: World, conn: db.Connection, queued: int, files: int) -> None:
 
 
 def totals(conn: db.Connection) -> dict[tuple[str, int], tuple[int, float]]:
-    """Return what workers have counted so far, by measure and bucket."""
+    """Return the counts of the workers so far, by measure and bucket."""
     return {(one.measure, one.bucket): (one.count, one.seconds) for one in status.latency_totals(conn)}
 
 

@@ -1,7 +1,7 @@
-"""Index choices side by side: `python -m bench.search.choices --vectors FILE` builds each in a database of its own and
-searches them in turns, query by query, through lookalike.search.
+"""Compares index choices: `python -m bench.search.choices --vectors FILE`.
 
-The first choice is what the others are compared with. Recall is tie-aware, against numpy on the same rows.
+It builds each choice in its own database and searches all of them in turns, query by query, through lookalike.search.
+The others are compared with the first choice. Recall is tie-aware, against numpy on the same rows.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from app.index.resources import Resources
 from app.index.spec import parse_spec
 from app.index.switch import Switched, switch_index
 from app.store import spaces
+from bench.options import RESULTS, parse_options
 from bench.search import data
 
 SERVER = {"shared_buffers": "3GB", "max_wal_size": "4GB", "fsync": "off", "synchronous_commit": "off"}
@@ -46,7 +47,7 @@ EPSILON = 1e-3
 
 @dataclass(frozen=True)
 class Contender:
-    """A choice in a database of its own, and a connection to search it."""
+    """A choice in its own database, and a connection to search it."""
 
     text: str
     conn: db.Connection
@@ -54,18 +55,21 @@ class Contender:
 
 
 def main() -> None:
-    """Build, search and write."""
+    """Run the bench."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vectors", type=Path, help="Unit vectors, .npy; else made.")
+    parser.add_argument("--vectors", type=Path, help=".npy of unit vectors (default: synthetic)")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument("--choices", nargs="*", default=list(CHOICES))
-    parser.add_argument("--insert", type=int, default=0, help="Rows to insert one by one afterwards, for their cost.")
+    parser.add_argument(
+        "--insert", type=int, default=0, help="rows to insert one by one afterwards, to measure their cost"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("bench/results/choices.json"))
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=RESULTS / "choices.json", help="file to write")
+    few = ["hnsw", "exact", "bits(512)+rerank(100)"]
+    options = parse_options(parser, quick={"rows": 600, "queries": 10, "rounds": 1, "choices": few, "out": None})
     given = data.unit(np.load(options.vectors).astype(np.float32)) if options.vectors else None
     rng = np.random.default_rng(options.seed)
     source = given if given is not None else data.made_vectors(options.rows + options.queries, 1280, rng)
@@ -82,12 +86,13 @@ def main() -> None:
                 record["insert_ms"] = insert_cost(one, rows[: options.insert])
         conditions = data.conditions(made[0].conn, seed=options.seed)
     result = {"conditions": conditions, "rows": len(rows), "queries": len(queries), "k": options.k, "choices": found}
-    options.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1, default=str) + "\n")
     print(table(found))
 
 
 def prepare(url: str, n: int, text: str, rows: data.Vectors, stack: ExitStack, seed: int) -> Contender:
-    """Store the rows in a new database and give its space the choice."""
+    """Store the rows in a new database and apply the choice to its space."""
     name = f"choices_{n}"
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")
@@ -114,12 +119,12 @@ def prepare(url: str, n: int, text: str, rows: data.Vectors, stack: ExitStack, s
 def compare(
     made: list[Contender], rows: data.Vectors, queries: data.Vectors, k: int, rounds: int
 ) -> list[dict[str, Any]]:
-    """Search by every query with every contender in turn; return what each took and found."""
+    """Search every query with every contender in turn; return times and recall of each."""
     times = np.empty((len(made), rounds, len(queries)))
     recalls = np.empty((len(made), len(queries)))
     truths = [np.linalg.norm(rows - query, axis=1) for query in queries]
     bounds = [np.partition(true, k - 1)[k - 1] + EPSILON for true in truths]
-    for round_ in range(-1, rounds):  # the first warms
+    for round_ in range(-1, rounds):  # the first one warms up
         for q, query in enumerate(queries):
             for c in np.roll(np.arange(len(made)), q):
                 began = time.perf_counter()
@@ -146,7 +151,6 @@ def compare(
                 "recall": float(recalls[c].mean()),
                 "p50_ms": float(np.percentile(times[c], 50)),
                 "p95_ms": float(np.percentile(times[c], 95)),
-                # Query by query against the first, so that a busy moment counts for both.
                 "p50_ratio": float(np.percentile(times[c], 50) / np.percentile(times[0], 50)),
                 **{name: value for name, value in asdict(one.applied).items() if name.endswith("seconds")},
                 "ms": times[c].round(3).tolist(),
@@ -156,7 +160,7 @@ def compare(
 
 
 def insert_cost(one: Contender, rows: data.Vectors) -> float:
-    """Return milliseconds a row of writing embeddings again, one statement each, in one transaction rolled back."""
+    """Return the milliseconds to write an embedding again, one statement each, in a transaction that is rolled back."""
     with one.conn.transaction(force_rollback=True):
         began = time.perf_counter()
         for n, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Data for benchmarks: vectors, attributes and queries from one seed, and the bulk load."""
+"""Data for benches: vectors, attributes and queries from one seed, and their bulk load."""
 
 import json
 import platform
@@ -13,8 +13,8 @@ import psycopg
 from app.db.vectors import END, HEAD, pack_rows
 
 SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 0.0001)
-SCALE = 1_000_000  # attribute values that stand for a rank run from 0 to SCALE - 1
-FAR_QUERIES = 20  # queries that have an attribute of their own for the anti-correlated filter
+SCALE = 1_000_000  # attributes that stand for a rank run from 0 to SCALE - 1
+FAR_QUERIES = 20  # queries with their own attribute for the anti-correlated filter
 
 Vectors = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -22,27 +22,27 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to store and queries held out of them, both of unit length; row i is stored with id i + 1."""
+    """Rows to store and held-out queries, both of unit length; row i has id i + 1."""
 
     vectors: Vectors
     queries: Vectors
-    query_positions: Ints  # where each query would stand among the rows, on the scale 0 to SCALE
+    query_positions: Ints  # position of each query among the rows, from 0 to SCALE
     position: Ints
     random: Ints
     far: Ints  # (FAR_QUERIES, rows): rank by distance to that query, 0 = farthest
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Scale each row to length 1, then round it to what a halfvec stores."""
+    """Scale each row to length 1 and round it to halfvec's precision."""
     scaled = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     rounded: Vectors = scaled.astype(np.float16).astype(np.float32)
     return rounded
 
 
 def made_vectors(rows: int, dimensions: int, rng: np.random.Generator) -> Vectors:
-    """Make non-negative clustered vectors, neighbours in order, for when no file of real embeddings is given."""
+    """Return synthetic vectors: non-negative, clustered, neighbours next to each other."""
     centres = rng.gamma(0.4, 1.0, (max(rows // 40, 8), dimensions)).astype(np.float32)
-    # A walk between centres: neighbouring positions look alike, as crops of one drawing or photographs of one day do.
+    # A walk between centres, so that neighbouring positions are similar, like crops of one drawing.
     place = np.linspace(0, len(centres) - 1.001, rows)
     left = place.astype(int)
     share = (place - left)[:, None].astype(np.float32)
@@ -52,11 +52,11 @@ def made_vectors(rows: int, dimensions: int, rng: np.random.Generator) -> Vector
 
 
 def make(*, rows: int, queries: int, file: Path | None, dimensions: int, seed: int) -> Dataset:
-    """Hold out evenly spaced queries and bring the rest to `rows` rows, repeated with noise where more are needed.
+    """Hold out evenly spaced queries and extend the rest to `rows` rows by repeating them with noise.
 
-    A repeat lies at a distance of 0.1 to 0.4 from its source, which is the range of real near neighbours here, and gets
-    a position beside it, so that position stays correlated with content. Rows are stored one whole repetition after the
-    other: stored beside its own repeats, every neighbourhood closes in on itself, and HNSW's recall falls (see README).
+    A repeat lies at a distance of 0.1 to 0.4 from its source, the range of real near neighbours here. Its position is
+    next to the source's, so that position stays correlated with content. Repetitions are stored one after the other,
+    because HNSW's recall falls if each row is stored beside its repeats (see README).
     """
     rng = np.random.default_rng(seed)
     source = (
@@ -91,7 +91,7 @@ def make(*, rows: int, queries: int, file: Path | None, dimensions: int, seed: i
 
 
 def far_query_indexes(queries: int) -> list[int]:
-    """Return the indexes of the queries that own an anti-correlated attribute, spread over all of them."""
+    """Return the indexes of the queries with an anti-correlated attribute, spread over all queries."""
     return [int(i) for i in np.linspace(0, queries - 1, min(FAR_QUERIES, queries))]
 
 
@@ -114,19 +114,19 @@ def load_vectors(conn: psycopg.Connection[Any], vectors: Vectors, *, table: str)
 
 
 def attributes(data: Dataset, i: int) -> dict[str, Any]:
-    """Return the attributes of row i: ranks for range filters, labels for equality filters, one rank a far query."""
+    """Return the attributes of row i: ranks for range filters, labels for equality filters, a rank per far query."""
     label = [f"r{share:g}" for share in SHARES if data.random[i] < share * SCALE]
     far = {f"far{n:02d}": int(rank) for n, rank in enumerate(data.far[:, i])}
     return {"random": int(data.random[i]), "position": int(data.position[i]), "labels": label, **far}
 
 
 def literal(vector: npt.NDArray[Any]) -> str:
-    """Return the vector as pgvector's text."""
+    """Return the vector in pgvector's text format."""
     return "[" + ",".join(map(repr, vector.astype(np.float16).tolist())) + "]"
 
 
 def conditions(conn: psycopg.Connection[Any], *, seed: int) -> dict[str, Any]:
-    """Return what a result depends on: hardware, versions, server settings and the seed."""
+    """Return the conditions of a result: hardware, versions, server settings and seed."""
     row = conn.execute(
         """
         SELECT version(), (SELECT extversion FROM pg_extension WHERE extname = 'vector'),

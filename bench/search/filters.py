@@ -1,7 +1,7 @@
-"""Filtered search, side by side: `python -m bench.search.filters` measures and writes raw results for bench.search.filters_report.
+"""Compares filtered search with other ways to search: `python -m bench.search.filters`.
 
-Sweeps the share of rows that a filter keeps, and how the filter lies to the query. The contenders take turns, query
-by query, on one server.
+It sweeps the share of rows that a filter keeps and the filter's position relative to the query. The contenders take
+turns, query by query, on one server. It writes raw results for bench.search.filters_report.
 """
 
 import argparse
@@ -24,12 +24,13 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.db import embedded, schema
+from bench.options import RESULTS, parse_options
 from bench.search import data
 from bench.search.data import SCALE, SHARES, Dataset
 
 KINDS = ("random", "label", "position", "far")
-TIMEOUT_MS = 2_000  # a contender that takes longer has not finished; counted with this time and no rows
-MOST_TIMEOUTS = 2  # a contender that timed out so often at a point is not asked there again
+TIMEOUT_MS = 2_000  # a slower search is cancelled and counts with this time and no rows
+MOST_TIMEOUTS = 2  # after this many timeouts a contender leaves the point
 EPSILON = 1e-3
 SERVER = {"shared_buffers": "3GB", "max_wal_size": "8GB", "fsync": "off", "synchronous_commit": "off"}
 FIELDS = ("rows", "kind", "share", "k", "query", "timed", "contender", "ms", "cpu_ms", "recall", "returned", "expected")
@@ -60,7 +61,7 @@ OURS = """
 
 @dataclass(frozen=True)
 class Point:
-    """One search to run: a query, a filter for it in both forms, and what the filter keeps."""
+    """One search to run: a query, its filter as JSON and as SQL, and the rows that the filter keeps."""
 
     kind: str
     share: float
@@ -72,7 +73,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to search, on a connection of its own: `run` returns ids, nearest first; `pid` is its server process."""
+    """A way to search, on its own connection. `run` returns ids, nearest first; `pid` is its server process."""
 
     name: str
     pid: int | None
@@ -83,7 +84,7 @@ class Contender:
 def points(
     conn: psycopg.Connection[Any], dataset: Dataset, share: float, kind: str, rng: np.random.Generator, queries: int
 ) -> Iterator[Point]:
-    """Yield a point for each query. Under 'random', a share of 1 is no filter at all."""
+    """Yield a point for each query. For kind 'random', a share of 1 means no filter."""
     width = int(share * SCALE)
     for n, query in enumerate(query_indexes(dataset, kind, queries)):
         condition: dict[str, Any] | None
@@ -97,7 +98,7 @@ def points(
             condition = {f"far{n:02d}": {"$lt": width}}
             keeps = dataset.far[n] < width
         else:
-            # Half of the windows lie around the query's own position, half anywhere.
+            # Half of the windows surround the query's own position; the others are anywhere.
             middle = dataset.query_positions[query] - width / 2
             start = int(np.clip(middle, 0, SCALE - width)) if n % 2 else int(rng.uniform(0, SCALE - width))
             condition = {"position": {"$gte": start, "$lt": start + width}}
@@ -110,7 +111,7 @@ def points(
 
 
 def query_indexes(dataset: Dataset, kind: str, queries: int) -> list[int]:
-    """Return the queries to ask, spread over all; under 'far', those that own an attribute."""
+    """Return the indexes of the queries to run, spread over all; for kind 'far', those with an attribute."""
     if kind == "far":
         return data.far_query_indexes(len(dataset.queries))
     return [int(i) for i in np.linspace(0, len(dataset.queries) - 1, min(queries, len(dataset.queries)))]
@@ -118,7 +119,7 @@ def query_indexes(dataset: Dataset, kind: str, queries: int) -> list[int]:
 
 @contextmanager
 def server(url: str | None) -> Iterator[str]:
-    """Yield the URL of a server to make databases on: the one given, or an embedded one for the while."""
+    """Yield the URL of a server for databases: `url`, or by default an embedded server that ends with the block."""
     if url:
         yield url
         return
@@ -129,7 +130,7 @@ def server(url: str | None) -> Iterator[str]:
 
 
 def prepare(url: str, dataset: Dataset, *, log: Callable[[str], None]) -> str:
-    """Make a database with this data, unless the server keeps one from before; return its URL."""
+    """Make a database with this data, unless the server has one from an earlier run; return its URL."""
     name = f"lookalike_bench_{len(dataset.vectors)}"
     target = make_conninfo(url, dbname=name)
     with psycopg.connect(url, autocommit=True) as admin:
@@ -163,7 +164,7 @@ def prepare(url: str, dataset: Dataset, *, log: Callable[[str], None]) -> str:
 
 
 def contenders(url: str, stack: ExitStack) -> list[Contender]:
-    """Return every way to search this database, each on its own connection, closed by `stack`."""
+    """Return every contender, each on its own connection, which `stack` closes."""
 
     def connect(*settings: str) -> psycopg.Connection[Any]:
         conn = stack.enter_context(psycopg.connect(url, autocommit=True, prepare_threshold=None))
@@ -210,9 +211,10 @@ def contenders(url: str, stack: ExitStack) -> list[Contender]:
 
 
 def vecs_contender(url: str, dataset: Dataset, stack: ExitStack) -> Contender | None:
-    """Return vecs' own query on a copy of the data in vecs' layout, where vecs is installed.
+    """Return vecs' own query on a copy of the data in vecs' layout, or None if vecs is not installed.
 
-    It wants pgvector 0.3 for Python, so an environment of its own: `pip install vecs` beside the base requirements.
+    vecs needs pgvector 0.3 for Python, so it needs its own environment: `pip install vecs` beside the base
+    requirements.
     """
     try:
         import vecs  # type: ignore[import-not-found]
@@ -230,7 +232,7 @@ def vecs_contender(url: str, dataset: Dataset, stack: ExitStack) -> Contender | 
 
     def run(point: Point, k: int) -> list[int]:
         filters = point.filter or {}
-        if len(filters.get("position", {})) > 1:  # vecs takes one operator a key
+        if len(filters.get("position", {})) > 1:  # vecs takes one operator per key
             filters = {"$and": [{"position": {name: value}} for name, value in filters["position"].items()]}
         found = collection.query(
             data=dataset.queries[point.query], limit=k, filters=filters, measure=vecs.IndexMeasure.l2_distance
@@ -241,7 +243,7 @@ def vecs_contender(url: str, dataset: Dataset, stack: ExitStack) -> Contender | 
 
 
 def cpu_ms(pid: int | None) -> float:
-    """Return the milliseconds that a process has computed, which other load changes little; 0 where unknown."""
+    """Return the CPU milliseconds of a process, which other load hardly changes; 0 if unknown."""
     if pid is None:
         return 0.0
     try:
@@ -251,7 +253,7 @@ def cpu_ms(pid: int | None) -> float:
 
 
 def measure(contender: Contender, point: Point, k: int, distances: Floats) -> dict[str, Any]:
-    """Run one search; return its time, its tie-aware recall against `distances`, and how many rows came back."""
+    """Run one search; return its time, its tie-aware recall against `distances`, and its number of rows."""
     cpu = cpu_ms(contender.pid)
     began = time.perf_counter()
     try:
@@ -291,7 +293,7 @@ def sweep(url: str, dataset: Dataset, args: argparse.Namespace, log: Callable[[s
                     todo = list(points(conn, dataset, share, kind, rng, args.queries))[:: args.every]
                     for contender in field:
                         contender.ready(k)
-                        measure(contender, todo[-1], k, distances[todo[-1].query])  # warms plans and caches
+                        measure(contender, todo[-1], k, distances[todo[-1].query])  # warms up plans and caches
                     timeouts = dict.fromkeys((contender.name for contender in field), 0)
                     for n, point in enumerate(todo):
                         timed = n % args.others_every == 0
@@ -313,39 +315,40 @@ def sweep(url: str, dataset: Dataset, args: argparse.Namespace, log: Callable[[s
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the sweep and write `<out>.csv`, raw, and `<out>.json`, its conditions."""
+    """Run the sweep; write raw results to `<out>.csv` and conditions to `<out>.json`."""
     parser = argparse.ArgumentParser(prog="python -m bench.search.filters", description=__doc__)
     parser.add_argument(
-        "--vectors", type=Path, help="embeddings as a float .npy of shape (rows, dimensions); else made"
+        "--vectors", type=Path, help=".npy of float embeddings, shape (rows, dimensions) (default: synthetic)"
     )
-    parser.add_argument("--dimensions", type=int, default=1280, help="of vectors that are made")
+    parser.add_argument("--dimensions", type=int, default=1280, help="dimensions of synthetic vectors")
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--k", type=int, nargs="+", default=[10, 100])
-    parser.add_argument(
-        "--queries", type=int, default=40, help="to ask at a point; 20 under filters against each query"
-    )
+    parser.add_argument("--queries", type=int, default=40, help="queries at a point; 20 for kind far")
     parser.add_argument("--every", type=int, default=1, help="use every n-th query only")
     parser.add_argument(
-        "--others-every", type=int, default=1, help="all contenders only at every n-th query; the rest for our recall"
+        "--others-every",
+        type=int,
+        default=1,
+        help="run all contenders at every n-th query only; the others measure recall",
     )
-    parser.add_argument(
-        "--vecs-rows", type=int, default=20_000, help="largest table to compare with vecs on; 0 for none"
-    )
-    parser.add_argument("--database", help="server on which databases may be made; else an embedded one is started")
+    parser.add_argument("--vecs-rows", type=int, default=20_000, help="largest table to compare with vecs; 0: none")
+    parser.add_argument("--database", help="server on which to make databases (default: an embedded server)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="2,000 rows of 64 dimensions, a few points: a smoke test")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "filters")
-    args = parser.parse_args(argv)
-    if args.quick:
-        args.rows, args.dimensions, args.shares, args.every = [2_000], 64, [1.0, 0.1, 0.001], 5
+    parser.add_argument("--out", type=Path, default=RESULTS / "filters", help="path of the results, without suffix")
+    quick = {"rows": [2_000], "dimensions": 64, "shares": [1.0, 0.1, 0.001], "every": 5, "out": None}
+    args = parse_options(parser, argv, quick=quick)
+    with tempfile.TemporaryDirectory() as folder:
+        _measure_all(args, args.out or Path(folder) / "filters")
 
+
+def _measure_all(args: argparse.Namespace, out: Path) -> None:
     def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with server(args.database) as url, args.out.with_suffix(".csv").open("w", newline="") as file:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with server(args.database) as url, out.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         for rows in args.rows:
@@ -357,7 +360,7 @@ def main(argv: list[str] | None = None) -> None:
         with psycopg.connect(target) as conn:
             conditions = data.conditions(conn, seed=args.seed)
     conditions |= {"vectors": args.vectors.name if args.vectors else "made", "timeout_ms": TIMEOUT_MS}
-    args.out.with_suffix(".json").write_text(json.dumps(conditions, indent=2) + "\n")
+    out.with_suffix(".json").write_text(json.dumps(conditions, indent=2) + "\n")
 
 
 if __name__ == "__main__":

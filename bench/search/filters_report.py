@@ -1,6 +1,6 @@
-"""Table and plot of filtered search, from bench.search.filters' raw results: `python -m bench.search.filters_report`.
+"""Writes table and plot of bench.search.filters from its raw results: `python -m bench.search.filters_report`.
 
-Writes `<in>.md`, `<in>.svg`, and the table between the markers of bench/README.md. matplotlib draws the plot.
+It writes `<in>.md` and `<in>.svg` and, with --readme, the table between the markers of that file.
 """
 
 import argparse
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from bench.options import RESULTS
 
 RECALL = 0.99
 FORCED = ("exact", "index")
@@ -29,7 +31,7 @@ Key = tuple[int, str, float, int]
 
 @dataclass(frozen=True)
 class Measured:
-    """What one contender did at one point. Times in milliseconds; cpu is the server process's own."""
+    """One contender at one point. Times are in milliseconds; cpu is that of the server process."""
 
     p50: float
     p95: float
@@ -40,12 +42,12 @@ class Measured:
 
     @property
     def good(self) -> bool:
-        """Whether it reached the recall and returned min(k, matching) rows every time."""
+        """Whether it reached the recall and always returned min(k, matching) rows."""
         return self.complete and self.recall >= RECALL
 
 
 def read(path: Path) -> dict[Key, dict[str, Measured]]:
-    """Return the contenders' measures by rows, kind, share kept and k."""
+    """Return the measurements of each contender by rows, kind, share kept and k."""
     raw: dict[Key, dict[str, list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -55,8 +57,8 @@ def read(path: Path) -> dict[Key, dict[str, Measured]]:
 
 
 def summary(rows: Sequence[dict[str, str]]) -> Measured:
-    """Reduce one contender's searches at one point."""
-    # Of the queries that only search was asked, for its recall, the times would compare with nobody's.
+    """Summarise one contender's searches at one point."""
+    # Queries that only `search` ran count for its recall; their times have no counterpart.
     times = [float(row["ms"]) for row in rows if row["timed"] == "1"]
     computed = [float(row["cpu_ms"] or "nan") for row in rows if row["timed"] == "1"]
     return Measured(
@@ -70,7 +72,7 @@ def summary(rows: Sequence[dict[str, str]]) -> Measured:
 
 
 def table(points: dict[Key, dict[str, Measured]]) -> list[str]:
-    """Return the table's lines: search, its ratio to the best forced strategy that was good, and every contender."""
+    """Return the lines of the table: search, its ratio to the best good forced strategy, and every contender."""
     lines = [
         "| rows | filter | kept | k | recall | p50 ms | of the best | p95 | CPU: p50 of the best | p95 | best "
         "| exact | index | " + " | ".join(OTHERS) + " |",
@@ -103,14 +105,14 @@ def table(points: dict[Key, dict[str, Measured]]) -> list[str]:
 
 
 def cell(measured: Measured) -> str:
-    """Return p50, with the recall where it falls short, or what else went wrong."""
+    """Return p50; if the contender falls short, also its recall and whether rows are missing."""
     if measured.good:
         return f"{measured.p50:.1f}"
     return f"{measured.p50:.1f} ✗ {measured.recall:.2f}" + ("" if measured.complete else ", rows missing")
 
 
 def verdict(points: dict[Key, dict[str, Measured]]) -> str:
-    """Return one sentence that counts the points where each promise held."""
+    """Return a sentence that counts the points at which each promise holds."""
     held = {"recall": 0, "p50": 0, "p95": 0, "CPU p50": 0, "CPU p95": 0}
     for found in points.values():
         ours = found["search"]
@@ -128,7 +130,7 @@ def verdict(points: dict[Key, dict[str, Measured]]) -> str:
 
 
 def plot(points: dict[Key, dict[str, Measured]], path: Path) -> None:
-    """Draw p50 over the share kept, one panel a size, filter and k; a hollow mark falls short in recall or rows."""
+    """Draw p50 over the share kept, a panel per size, filter and k; hollow marks fall short in recall or rows."""
     from matplotlib.figure import Figure
 
     sizes = sorted({(key[0], key[3]) for key in points})
@@ -158,10 +160,10 @@ def plot(points: dict[Key, dict[str, Measured]], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read `<in>.csv` and `<in>.json`, write table and plot."""
+    """Read `<in>.csv` and `<in>.json`; write table and plot."""
     parser = argparse.ArgumentParser(prog="python -m bench.search.filters_report", description=__doc__)
-    parser.add_argument("--in", dest="source", type=Path, default=Path(__file__).parents[1] / "results" / "filters")
-    parser.add_argument("--readme", type=Path, help="file to put the table in, between its markers")
+    parser.add_argument("--in", dest="source", type=Path, default=RESULTS / "filters")
+    parser.add_argument("--readme", type=Path, help="file in which to replace the table between its markers")
     args = parser.parse_args(argv)
     points = read(args.source.with_suffix(".csv"))
     conditions = json.loads(args.source.with_suffix(".json").read_text())

@@ -1,9 +1,9 @@
-"""What pgvector's graph takes of memory a row, and a fresh index of disk, by dimensions and m, beside our estimate.
+"""Measures the memory of pgvector's graph per row and the disk space of a fresh index, beside Lookalike's estimate.
 
-`python -m bench.search.index_memory [--rows 20000] [--disk]`, on a scratch embedded server. Each graph is built serially and
-with two workers, in a maintenance_work_mem that it outgrows halfway: pgvector tells after how many rows, and the
-build is stopped. With --disk another build in enough memory gives the size on disk. Writes
-`bench/results/index_memory.json`.
+`python -m bench.search.index_memory` runs on a scratch embedded server, for several dimensions and values of m. Each
+graph is built serially and with two workers, in a maintenance_work_mem that it outgrows halfway. pgvector then reports
+the number of rows, and the build is cancelled. With --disk another build with enough memory gives the size on disk. It
+writes `bench/results/index_memory.json`.
 """
 
 import argparse
@@ -18,16 +18,16 @@ import psycopg
 
 from app import db
 from app.index.resources import index_bytes, row_bytes
-from bench.api.copy_triggers import scratch
+from bench.options import RESULTS, parse_options
+from bench.scratch import scratch
 
-RESULTS = Path(__file__).parents[1] / "results"
 SHAPES = ((1280, 16), (1280, 32), (384, 16), (2048, 16), (128, 16), (128, 8))
-_RESERVED = 4 * 2**20  # which a parallel build keeps for other things
-_BLOCK = 2**20  # in which a serial build takes its memory: the last one counts as soon as it is begun
+_RESERVED = 4 * 2**20  # a parallel build reserves this for other things
+_BLOCK = 2**20  # a serial build allocates memory in blocks; a block counts as soon as it is begun
 
 
 def fill(conn: db.Connection, rows: int, dimensions: int) -> None:
-    """Make a table of random unit vectors, as embeddings are stored."""
+    """Make a table of random unit vectors, stored like embeddings."""
     conn.execute("DROP TABLE IF EXISTS bench_vectors")
     conn.execute(f"CREATE UNLOGGED TABLE bench_vectors (id int, embedding halfvec({dimensions}))")
     conn.execute("ALTER TABLE bench_vectors ALTER embedding SET STORAGE PLAIN, SET (parallel_workers = 2)")
@@ -40,7 +40,7 @@ def fill(conn: db.Connection, rows: int, dimensions: int) -> None:
 
 
 def create(m: int) -> str:
-    """Return the statement that builds; the memory does not depend on ef_construction."""
+    """Return the statement that builds the index; its memory does not depend on ef_construction."""
     return (
         "CREATE INDEX ON bench_vectors USING hnsw (embedding halfvec_l2_ops)"
         f" WITH (m = {m}, ef_construction = {max(2 * m, 16)})"
@@ -48,35 +48,37 @@ def create(m: int) -> str:
 
 
 def outgrown_after(conn: db.Connection, m: int, memory: int, workers: int) -> int:
-    """Build in too little memory until pgvector says so; return after how many rows."""
+    """Build with too little memory; return the number of rows after which the graph no longer fits."""
     rows: list[int] = []
 
-    def tell(notice: psycopg.errors.Diagnostic) -> None:
+    def record(notice: psycopg.errors.Diagnostic) -> None:
         if found := re.search(r"no longer fits .* after (\d+) tuples", notice.message_primary or ""):
             rows.append(int(found[1]))
             conn.cancel_safe()
 
     conn.execute(f"SET maintenance_work_mem = '{memory // 1024}kB'; SET max_parallel_maintenance_workers = {workers}")
-    conn.add_notice_handler(tell)
+    conn.add_notice_handler(record)
     try:
         conn.execute(create(m))
         conn.execute("DROP INDEX bench_vectors_embedding_idx")
     except psycopg.errors.QueryCanceled:
         pass
     finally:
-        conn.remove_notice_handler(tell)
+        conn.remove_notice_handler(record)
     return rows[0]
 
 
 def main() -> None:
-    """Run and print a table."""
+    """Run the bench and print a line per shape."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--disk", action="store_true", help="Build the whole index too, for its size.")
-    options = parser.parse_args()
+    parser.add_argument("--shapes", type=int, default=len(SHAPES), help="measure only the first N shapes")
+    parser.add_argument("--disk", action="store_true", help="also build the whole index, to measure its size")
+    parser.add_argument("--results", type=Path, default=RESULTS / "index_memory.json", help="file to write")
+    options = parse_options(parser, quick={"rows": 6000, "shapes": 1, "results": None})
     results = []
     with scratch(None) as url, db.connect(url, autocommit=True) as conn:
-        for dimensions, m in SHAPES:
+        for dimensions, m in SHAPES[: options.shapes]:
             fill(conn, options.rows, dimensions)
             estimated = row_bytes(dimensions, m)
             memory = max(estimated * options.rows // 2, 8 * 2**20)
@@ -111,7 +113,8 @@ def main() -> None:
         "rows": options.rows,
         "shapes": results,
     }
-    (RESULTS / "index_memory.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if options.results:
+        options.results.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

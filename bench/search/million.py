@@ -1,12 +1,13 @@
-"""Index choices at a million rows: `python -m bench.search.million load|build|measure --home DIR`, one step after the other.
+"""Index choices at a million rows: `python -m bench.search.million load|build|measure --home DIR`, step by step.
 
-Rows are mixtures of pairs of real vectors (`--vectors FILE`, else made), streamed into the database by COPY; the exact
-neighbours of the queries are found while they pass. `build` gives the space a choice as `lookalike index choose` does,
-and says what that took; `measure` searches by what is there.
+Rows are mixtures of pairs of real vectors (`--vectors FILE`, else synthetic). `load` streams them into the database by
+COPY and finds the exact neighbours of the queries on the way. `build` applies a choice like `lookalike index choose`
+and reports its cost. `measure` searches with the current choice.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,10 @@ from app.index.resources import Resources
 from app.index.spec import parse_spec
 from app.index.switch import index_state, switch_index
 from app.store import spaces
+from bench.options import RESULTS, parse_options
 from bench.search import data
 
+STEPS = ("load", "build", "measure")
 DATABASE = "lookalike_million"
 SERVER = {"shared_buffers": "5GB", "max_wal_size": "16GB", "fsync": "off", "synchronous_commit": "off"}
 BATCH = 10_000
@@ -36,34 +39,48 @@ EPSILON = 1e-3
 
 
 def main() -> None:
-    """Run one step."""
+    """Run one step; with `--quick`, load, build and measure on a few rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=("load", "build", "measure"))
-    parser.add_argument("--home", type=Path, required=True, help="Keeps the server's data, 15 GB, from step to step.")
-    parser.add_argument("--vectors", type=Path, help="Unit vectors to mix, .npy; else made.")
+    parser.add_argument("step", nargs="?", choices=STEPS, help="step to run; not needed with --quick")
+    parser.add_argument("--home", type=Path, help="folder that keeps the server's data (15 GB) between steps")
+    parser.add_argument("--vectors", type=Path, help=".npy of unit vectors to mix (default: synthetic)")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--choice", default="hnsw", help="To build.")
-    parser.add_argument("--depths", type=int, nargs="*", default=[0], help="ef_search to measure; 0: left out.")
+    parser.add_argument("--choice", default="hnsw", help="choice to build")
+    parser.add_argument(
+        "--depths", type=int, nargs="*", default=[0], help="values of ef_search to measure; 0: the default"
+    )
     parser.add_argument("-k", type=int, default=10)
-    parser.add_argument("--memory", default="4096", help="maintenance_work_mem of a build, MB.")
+    parser.add_argument("--memory", default="4096", help="maintenance_work_mem of a build in MB")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("bench/results/million.json"))
-    options = parser.parse_args()
-    with server(options.home) as url:
-        step = {"load": load, "build": build, "measure": measure}[options.step]
-        found = step(url, options)
-        with psycopg.connect(url) as conn:
-            conditions = data.conditions(conn, seed=options.seed)
-    record = {"step": options.step, "rows": options.rows, **found, "conditions": conditions}
-    kept = json.loads(options.out.read_text()) if options.out.exists() else []
-    options.out.write_text(json.dumps([*kept, record], indent=1, default=str) + "\n")
+    parser.add_argument("--out", type=Path, default=RESULTS / "million.json", help="file to append to")
+    options = parse_options(parser, quick={"rows": 2000, "queries": 10, "memory": "256", "out": None})
+    if options.quick:
+        with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as home, server(Path(home)) as url:
+            for step in STEPS:
+                run(step, url, options)
+    elif options.step and options.home:
+        with server(options.home) as url:
+            run(options.step, url, options)
+    else:
+        parser.error("give a step and --home, or --quick")
+
+
+def run(step: str, url: str, options: argparse.Namespace) -> None:
+    """Run one step, print its result and append it to `options.out`."""
+    found = {"load": load, "build": build, "measure": measure}[step](url, options)
+    with psycopg.connect(url) as conn:
+        conditions = data.conditions(conn, seed=options.seed)
+    record = {"step": step, "rows": options.rows, **found, "conditions": conditions}
+    if options.out:
+        kept = json.loads(options.out.read_text()) if options.out.exists() else []
+        options.out.write_text(json.dumps([*kept, record], indent=1, default=str) + "\n")
     print(json.dumps(found, indent=1, default=str))
 
 
 @contextmanager
 def server(home: Path) -> Iterator[str]:
-    """Yield the URL of the database, on a server that runs meanwhile and keeps its data in `home`."""
+    """Run a server that keeps its data in `home`; yield the URL of the database."""
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o755)
     with embedded.running(home, settings=SERVER) as started:
@@ -74,14 +91,14 @@ def server(home: Path) -> Iterator[str]:
 
 
 def mixtures(source: data.Vectors, rows: int, rng: np.random.Generator) -> data.Vectors:
-    """Return unit vectors, each between two of the source's, nearer to the first of them."""
+    """Return unit vectors, each a mixture of two of the source, closer to the first."""
     first, second = rng.integers(0, len(source), (2, rows))
     share = rng.uniform(0.5, 1, (rows, 1)).astype(np.float32)
     return data.unit(share * source[first] + (1 - share) * source[second])
 
 
 def load(url: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Make the rows and the queries, and store them; return how long that took."""
+    """Make and store the rows and the queries; return the seconds."""
     rng = np.random.default_rng(options.seed)
     source = (
         data.unit(np.load(options.vectors).astype(np.float32))
@@ -89,7 +106,7 @@ def load(url: str, options: argparse.Namespace) -> dict[str, Any]:
         else data.made_vectors(20_000, 1280, rng)
     )
     queries = mixtures(source, options.queries, rng)
-    nearest = np.full((len(queries), MOST_K), -np.inf, dtype=np.float32)  # inner products, in no order
+    nearest = np.full((len(queries), MOST_K), -np.inf, dtype=np.float32)  # inner products, unordered
     schema.upgrade(url)
     began = time.monotonic()
     with db.connect(url, autocommit=True) as conn:
@@ -126,7 +143,7 @@ def load(url: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def build(url: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Give the space the choice; return seconds and sizes."""
+    """Apply the choice to the space; return seconds and sizes."""
     with db.connect(url, autocommit=True) as conn:
         done = switch_index(
             conn,
@@ -140,11 +157,11 @@ def build(url: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(url: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Search by all queries, at each depth in turn; return recall and milliseconds."""
+    """Search all queries at each depth in turn; return recall and milliseconds."""
     with db.connect(url, autocommit=True) as conn:
         asked = conn.execute("SELECT embedding, distances[%s] FROM public.queries ORDER BY n", (options.k,)).fetchall()
         state = index_state(conn, spaces.active(conn))
-        for embedding, _ in asked:  # warm
+        for embedding, _ in asked:  # warm up
             conn.execute("SELECT FROM lookalike.search(%s, 100)", (embedding,))
         measured = [_measured(conn, asked, options.k, depth or None) for depth in options.depths]
     return {"choice": state.choice, "index_bytes": state.index_bytes, "k": options.k, "measured": measured}

@@ -1,11 +1,12 @@
-"""What each preset's index gives, and what a day's work costs beside it: `python -m bench.search.presets --vectors FILE`.
+"""Measures the index of each preset and the cost of changing prices: `python -m bench.search.presets --vectors FILE`.
 
-The lab measures the choices of all presets on one sample (see bench/README.md); then prices of a fifth of the images
-change, with the shop's indexes in place. Writes bench/results/presets.json.
+The lab measures the choices of all presets on one sample (see bench/README.md). Then the prices of a fifth of the
+images change, with the indexes of the shop preset. It writes bench/results/presets.json.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,18 +17,19 @@ from app import db
 from app.store import spaces
 from app.tuning import presets, results, run
 from app.tuning.records import Request
-from bench.api.copy_triggers import RESULTS, scratch
+from bench.options import RESULTS, parse_options
+from bench.scratch import scratch
 from bench.search import data
 from bench.search.tune import load
 
 
 def main() -> None:
-    """Run, print a line a preset, and write the numbers."""
+    """Run the bench, print a line per preset, and write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vectors", type=Path, help="unit vectors as .npy; left out, made ones")
+    parser.add_argument("--vectors", type=Path, help=".npy of unit vectors (default: synthetic)")
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--results", type=Path, default=RESULTS / "presets.json")
-    options = parser.parse_args()
+    parser.add_argument("--results", type=Path, default=RESULTS / "presets.json", help="file to write")
+    options = parse_options(parser, quick={"rows": 600, "results": None})
     rng = np.random.default_rng(1)
     vectors = data.unit(np.load(options.vectors).astype(np.float32)) if options.vectors else None
     if vectors is None:
@@ -37,14 +39,15 @@ def main() -> None:
         request = Request(choices=tuple(one.choice for one in presets.PRESETS), rounds=3, seconds=1.0, workers=1)
         made = run.start(conn, spaces.active(conn), request)
         measured = {one.choice: one for one in run.resume(url, made)}
-        prices = _change_prices(conn, options.results.parent)
+        with tempfile.TemporaryDirectory() as home:
+            prices = _change_prices(conn, Path(home))
         conditions = results.get(conn, made.id).conditions
-    told = {}
+    shown = {}
     for preset in presets.PRESETS:
         one = asdict(measured[preset.choice])
         for raw in ("query_ms", "query_recalls", "measured_at"):
             del one[raw]
-        told[preset.name] = one
+        shown[preset.name] = one
         found = measured[preset.choice]
         print(
             f"{preset.name}: recall {found.recall:.4f}, p50 {found.p50_ms:.2f} ms, p95 {found.p95_ms:.2f} ms, "
@@ -52,12 +55,13 @@ def main() -> None:
             f"{found.bytes_per_image:,.0f} bytes/image"
         )
     print(f"prices of {prices['rows']:,} of {options.rows:,} images changed in {prices['seconds']:.2f} s")
-    text = json.dumps({"conditions": conditions, "presets": told, "price_changes": prices}, indent=1, default=str)
-    options.results.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps({"conditions": conditions, "presets": shown, "price_changes": prices}, indent=1, default=str)
+    if options.results:
+        options.results.write_text(text + "\n", encoding="utf-8")
 
 
 def _change_prices(conn: db.Connection, home: Path) -> dict[str, float]:
-    """Change a fifth of the prices in one statement, as the shop's preset has its tables and indexes."""
+    """Change a fifth of the prices in one statement, with the tables and indexes of the shop preset."""
     conn.execute("UPDATE lookalike.images SET attributes = jsonb_build_object('price', id % 1000)")
     presets.apply(conn, presets.get("shop"), spaces.active(conn), home)
     conn.execute("VACUUM (ANALYZE) lookalike.images")

@@ -1,13 +1,15 @@
-"""Does the monitor of live recall tell the truth, and what does it cost the server?
+"""Measures how accurate the monitor of live recall is, and what it costs the server.
 
-`python -m bench.search.recall_monitor [--vectors FILE] [--rows 20000] [--samples 500] [--seconds 120]`, on a scratch embedded
-server. The index is searched poorly on purpose (ef_search 10), so that there is something to see. Searches with filters
-of several selectivities run from one client without a pause; by chance some are kept, until there are as many samples
-as asked for, and these are checked: that is the estimate. Then the searches go on for so many seconds, while a session
-of its own checks further ones within the budget, as idle workers do: the CPU time of every server process, from /proc,
-tells its share. The truth is the recall of thousands of searches of the same mix, each compared with numpy's exact
-answer; 1,000 draws of that many samples from the true recalls tell how often such an estimate, and its interval, are
-right. Writes `bench/results/recall_monitor.json`.
+`python -m bench.search.recall_monitor --vectors FILE` runs on a scratch embedded server. The index is searched poorly
+on purpose (ef_search 10). One client searches without a pause, with filters of several selectivities.
+
+- Estimate: a random part of the searches is kept, up to --samples, and checked.
+- Cost: the searches go on for --seconds, while another session checks samples within the budget, like an idle worker.
+  The CPU time of every server process (/proc) gives the monitor's share.
+- Truth: the recall of --truths searches of the same mix, each against numpy's exact answer. 1,000 draws of as many
+  samples from these recalls show how often such an estimate and its interval are right.
+
+It writes `bench/results/recall_monitor.json`.
 """
 
 import argparse
@@ -36,18 +38,18 @@ from app.search.run import run_search
 from app.store import spaces
 from app.tuning.metrics import Exact
 from app.types import Json
-from bench.api.copy_triggers import scratch
+from bench.options import RESULTS, parse_options
+from bench.scratch import scratch
 from bench.search import data
 
-RESULTS = Path(__file__).parents[1] / "results"
 K = 10
-# Shares of the rows that pass, with the share of the searches that have such a filter; None: no filter.
+# Share of the rows that a filter keeps (None: no filter), and share of the searches with this filter.
 MIX: tuple[tuple[float | None, float], ...] = ((None, 0.4), (0.5, 0.15), (0.2, 0.15), (0.05, 0.15), (0.01, 0.15))
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One search of the mix: a query and the share of its filter."""
+    """One search of the mix: a query and the share of rows that its filter keeps."""
 
     query: NDArray[np.float32]
     share: float | None
@@ -58,7 +60,7 @@ class Asked:
 
 
 def make(conn: db.Connection, vectors: NDArray[np.float32], *, m: int, ef_search: int, seed: int) -> NDArray[np.int64]:
-    """Store the rows with a random rank to filter by, and build the index; return the ranks."""
+    """Store the rows with a random rank for filters, and build the index; return the ranks."""
     rank = np.random.default_rng(seed).permutation(len(vectors)) * (data.SCALE // len(vectors))
     dimensions = vectors.shape[1]
     conn.execute(
@@ -101,7 +103,7 @@ def _json(value: Json | None) -> Jsonb | None:
 
 
 def cpu_seconds(pids: list[int]) -> dict[int, float]:
-    """The CPU seconds, user and system, of these processes; those that have gone are left out."""
+    """Return the CPU seconds (user and system) of these processes, without those that have ended."""
     tick = os.sysconf("SC_CLK_TCK")
     used = {}
     for pid in pids:
@@ -114,13 +116,13 @@ def cpu_seconds(pids: list[int]) -> dict[int, float]:
 
 
 def server_pids(conn: db.Connection) -> list[int]:
-    """The server's processes, but for the postmaster."""
+    """Return the ids of the server's processes without the postmaster."""
     rows = conn.execute("SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL").fetchall()
     return [int(str(row[0])) for row in rows]
 
 
 class Monitor(threading.Thread):
-    """What an idle worker does: looks every so often, and checks what the budget allows."""
+    """Checks samples within the budget, like an idle worker."""
 
     def __init__(self, url: str, budget: float) -> None:
         super().__init__(daemon=True)
@@ -139,7 +141,7 @@ class Monitor(threading.Thread):
 
 
 def estimate(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, Any]:
-    """Search until as many searches are kept as there are to be samples, check them all, and return what is said."""
+    """Search until enough samples are kept, check them all, and return the estimate."""
     rng = np.random.default_rng(options.seed + 1)
     with db.connect(url, autocommit=True) as conn:
         searches = kept = 0
@@ -164,13 +166,13 @@ def estimate(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[st
 
 
 def search(conn: db.Connection, one: Asked) -> tuple[Request, SearchResult]:
-    """Answer one search of the mix as the API does."""
+    """Run one search of the mix like the API."""
     asked = Request(query=one.query, k=K, filter=one.filter)
     return asked, run_search(conn, asked)
 
 
 def cost(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, Any]:
-    """Search for so many seconds with the monitor at work within its budget; return its share of the server's time."""
+    """Search for `options.seconds` while the monitor checks samples; return its share of the server's time."""
     rng = np.random.default_rng(options.seed + 2)
     monitor = Monitor(url, options.budget)
     with db.connect(url, autocommit=True) as conn:
@@ -207,7 +209,7 @@ def cost(url: str, mix: list[Asked], options: argparse.Namespace) -> dict[str, A
 
 
 def draws(recalls: NDArray[np.float64], samples: int, *, seed: int, rounds: int = 1000) -> dict[str, float]:
-    """How good an estimate by so many samples is, over many draws: its error, and how often the interval holds."""
+    """Return the error of an estimate from `samples` samples over many draws, and how often its interval holds."""
     rng = np.random.default_rng(seed)
     mean = recalls.mean()
     drawn = rng.choice(recalls, (rounds, samples))
@@ -225,20 +227,22 @@ def draws(recalls: NDArray[np.float64], samples: int, *, seed: int, rounds: int 
 
 
 def main() -> None:
-    """Run, print and write the result."""
+    """Run the bench, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vectors", type=Path, help="Real embeddings, .npy; else made ones.")
+    parser.add_argument("--vectors", type=Path, help=".npy of embeddings (default: synthetic)")
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--queries", type=int, default=500, help="Held out of the vectors.")
-    parser.add_argument("--truths", type=int, default=2000, help="Searches whose true recall is taken.")
+    parser.add_argument("--queries", type=int, default=500, help="vectors to hold out as queries")
+    parser.add_argument("--truths", type=int, default=2000, help="searches whose true recall is measured")
     parser.add_argument("--samples", type=int, default=500)
-    parser.add_argument("--share", type=float, default=0.05, help="Share of the searches that is kept.")
+    parser.add_argument("--share", type=float, default=0.05, help="share of the searches to keep as samples")
     parser.add_argument("--budget", type=float, default=0.018)
     parser.add_argument("--m", type=int, default=16)
     parser.add_argument("--ef-search", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=120, help="How long the cost is measured.")
+    parser.add_argument("--seconds", type=float, default=120, help="seconds for which the cost is measured")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    parser.add_argument("--results", type=Path, default=RESULTS / "recall_monitor.json", help="file to write")
+    quick = {"rows": 1000, "queries": 20, "truths": 50, "samples": 10, "seconds": 2, "results": None}
+    options = parse_options(parser, quick=quick)
     made = data.make(
         rows=options.rows - (options.queries if options.vectors else 0),
         queries=options.queries,
@@ -253,11 +257,11 @@ def main() -> None:
         rank = make(conn, made.vectors, m=options.m, ef_search=options.ef_search, seed=options.seed)
         found = estimate(url, mix, options)
         spent = cost(url, mix, options)
-        # Of the same rows: nothing was written meanwhile.
+        # The rows are still the same, because nothing else writes.
         recalls = np.array(truth(conn, made.vectors, rank, mix))
         with psycopg.connect(url) as plain:
             conditions = data.conditions(plain, seed=options.seed)
-    said = found["estimate"] or {"recall": None}
+    estimated = (found["estimate"] or {"recall": None})["recall"]
     by_share = {
         "no filter" if share is None else f"{share:.0%}": float(
             np.mean([one for one, asked in zip(recalls, mix, strict=True) if asked.share == share])
@@ -270,20 +274,20 @@ def main() -> None:
         "truth": float(recalls.mean()),
         "truth_by_filter": by_share,
         "truth_searches": len(recalls),
-        "error": None if said["recall"] is None else abs(said["recall"] - float(recalls.mean())),
+        "error": None if estimated is None else abs(estimated - float(recalls.mean())),
         "draws": draws(recalls, options.samples, seed=options.seed),
         "conditions": {
             **conditions,
             "psycopg": psycopg.__version__,
-            **{name: str(value) for name, value in vars(options).items() if name != "vectors"},
+            **{name: str(value) for name, value in vars(options).items() if name not in ("vectors", "results")},
             "real_vectors": options.vectors is not None,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "recall_monitor.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if options.results:
+        options.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"truth {result['truth']:.4f} over {len(recalls)} searches; by filter {by_share}")
-    print(f"estimate {said['recall']} by {found['checks']} samples, error {result['error']}")
+    print(f"estimate {estimated} from {found['checks']} samples, error {result['error']}")
     print(f"monitor: {spent['share_of_server_cpu']:.2%} of the server's CPU, {spent['share_of_wall_time']:.2%} of time")
     print(f"1000 draws of {options.samples}: {result['draws']}")
 

@@ -1,9 +1,9 @@
-"""Does `lookalike tune` hold its promises? Random goals, each applied, each measured again by others.
+"""Checks whether `lookalike tune` keeps its promises, with random goals and independent measurements.
 
-`python -m bench.search.tune --vectors FILE [--rows 19600] [--goals 20]` (see bench/README.md): the lab measures a grid, goals
-are drawn that some measured choice meets, tune picks, the choice is applied to the real database, and queries that
-neither the lab nor the database has seen are searched in a session of their own, against brute force. Writes
-bench/results/tune.json; with --report FOLDER the lab's own report, too.
+`python -m bench.search.tune --vectors FILE` (see bench/README.md): the lab measures a grid, and the bench draws goals
+that a measured choice meets. For each goal, tune picks a choice and applies it to the real database. A judge then
+searches new queries in its own session and compares them with brute force. It writes bench/results/tune.json; with
+--report FOLDER also the lab's own report.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from app.tuning.apply import switch_and_promise
 from app.tuning.goals import Goal, Promise
 from app.tuning.metrics import Exact, Truth, Vectors
 from app.tuning.records import Measurement, Request
-from bench.api.copy_triggers import RESULTS, scratch
+from bench.options import RESULTS, parse_options
+from bench.scratch import scratch
 from bench.search import data
 
 JUDGES = 400
@@ -35,7 +36,10 @@ ALLOWED_RECALL, ALLOWED_P95 = 0.01, 1.2
 
 @dataclass(frozen=True)
 class Outcome:
-    """A goal, what tune chose and promised, and what others found; `kept` as the issue asks, `near` both ways."""
+    """A goal, the choice and promise of tune, and the judge's measurements.
+
+    `kept`: the promise holds. `near`: the judge is within 1 % recall and 20 % p95 of the lab, in both directions.
+    """
 
     goal: Goal
     choice: str
@@ -64,7 +68,7 @@ def load(conn: Connection, vectors: Vectors) -> None:
 
 
 def reachable(measured: list[Measurement], rng: random.Random) -> Goal:
-    """Draw a goal that at least one measured choice meets: some of its parts, each with a random slack."""
+    """Draw a goal that at least one measured choice meets: one to three metrics, each with a random slack."""
     promise = goals.promise_of(rng.choice(measured))
     slack = rng.uniform(1.0, 1.5)
     parts = rng.sample(("recall", "p95_ms", "bytes_per_image", "qps"), rng.randint(1, 3))
@@ -79,8 +83,9 @@ def reachable(measured: list[Measurement], rng: random.Random) -> Goal:
 
 
 def judge(url: str, queries: Vectors, truths: list[Truth], *, k: int) -> tuple[float, float]:
-    """Return mean recall and p95 in milliseconds, in a session of its own: a first pass for the one, which brings the
-    index into the server's cache, then as many timed passes as the lab takes for the other.
+    """Return mean recall and p95 in milliseconds, measured in a new session.
+
+    The first pass measures recall and loads the index into the server's cache; the timed passes follow, as in the lab.
     """
     with db.connect(url, autocommit=True, application="lookalike bench") as conn:
         recalls = measure.recalls(measure.search_pass(conn, queries, k=k), truths)
@@ -89,7 +94,7 @@ def judge(url: str, queries: Vectors, truths: list[Truth], *, k: int) -> tuple[f
 
 
 def main() -> None:
-    """Run, print a line a goal and the count of those kept, and write the raw numbers."""
+    """Run the bench, print a line per goal and the number of promises kept, and write the raw numbers."""
     options = _options()
     rng = random.Random(options.seed)
     vectors = data.unit(np.load(options.vectors).astype(np.float32)) if options.vectors else None
@@ -121,7 +126,7 @@ def main() -> None:
         _write(options.results, made.conditions, len(stored), [], points)
         outcomes = _outcomes(conn, url, measured, rng, options, vectors[held], exact.truths())
     kept, near = sum(one.kept for one in outcomes), sum(one.near for one in outcomes)
-    print(f"{kept} of {len(outcomes)} promises kept; {near} found within 1 % and 20 % of what was measured, both ways")
+    print(f"{kept} of {len(outcomes)} promises kept; {near} within 1 % recall and 20 % p95 of the lab, both ways")
     _write(options.results, made.conditions, len(stored), outcomes, points)
 
 
@@ -136,13 +141,13 @@ def _outcomes(
 ) -> list[Outcome]:
     drawn = [reachable(measured, rng) for _ in range(options.goals)]
     picked = [(goal, goals.pick(measured, goal)) for goal in drawn]
-    # Those of one choice one after the other, so that it is built once; the judge searches anew for each.
+    # Sorted by choice, so that each is built once; the judge still measures for each goal.
     picked.sort(key=lambda one: one[1].chosen.choice if one[1].chosen else "")
     outcomes = []
     before = ""
     for goal, found in picked:
         if found.chosen is None or found.promise is None:
-            raise SystemExit(f"{goal} was drawn from a measured choice, and none meets it")
+            raise SystemExit(f"{goal} was drawn from a measured choice, but no choice meets it")
         if found.chosen.choice != before:
             began = time.monotonic()
             choice = IndexSpec.of(found.chosen.options)
@@ -172,18 +177,20 @@ def _outcomes(
 
 
 def _write(
-    path: Path, conditions: dict[str, Any], rows: int, outcomes: list[Outcome], points: list[pareto.Point]
+    path: Path | None, conditions: dict[str, Any], rows: int, outcomes: list[Outcome], points: list[pareto.Point]
 ) -> None:
+    if path is None:
+        return
     path.parent.mkdir(exist_ok=True)
-    told = []
+    shown = []
     for point in points:
         one = asdict(point.measured)
         for raw in ("query_ms", "query_recalls", "measured_at"):
             del one[raw]
-        told.append({**one, "bytes_per_image": point.measured.bytes_per_image, "best": point.best, "fast": point.fast})
+        shown.append({**one, "bytes_per_image": point.measured.bytes_per_image, "best": point.best, "fast": point.fast})
     path.write_text(
         json.dumps(
-            {"conditions": conditions, "rows": rows, "outcomes": [asdict(one) for one in outcomes], "points": told},
+            {"conditions": conditions, "rows": rows, "outcomes": [asdict(one) for one in outcomes], "points": shown},
             indent=1,
             default=str,
         )
@@ -194,16 +201,15 @@ def _write(
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vectors", type=Path, help="unit vectors as .npy; left out, made ones")
+    parser.add_argument("--vectors", type=Path, help=".npy of unit vectors (default: synthetic)")
     parser.add_argument("--rows", type=int, default=19_600)
     parser.add_argument("--goals", type=int, default=20)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="the quick grid")
-    parser.add_argument("--url", help="an empty database of yours; left out, an embedded server")
-    parser.add_argument("--report", type=Path, help="folder for the lab's report")
-    parser.add_argument("--results", type=Path, default=RESULTS / "tune.json")
-    return parser.parse_args()
+    parser.add_argument("--url", help="your own empty database (default: a scratch embedded server)")
+    parser.add_argument("--report", type=Path, help="folder for the lab's own report")
+    parser.add_argument("--results", type=Path, default=RESULTS / "tune.json", help="file to write")
+    return parse_options(parser, quick={"rows": 800, "goals": 2, "results": None})
 
 
 if __name__ == "__main__":

@@ -1,2 +1,4 @@
-"""Searches without pause while everything is changed: index, model, schema, workers, API. `python -m bench.soak`; see
-bench/README.md."""
+"""Searches without a pause while index, model, schema, workers and API change: `python -m bench.soak`.
+
+See bench/README.md.
+"""

@@ -1,4 +1,4 @@
-"""`python -m bench.soak`: the load, the operations in turn until the time is over, the judgement."""
+"""`python -m bench.soak`: run the load and the operations in turn until the time is over, then judge."""
 
 import argparse
 import multiprocessing
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app import db
+from bench.options import parse_options
 from bench.search import data
 from bench.soak import judge, pool, report, world
 from bench.soak.clients import Load, Search, run_changes, run_searches
@@ -20,25 +21,29 @@ from bench.soak.operations import Programme
 
 _SPAWN = multiprocessing.get_context("spawn")
 _ANCHORS = 100
-_WARM_SECONDS = 5.0  # of searches, before anything is measured
+_WARM_SECONDS = 5.0  # searches before the measurement
 CLIENTS = ("sql-1", "sql-2", "sql-3", "http-1", "http-2")
 
 
 def main() -> int:
-    """Run; return 0 where nothing was lost, short, mixed or broken."""
+    """Run the soak; return 0 if no search failed and everything holds at the end, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--duration", type=float, default=600, help="no new round of operations begins after it")
+    parser.add_argument(
+        "--duration", type=float, default=600, help="seconds after which no new round of operations begins"
+    )
     parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--searches", type=float, default=10, help="a second, of each of the five clients")
+    parser.add_argument("--searches", type=float, default=10, help="searches a second of each of the five clients")
     parser.add_argument("--changes", type=float, default=4, help="inserts, updates and deletes a second")
-    parser.add_argument("--calm", type=float, default=10, help="seconds before each operation that it is compared with")
+    parser.add_argument(
+        "--calm", type=float, default=10, help="seconds of load alone before each operation, for comparison"
+    )
     parser.add_argument("--second", default=pool.SMALL, help="the other model")
-    parser.add_argument("--pictures", type=Path, help="keep pictures and their embeddings here between runs")
+    parser.add_argument("--pictures", type=Path, help="folder that keeps pictures and embeddings between runs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, help="write PATH.json and PATH.png")
-    parser.add_argument("--readme", type=Path, help="rewrite the table in this file")
-    options = parser.parse_args()
-    # So that the server and all else that was started is ended, as after Ctrl-C.
+    parser.add_argument("--readme", type=Path, help="file in which to replace the table")
+    options = parse_options(parser, quick={"duration": 1, "images": 200, "calm": 1})
+    # SIGTERM ends the server and the other processes, like Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as scratch:
         made = pool.make(
@@ -51,7 +56,7 @@ def main() -> int:
         with world.build(made, images=options.images) as built:
             result, raw = _run(built, options, Path(scratch))
     print("\n".join(report.lines(result)))
-    for one in (*result["broken"], *result["told"]):
+    for one in (*result["broken"], *result["examples"]):
         print(one)
     if options.results:
         report.write(result, raw, options.results)
@@ -140,8 +145,8 @@ def _result(
     about: dict[str, Any],
     options: argparse.Namespace,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    faults, told = judge.count(done, built.pool, programme.models)
-    told += [f"change: {kind}: {error}" for _, _, kind, error in changes if error][:10]
+    faults, examples = judge.count(done, built.pool, programme.models)
+    examples += [f"change: {kind}: {error}" for _, _, kind, error in changes if error][:10]
     raw_searches = sorted([round(one.began - zero, 2), round(one.seconds * 1000, 2), one.kind] for one in done)
     operations = [
         {k: round(v - zero, 2) if isinstance(v, float) else v for k, v in asdict(one).items()} for one in programme.done
@@ -158,7 +163,7 @@ def _result(
         "searches": len(done),
         "by_kind": {kind: sum(one.kind == kind for one in done) for kind in sorted({one.kind for one in done})},
         "faults": dict(faults),
-        "told": told,
+        "examples": examples,
         "broken": broken,
         "recall_at_10": recall,
         "apart": judge.apart(done, built.pool),

@@ -1,6 +1,6 @@
-"""The load: searches in SQL and over HTTP at a steady rate, and changes of images; each client is a process.
+"""The load: searches in SQL and over HTTP at a steady rate, and changes of images. Each client is a process.
 
-What came back is kept as it is, and judged afterwards by bench.soak.judge.
+Clients record the answers; bench.soak.judge judges them afterwards.
 """
 
 import http.client
@@ -35,7 +35,7 @@ WHERE attributes @> %s ORDER BY embedding <-> lookalike.embedding_of(%s) LIMIT 1
 
 @dataclass(frozen=True)
 class Load:
-    """What every client knows: the database, the API, the pictures, and the images that are never changed."""
+    """The input of every client: the database, the API, the pictures, and the images that never change."""
 
     url: str
     api: str
@@ -49,7 +49,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Search:
-    """One search and its answer: `found` are (picture, distance), nearest first; `least` rows had to come."""
+    """One search and its answer. `found`: (picture, distance), nearest first. `least`: rows that it must return."""
 
     began: float
     seconds: float
@@ -65,7 +65,7 @@ Answer = tuple[str, list[tuple[int, float]]]
 
 
 def run_searches(load: Load, name: str, ready: Any, over: Event, results: str) -> None:  # noqa: ANN401
-    """Search until `over`, then write what came back to the file `results`; `ready` is told when it can begin."""
+    """Search until `over`, then write the answers to the file `results`; put a name into `ready` at the start."""
     client = _Sql(load, name) if name.startswith("sql") else _Http(load, name)
     ready.put(name)
     done: list[Search] = []
@@ -87,13 +87,12 @@ def run_searches(load: Load, name: str, ready: Any, over: Event, results: str) -
 
 
 class _Sql:
-    """Searches through the domain's functions, and the plain statement that an analyst writes."""
+    """Searches with app.search.functions, and with the plain statement that an analyst writes."""
 
     def __init__(self, load: Load, name: str) -> None:
         self._load = load
         self._conn = db.connect(load.url, autocommit=True, application=f"soak {name}")
         self._vectors = {model: np.load(file) for model, file in load.embeddings.items()}
-        self._known: dict[str, tuple[int, str]] = {}
         self.acts: dict[str, Callable[[int, int], Answer]] = {
             "similar": lambda image_id, _: self._similar(image_id),
             "filtered": lambda image_id, query: self._similar(image_id, {"category": f"c{query % 8}"}),
@@ -106,21 +105,21 @@ class _Sql:
         return rng.choices(list(self.acts), [4, 3, 1, 3, 2])[0]
 
     def _similar(self, image_id: int, filter_: dict[str, Any] | None = None) -> Answer:
-        return self._told(functions.similar(self._conn, image_id, k=10, filter=filter_))
+        return self._answer(functions.similar(self._conn, image_id, k=10, filter=filter_))
 
     def _vector(self, _: int, query: int) -> Answer:
-        """By a vector of the space that was the active one when asked last; embedded again where it is not any more."""
+        """Search by a vector of the last active space; if the space has changed, take the vector of the new one."""
         while True:
-            space = self._active or self._look()
+            space = self._active or self._read_active()
             try:
                 vector = self._vectors[space[2]][query]
-                return self._told(functions.search(self._conn, vector, k=10, in_space=space[0]))
+                return self._answer(functions.search(self._conn, vector, k=10, in_space=space[0]))
             except SpaceChangedError:
                 self._active = None
 
     _active: tuple[int, str, str] | None = None
 
-    def _look(self) -> tuple[int, str, str]:
+    def _read_active(self) -> tuple[int, str, str]:
         held = spaces.active(self._conn)
         self._active = held.id, held.name, held.model
         return self._active
@@ -131,12 +130,12 @@ class _Sql:
         ).fetchall()
         return "", [(self._load.numbers[row[0]], float(row[1])) for row in rows]
 
-    def _told(self, answer: Any) -> Answer:  # noqa: ANN401
+    def _answer(self, answer: Any) -> Answer:  # noqa: ANN401
         return answer.space, [(self._load.numbers[one.image.uri], one.distance) for one in answer.hits]
 
 
 class _Http:
-    """Searches through the API over one kept connection, as an HTTP client's pool keeps it."""
+    """Searches through the API over one kept-alive connection, like a client's pool."""
 
     def __init__(self, load: Load, name: str) -> None:
         self._load = load
@@ -148,7 +147,7 @@ class _Http:
                 {"image_id": image_id, "k": 10, "filter": {"category": f"c{query % 8}"}}
             ),
             "http rare": lambda image_id, _: self._post({"image_id": image_id, "k": 10, "filter": {"rare": True}}),
-            "http similar": lambda image_id, _: self._ask("GET", f"/v1/images/{image_id}/similar?k=10"),
+            "http similar": lambda image_id, _: self._send("GET", f"/v1/images/{image_id}/similar?k=10"),
             "picture": lambda _, query: self._picture(query),
         }
         self._name = name
@@ -157,20 +156,20 @@ class _Http:
         return rng.choices(list(self.acts), [4, 3, 1, 3, 0.4])[0]
 
     def _post(self, body: dict[str, Any]) -> Answer:
-        return self._ask("POST", "/v1/search", json.dumps(body).encode(), "application/json")
+        return self._send("POST", "/v1/search", json.dumps(body).encode(), "application/json")
 
     def _picture(self, query: int) -> Answer:
-        """By the file of a stored picture, with bytes behind its end that nobody saw before: a worker embeds it."""
+        """Search by the file of a stored picture with new bytes after its end, so that a worker must embed it."""
         boundary = uuid.uuid4().hex
         data = Path(self._load.files[query]).read_bytes() + uuid.uuid4().bytes
         part = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="q"\r\n\r\n'.encode()
         body = part + data + f"\r\n--{boundary}--\r\n".encode()
-        return self._ask("POST", "/v1/search", body, f"multipart/form-data; boundary={boundary}")
+        return self._send("POST", "/v1/search", body, f"multipart/form-data; boundary={boundary}")
 
-    def _ask(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> Answer:
-        """Ask once; a second time where the server had closed the kept connection before it answered anything.
+    def _send(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> Answer:
+        """Send a request; send it again if the server closed the kept-alive connection before it answered.
 
-        Every HTTP client's pool does so, since a server may end an idle connection at any moment.
+        Every client's pool does this, because a server may close an idle connection at any moment.
         """
         headers = {"Content-Type": kind} if kind else {}
         fresh = self._conn is None
@@ -185,7 +184,7 @@ class _Http:
             self._conn = None
             if fresh:
                 raise
-            return self._ask(method, path, body, kind)
+            return self._send(method, path, body, kind)
         if response.will_close:
             self._conn.close()
             self._conn = None
@@ -203,7 +202,7 @@ def run_changes(
     over: Event,
     results: str,
 ) -> None:
-    """Insert, update and delete images at a steady rate until `over`; write times, errors and what is there then."""
+    """Insert, update and delete images at a steady rate until `over`; write times, errors and the images left."""
     rng = random.Random(f"{load.seed} changes")
     taken: list[tuple[float, float, str, str]] = []
     uris = {number: uri for uri, number in load.numbers.items()}

@@ -1,4 +1,4 @@
-"""Judges a run: each search for errors, missing rows and mixed spaces; at the end, what must hold."""
+"""Judges a run: each search for errors, missing rows and mixed spaces; the invariants at the end."""
 
 from collections import Counter
 from typing import Any
@@ -11,7 +11,7 @@ from app.store import spaces
 from bench.soak.clients import Search
 from bench.soak.pool import Pool
 
-# halfvec rounds each component by 2^-11 of it; the distance of two unit vectors moves by less than this.
+# halfvec rounds each component by 2^-11 of its value, which moves the distance of two unit vectors by less than this.
 TOLERANCE = 5e-3
 _COSINE = 0.9995
 _RECALL_SAMPLE = 100
@@ -19,19 +19,19 @@ _EPSILON = 1e-3
 
 
 def spaces_of(one: Search, pool: Pool) -> list[int]:
-    """Return in which models all distances of an answer are right; none: it is mixed, or wrong."""
+    """Return the models in which all distances of an answer are right; none if it is mixed or wrong."""
     numbers = [number for number, _ in one.found]
-    told = np.array([distance for _, distance in one.found])
+    found = np.array([distance for _, distance in one.found])
     fitting = []
     for n, model in enumerate(pool.models):
         true = np.linalg.norm(model.embeddings[numbers] - model.embeddings[one.query], axis=1)
-        if (np.abs(true - told) <= TOLERANCE).all():
+        if (np.abs(true - found) <= TOLERANCE).all():
             fitting.append(n)
     return fitting
 
 
 def faults(one: Search, pool: Pool, models: dict[str, int]) -> list[str]:
-    """Return what is wrong with an answer: "error", "short", "mixed", "unordered"."""
+    """Return the faults of an answer: "error", "short", "mixed", "unordered"."""
     if one.error:
         return ["error"]
     found = []
@@ -46,7 +46,7 @@ def faults(one: Search, pool: Pool, models: dict[str, int]) -> list[str]:
 
 
 def apart(searches: list[Search], pool: Pool) -> float:
-    """Return the least largest difference that the other model's distances would make: how sharp the judge is."""
+    """Return how far the other model's distances are at least from the answers': the judge's margin."""
     least = np.inf
     for one in searches[:: max(1, len(searches) // 2000)]:
         if one.found:
@@ -59,20 +59,18 @@ def apart(searches: list[Search], pool: Pool) -> float:
 
 
 def invariants(conn: db.Connection, pool: Pool, held: dict[int, int], models: dict[str, int]) -> list[str]:
-    """Return what does not hold at the end, with empty queues; nothing where all is well."""
+    """Return the invariants that are broken at the end, with empty queues."""
     broken: list[str] = []
     there: dict[int, str] = dict(conn.execute("SELECT id, uri FROM lookalike.images").fetchall())  # type: ignore[arg-type]
     wanted = {image_id: str(pool.files[number]) for image_id, number in held.items()}
     if there != wanted:
-        broken.append(
-            f"images: {len(there)} are there, {len(wanted)} should be; {len(set(there) ^ set(wanted))} differ"
-        )
+        broken.append(f"images: {len(there)} found, {len(wanted)} expected; {len(set(there) ^ set(wanted))} differ")
     for space in spaces.ls(conn):
         broken += [f"space {space.name}: {one}" for one in _of_space(conn, space, pool, held, models[space.name])]
     for what, statement in (
         ("jobs", "SELECT count(*) FROM lookalike.jobs"),
         ("failures", "SELECT count(*) FROM lookalike.failures"),
-        ("images that a space has forgotten", "SELECT count(*) FROM lookalike.space_gaps"),
+        ("images missing from a space", "SELECT count(*) FROM lookalike.space_gaps"),
         ("invalid indexes", "SELECT count(*) FROM pg_index WHERE NOT indisvalid"),
         (
             "tables of no space",
@@ -91,9 +89,9 @@ def _of_space(conn: db.Connection, space: Any, pool: Pool, held: dict[int, int],
     rows: list[Any] = conn.execute(f"SELECT image_id, embedding FROM lookalike.{space.table_name}").fetchall()  # noqa: S608
     if {row[0] for row in rows} != set(held):
         broken.append(f"{len(rows)} embeddings of {len(held)} images")
-    known = [row for row in rows if row[0] in held]
-    stored = np.stack([row[1].to_numpy().astype(np.float32) for row in known])
-    true = pool.models[model].embeddings[[held[row[0]] for row in known]]
+    expected = [row for row in rows if row[0] in held]
+    stored = np.stack([row[1].to_numpy().astype(np.float32) for row in expected])
+    true = pool.models[model].embeddings[[held[row[0]] for row in expected]]
     cosines = (stored * true).sum(axis=1) / np.linalg.norm(stored, axis=1)
     if wrong := int((cosines < _COSINE).sum()):
         broken.append(f"{wrong} wrong embeddings (the worst has cosine {cosines.min():.4f} to the right one)")
@@ -115,14 +113,14 @@ def recall(conn: db.Connection, queries: list[int]) -> float:
 
 
 def count(searches: list[Search], pool: Pool, models: dict[str, int]) -> tuple[Counter[str], list[str]]:
-    """Return how often each fault was met, and up to twenty of them in words."""
+    """Return the number of each fault, and descriptions of up to twenty."""
     total: Counter[str] = Counter({"error": 0, "short": 0, "mixed": 0, "unordered": 0})
-    told = []
+    examples = []
     for one in searches:
         for fault in faults(one, pool, models):
             total[fault] += 1
-            if len(told) < 20:
-                told.append(
+            if len(examples) < 20:
+                examples.append(
                     f"{fault}: {one.kind} of picture {one.query} in {one.space or 'a space'}: {one.error or one.found}"
                 )
-    return total, told
+    return total, examples

@@ -1,4 +1,4 @@
-"""What is done while searches go on: one function an operation."""
+"""The operations that run while searches go on."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,18 +14,18 @@ from bench.soak.world import World, kill_standby, reload_api, start_standby
 
 @dataclass(frozen=True)
 class Done:
-    """An operation: its name, when it began and ended, and since when the searches before it are its measure."""
+    """An operation: its name, begin and end, and `before`, when the calm period for comparison began."""
 
     name: str
     before: float
     began: float
     ended: float
-    told: str = ""
+    detail: str = ""
 
 
 @dataclass
 class Programme:
-    """Carries the operations out in turn; each is preceded by `calm` seconds in which nothing but the load runs."""
+    """Runs the operations in turn, each after `calm` seconds of load alone."""
 
     world: World
     calm: float
@@ -37,15 +37,15 @@ class Programme:
     def _measured(self, name: str) -> Iterator[list[str]]:
         before = time.monotonic()
         time.sleep(self.calm)
-        began, told = time.monotonic(), []
-        yield told
-        # What an operation leaves behind it (caches, plans, closed connections) belongs to it.
+        began, details = time.monotonic(), []
+        yield details
+        # The after-effects of an operation (caches, plans, closed connections) belong to it.
         time.sleep(1)
-        self.done.append(Done(name, before, began, time.monotonic(), "; ".join(told)))
-        print(f"  {name}: {time.monotonic() - began - 1:.1f} s {'; '.join(told)}", flush=True)
+        self.done.append(Done(name, before, began, time.monotonic(), "; ".join(details)))
+        print(f"  {name}: {time.monotonic() - began - 1:.1f} s {'; '.join(details)}", flush=True)
 
     def round(self) -> None:
-        """Do everything once. The active space is another one afterwards, and the one before is gone."""
+        """Run every operation once. Afterwards another space is active, and the old one is dropped."""
         for operation in (
             self.rebuild,
             self.reload,
@@ -65,10 +65,10 @@ class Programme:
             reload_api(self.world)
 
     def migrate(self) -> None:
-        with self._measured("migrate down and up") as told:
-            told.append(self.world.cli("migrate", "--to", "-1", "--lose-data"))
+        with self._measured("migrate down and up") as details:
+            details.append(self.world.cli("migrate", "--to", "-1", "--lose-data"))
             time.sleep(1)
-            told.append(self.world.cli("migrate"))
+            details.append(self.world.cli("migrate"))
 
     def restart_workers(self) -> None:
         with self._measured("restart the workers"):
@@ -84,7 +84,7 @@ class Programme:
             time.sleep(2)
 
     def change_model(self) -> None:
-        """Blue, green, blue again, green; then blue goes."""
+        """Switch from blue to green, back, and to green again; then drop blue."""
         self._spaces_made += 1
         pool: Pool = self.world.pool
         with db.connect(self.world.url, autocommit=True, application="soak") as conn:
@@ -92,12 +92,12 @@ class Programme:
         number = 1 - self.models[old]
         new, model = f"space{self._spaces_made}", pool.models[number]
         self.models[new] = number
-        with self._measured("create and backfill a space") as told:
+        with self._measured("create and backfill a space") as details:
             weights = ["--weights", model.weights] if model.weights else []
-            said = self.world.cli("space", "create", new, "--model", model.name, *weights)
-            # Results are kept: where the files lie is of this machine alone.
-            told.append(said.replace(f"{Path(model.weights).parent}/", "") if model.weights else said)
-            told.append(self.world.cli("space", "backfill", new))
+            output = self.world.cli("space", "create", new, "--model", model.name, *weights)
+            # Results are published without the paths of this machine.
+            details.append(output.replace(f"{Path(model.weights).parent}/", "") if model.weights else output)
+            details.append(self.world.cli("space", "backfill", new))
         with self._measured("build its index"):
             self._await_index(new)
         with self._measured("compare"):
@@ -109,11 +109,11 @@ class Programme:
             ("drop the old space", lambda: self.world.cli("space", "drop", old, "--yes")),
         )
         for name, step in steps:
-            with self._measured(name) as told:
-                told.append(step())
+            with self._measured(name) as details:
+                details.append(step())
 
     def _await_index(self, space: str) -> None:
-        """A worker builds it in its idle time; where there is none of that, the operator does."""
+        """Wait until an idle worker has built the index; if no worker is idle, build it like an operator."""
         with db.connect(self.world.url, autocommit=True, application="soak") as conn:
             statement = "SELECT EXISTS (SELECT FROM lookalike.ann_indexes WHERE space = %s AND valid)"
             end = time.monotonic() + 20

@@ -1,4 +1,4 @@
-"""The pictures of a run and what each must be in both models, so that every answer can be checked afterwards."""
+"""The pictures of a run and their embeddings in both models, against which every answer is checked."""
 
 import hashlib
 import random
@@ -27,7 +27,7 @@ Embeddings = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the run and the embedding of every picture in it, shape (pictures, dimensions)."""
+    """A model of the run and its embeddings of all pictures, shape (pictures, dimensions)."""
 
     name: str
     weights: str | None
@@ -37,13 +37,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Pool:
-    """Picture files, by number, and the two models."""
+    """Picture files by number, and the two models."""
 
     files: list[Path]
     models: list[Model]
 
     def attributes(self, number: int) -> dict[str, Any]:
-        """What the image row says of this picture; five of the first are told apart by `rare`."""
+        """Return the attributes of the image; the first five pictures are `rare`."""
         return {"category": f"c{number % 8}", "rank": number} | ({"rare": True} if number < RARE else {})
 
 
@@ -51,11 +51,11 @@ RARE = 5
 
 
 def make(folder: Path, *, pictures: int, seed: int, second: str) -> Pool:
-    """Draw the pictures and embed them in both models; what an earlier run left in `folder` is taken as it is."""
+    """Draw the pictures and embed them in both models, or take those of an earlier run in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     files = _draw(folder / f"pictures-{seed}", pictures, seed)
     weights = None
-    if second == SMALL:  # no trained weights of so small a model are at hand: its own, the same for a seed
+    if second == SMALL:  # random weights from the seed, because no trained ones are packaged
         weights = folder / f"{SMALL}-{seed}.pt"
         if not weights.exists():
             torch.manual_seed(seed)
@@ -77,7 +77,7 @@ def _draw(folder: Path, count: int, seed: int) -> list[Path]:
         draft.rename(folder)
     found = sorted(folder.glob("*.img"))
     if len(found) < count:
-        raise SystemExit(f"{folder} has {len(found)} pictures, and {count} are asked for: remove it, or ask for fewer")
+        raise SystemExit(f"{folder} has {len(found)} pictures, fewer than {count}: remove it, or lower --images")
     return found[:count]
 
 

@@ -1,4 +1,4 @@
-"""What came of a run: numbers per operation, raw data, a plot."""
+"""The report of a run: numbers per operation, raw data, a plot."""
 
 import json
 from collections import defaultdict
@@ -12,7 +12,7 @@ LIMIT = 3.0
 
 
 def per_operation(operations: list[dict[str, Any]], searches: list[list[Any]]) -> list[dict[str, Any]]:
-    """Return p50 and p99 before and during each kind of operation, over all its times; pictures stand by themselves."""
+    """Return p50 and p99 before and during each operation, over all rounds; searches by picture are separate."""
     at = np.array([one[0] for one in searches])
     ms = np.array([one[1] for one in searches])
     plain = np.array([one[2] != "picture" for one in searches])
@@ -20,7 +20,7 @@ def per_operation(operations: list[dict[str, Any]], searches: list[list[Any]]) -
     for one in operations:
         mask = masks[one["name"]]
         mask[0] |= (at >= one["before"]) & (at < one["began"])
-        # A search that began before and ends within is touched by it too.
+        # A search that began before the operation and ends during it counts as during.
         mask[1] |= (at + ms / 1000 >= one["began"]) & (at < one["ended"])
         mask[2] += one["ended"] - one["began"]
         mask[3] += 1
@@ -39,12 +39,12 @@ def per_operation(operations: list[dict[str, Any]], searches: list[list[Any]]) -
 
 
 def q(values: Any, share: float) -> float:  # noqa: ANN401
-    """Return a quantile, to a hundredth."""
+    """Return a quantile, rounded to a hundredth."""
     return round(float(np.quantile(values, share)), 2)
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return the README's part."""
+    """Return the lines of the README's table."""
     counts = result["faults"]
     changes = f"{result['changes']:,} changes of images, {result['change_errors']} errors"
     return [
@@ -110,7 +110,7 @@ def _plot(raw: dict[str, Any], path: Path) -> None:
 
 
 def into_readme(readme: Path, result: dict[str, Any]) -> None:
-    """Replace what stands between the markers."""
+    """Replace the text between the markers."""
     before, _, rest = readme.read_text().partition(MARKERS[0])
     _, _, after = rest.partition(MARKERS[1])
     conditions = ", ".join(f"{key} {value}" for key, value in result["conditions"].items())

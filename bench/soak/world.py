@@ -1,4 +1,4 @@
-"""Server, gallery, workers and API of a run; all of it is ended by id when the run is over."""
+"""Server, gallery, workers and API of a run; each process is ended by its id at the end."""
 
 import os
 import re
@@ -26,13 +26,13 @@ from bench.soak.pool import Pool
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
 _BATCH = 200
-_STANDBY = {"hot_standby_feedback": "on"}  # so that no search there is cancelled for a vacuum here
+_STANDBY = {"hot_standby_feedback": "on"}  # a vacuum of the primary must not cancel searches on the standby
 _PATIENCE = 120.0
 
 
 @dataclass
 class World:
-    """What runs, and where."""
+    """The processes of a run and their addresses."""
 
     home: Path
     url: str
@@ -57,7 +57,7 @@ class World:
             "LOOKALIKE_BATCH_SIZE": "4",
             "LOOKALIKE_LOADER_THREADS": "1",
             "LOOKALIKE_DEVICE": "cpu",
-            "LOOKALIKE_PRECISION": "fp32",  # the pool's
+            "LOOKALIKE_PRECISION": "fp32",  # like the pool
             "LOOKALIKE_INDEX_MIN_ROWS": "100",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
@@ -65,9 +65,13 @@ class World:
         }
 
     def cli(self, *words: str) -> str:
-        """Run a command of the product; RuntimeError with its last words where it fails."""
+        """Run a CLI command; return its output.
+
+        Raises:
+            RuntimeError: the command fails; the message ends with its errors.
+        """
         done = subprocess.run(
-            ["nice", "-n", "10", sys.executable, "-m", "app.cli", *words],  # as an operator does on a busy machine
+            ["nice", "-n", "10", sys.executable, "-m", "app.cli", *words],  # like an operator on a busy machine
             env=self.environment(),
             capture_output=True,
             text=True,
@@ -79,7 +83,7 @@ class World:
         return done.stdout.strip()
 
     def start_worker(self) -> "subprocess.Popen[bytes]":
-        """Start a worker and wait until it is alive. It gives way to searches: they are what somebody waits for."""
+        """Start a worker and wait until it is alive. It is nice to searches, for which somebody waits."""
         with (self.home / "worker.log").open("ab") as log:
             process = subprocess.Popen(
                 ["nice", "-n", "10", sys.executable, "-m", "workers"], env=self.environment(), stdout=log, stderr=log
@@ -98,32 +102,36 @@ class World:
         return conn.execute(statement, (f"%:{pid}",)).fetchone() == (True,)
 
     def until(self, done: "object", what: str, process: "subprocess.Popen[bytes] | None" = None) -> None:
-        """Wait until `done()`; RuntimeError after two minutes, or where the process ends first."""
+        """Wait until `done()`.
+
+        Raises:
+            RuntimeError: two minutes have passed, or the process ended first.
+        """
         deadline = time.monotonic() + _PATIENCE
         while not done():  # type: ignore[operator]
             if process and process.poll() is not None:
                 log = (self.home / "worker.log").read_text(errors="replace")
                 raise RuntimeError(f"{what}: it ended with status {process.returncode}:\n{log[-2000:]}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"not within {_PATIENCE:.0f} s: {what}")
+                raise RuntimeError(f"timeout after {_PATIENCE:.0f} s, waiting until {what}")
             time.sleep(0.1)
 
     def end_worker(self, process: "subprocess.Popen[bytes]") -> None:
-        """SIGTERM; it ends in order."""
+        """Send SIGTERM and wait until the worker has ended with status 0."""
         process.terminate()
         if status := process.wait(_PATIENCE):
             raise RuntimeError(f"a worker ended with status {status} at SIGTERM")
         self.workers.remove(process)
 
     def api_children(self) -> list[int]:
-        """The processes that answer requests."""
+        """Return the ids of the processes that answer requests."""
         pid = self.api_process.pid if self.api_process else 0
         return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextmanager
 def build(pool: Pool, *, images: int) -> Iterator[World]:
-    """Yield a world with so many images in the first model's space, indexed, two workers and the API."""
+    """Yield a world with `images` indexed images in the first model's space, two workers and the API."""
     with tempfile.TemporaryDirectory(prefix="lookalike-soak-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o755)
@@ -156,19 +164,19 @@ def _standby(primary: embedded.EmbeddedServer, home: Path) -> Iterator[embedded.
 
 
 def kill_standby(world: World) -> None:
-    """Kill -9 it, as a machine is lost; its backends end when they notice."""
+    """Kill the standby's postmaster with -9, like a lost machine; its backends end by themselves."""
     if world.standby:
         os.kill(int((world.standby.data_dir / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
 
 def start_standby(world: World) -> None:
-    """Start it again; returns when it takes connections."""
+    """Start the standby again; return when it accepts connections."""
     with embedded.running(world.home / "standby", settings=_STANDBY):
         return
 
 
 def _gallery(url: str, pool: Pool, images: int) -> dict[int, int]:
-    """Fill the first space with the pool's own embeddings: what changes from here on is the workers'."""
+    """Fill the first space with the pool's embeddings; the workers write all later changes."""
     model = pool.models[0]
     found: dict[int, int] = {}
     with db.connect(url, autocommit=True) as conn:
@@ -227,7 +235,7 @@ def _start_api(world: World) -> None:
 
 
 def reload_api(world: World) -> None:
-    """SIGHUP; return when every process that answered before has ended."""
+    """Send SIGHUP; return when every old process has ended."""
     before = set(world.api_children())
     if world.api_process:
         world.api_process.send_signal(signal.SIGHUP)

@@ -1,9 +1,9 @@
-"""Inserts at a fixed rate with searches meanwhile: `python -m bench.streaming` (VectorDBBench's streaming shape).
+"""Inserts at a fixed rate while searches run: `python -m bench.streaming` (VectorDBBench's streaming shape).
 
-Images are inserted in SQL, a tenth of a second at a time; a process that stands for the worker claims their jobs and
-writes embeddings of a file, by the worker's own functions, so that everything but the encoder is real. The index is
-there from the first row on. At 10, 25, 50, 75, 90 and 100 % of the rows queries are asked in one snapshot with the list
-of rows that it shows: the ground truth of that stage. `--churn` is the other experiment: see bench.streaming.churn.
+SQL inserts images every tenth of a second. Processes in the place of the worker claim their jobs and write embeddings
+from a file with the worker's own functions, so everything but the encoder is real. The index exists from the first row
+on. At 10, 25, 50, 75, 90 and 100 % of the rows, queries run in one snapshot, which also lists its rows: the ground
+truth of that stage. `--churn` is another experiment, see bench.streaming.churn.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from app.index.build import build_index, list_indexes
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
 from app.store.spaces import Space
-from bench.api.copy_triggers import RESULTS
+from bench.options import RESULTS, parse_options
 from bench.search import data
 from bench.streaming import churn, report
 from bench.streaming.truth import Asked, Vectors, ask, recalls
@@ -38,10 +38,10 @@ from bench.streaming.truth import Asked, Vectors, ask, recalls
 STAGES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 _TICK = 0.1  # seconds between two inserts
 _CLAIM = 64
-_GROUP = 20  # queries asked in one snapshot
+_GROUP = 20  # queries in one snapshot
 _SPAWN = multiprocessing.get_context("spawn")
 _ENOUGH = "SELECT count(*) = 10 FROM (SELECT FROM lookalike.active_embeddings LIMIT 10) few"
-# As lookalike ingest and uploads do, with what the bytes tell of themselves.
+# Like lookalike ingest and uploads, with the facts of the bytes.
 _INSERT = """
 INSERT INTO lookalike.images (uri, sha256, media_type, width, height)
 SELECT 'bench:' || n, decode(lpad(to_hex(n), 64, '0'), 'hex'), 'image/jpeg', 224, 224
@@ -51,7 +51,7 @@ FROM generate_series(%s::int, %s::int - 1) n
 
 @dataclass(frozen=True)
 class Stage:
-    """What was asked when so much was there; seconds since the first insert."""
+    """The queries at one share of the rows; times are seconds since the first insert."""
 
     share: float
     began: float
@@ -61,7 +61,7 @@ class Stage:
 
 @contextmanager
 def server(url: str | None) -> Iterator[str]:
-    """Yield a superuser's URL: the one given, or of an embedded server for the while, durable as it comes."""
+    """Yield a superuser's URL: `url`, or by default that of an embedded server, which commits durably."""
     if url:
         yield url
         return
@@ -72,7 +72,7 @@ def server(url: str | None) -> Iterator[str]:
 
 
 def make_space(conn: db.Connection, dimensions: int) -> Space:
-    """Create the space and its index, which stays the same from then on."""
+    """Create the space and its index, which is never rebuilt."""
     spaces.create(
         conn,
         name="bench",
@@ -88,7 +88,7 @@ def make_space(conn: db.Connection, dimensions: int) -> Space:
 
 
 def insert(url: str, rate: int, rows: int, began: float) -> None:
-    """Insert `rows` images at `rate` a second, in order, from the moment `began` on (time.monotonic)."""
+    """Insert `rows` images in order at `rate` a second, starting at `began` (time.monotonic)."""
     done = 0
     with db.connect(url, autocommit=True, application="bench inserts") as conn:
         while done < rows:
@@ -99,7 +99,7 @@ def insert(url: str, rate: int, rows: int, began: float) -> None:
 
 
 def embed(url: str, vectors_file: str, over: Event, found: Any) -> None:  # noqa: ANN401
-    """Claim and finish jobs as a worker does, with vectors of the file; put (when, how many) of each commit."""
+    """Claim and finish jobs like a worker, with vectors from the file; put (time, count) of each commit."""
     vectors = np.load(vectors_file, mmap_mode="r")
     commits: list[tuple[float, int]] = []
     with db.connect(url, autocommit=True, application="bench embeds") as conn:
@@ -112,9 +112,9 @@ def embed(url: str, vectors_file: str, over: Event, found: Any) -> None:  # noqa
                 embedded = [_embedded(job.image_id, job.uri, vectors) for job in claimed]
                 done = jobs.finish(conn, space, lease=lease, embedded=embedded)
                 commits.append((time.monotonic(), len(done)))
-                # Another session's claim may hold a job's row for a moment: handed back at once, as the worker does it.
-                if over_again := sorted({job.image_id for job in claimed} - done):
-                    jobs.release(conn, space, lease=lease, image_ids=over_again, delay=_TICK, unattempted=True)
+                # Another claim may lock a job's row for a moment: release the job at once, like the worker.
+                if again := sorted({job.image_id for job in claimed} - done):
+                    jobs.release(conn, space, lease=lease, image_ids=again, delay=_TICK, unattempted=True)
             elif over.is_set():
                 break
             else:
@@ -136,7 +136,7 @@ def _embedded(image_id: int, uri: str, vectors: Vectors) -> Embedded:
 
 
 def search(url: str, queries_file: str, a_second: float, over: Event, found: Any) -> None:  # noqa: ANN401
-    """Search `a_second` times a second until `over`, once there is something to find; put (when, seconds, short)."""
+    """Search `a_second` times a second from the first ten rows until `over`; put (time, seconds, missing rows)."""
     queries = np.load(queries_file)
     taken: list[tuple[float, float, int]] = []
     rng = np.random.default_rng()
@@ -157,7 +157,7 @@ def search(url: str, queries_file: str, a_second: float, over: Event, found: Any
 
 
 def run(url: str, vectors: Vectors, queries: Vectors, *, rate: int, writers: int, folder: Path) -> dict[str, Any]:
-    """Stream all vectors in at this rate; return everything measured, raw."""
+    """Stream all vectors in at this rate; return the raw measurements."""
     np.save(folder / "vectors.npy", vectors)
     np.save(folder / "queries.npy", queries)
     schema.upgrade(url)
@@ -172,7 +172,7 @@ def run(url: str, vectors: Vectors, queries: Vectors, *, rate: int, writers: int
     ]
     for process in (*embedders, *searchers):
         process.start()
-    time.sleep(3)  # until they are connected
+    time.sleep(3)  # enough to connect
     began = time.monotonic() + 1
     inserter = _SPAWN.Process(target=insert, args=(url, rate, len(vectors), began))
     inserter.start()
@@ -230,23 +230,24 @@ def _fresh(url: str, name: str) -> str:
 
 
 def main() -> None:
-    """Run the rates one after the other, or the churn; write raw results, plot and the README's table."""
+    """Run each rate, or the churn; write raw results, the plot and the README's table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vectors", type=Path, help=".npy of embeddings; else made")
+    parser.add_argument("--vectors", type=Path, help=".npy of embeddings (default: synthetic)")
     parser.add_argument("--rows", type=int, default=19_500)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--dimensions", type=int, default=1280, help="of made vectors")
+    parser.add_argument("--dimensions", type=int, default=1280, help="dimensions of synthetic vectors")
     parser.add_argument("--rates", type=int, nargs="+", default=[200, 500])
     parser.add_argument("--writers", type=int, default=2, help="processes that write embeddings")
-    parser.add_argument("--order", choices=("file", "random"), default="random", help="in which the rows come")
+    parser.add_argument("--order", choices=("file", "random"), default="random", help="order of the rows")
     parser.add_argument(
-        "--churn", action="store_true", help="recall before and after changes, with and without maintain"
+        "--churn", action="store_true", help="measure recall before and after changes, with and without maintain"
     )
-    parser.add_argument("--url", help="a server of yours (a superuser's URL); else an embedded one for the while")
+    parser.add_argument("--url", help="superuser's URL of your own server (default: an embedded server)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS / "streaming")
-    parser.add_argument("--readme", type=Path, help="rewrite the tables in this file")
-    options = parser.parse_args()
+    parser.add_argument("--results", type=Path, default=RESULTS / "streaming", help="path to write, without suffix")
+    parser.add_argument("--readme", type=Path, help="file in which to replace the tables")
+    quick = {"rows": 2500, "queries": 10, "dimensions": 32, "rates": [400], "results": None}
+    options = parse_options(parser, quick=quick)
     made = data.make(
         rows=options.rows,
         queries=options.queries,
@@ -256,11 +257,12 @@ def main() -> None:
     )
     order = np.random.default_rng(options.seed).permutation(len(made.vectors))
     vectors = made.vectors if options.order == "file" else made.vectors[order]
-    name = options.results.with_name("streaming-churn") if options.churn else options.results
-    result: dict[str, Any] = {}
-    with suppress(FileNotFoundError):
-        result = json.loads(name.with_suffix(".json").read_text())
     with server(options.url) as url, tempfile.TemporaryDirectory() as folder:
+        path = options.results or Path(folder) / "streaming"
+        name = path.with_name("streaming-churn") if options.churn else path
+        result: dict[str, Any] = {}
+        with suppress(FileNotFoundError):
+            result = json.loads(name.with_suffix(".json").read_text())
         probe = _fresh(url, "streaming_probe")
         schema.upgrade(probe)
         with psycopg.connect(probe) as conn:
@@ -286,14 +288,14 @@ def main() -> None:
                     writers=options.writers,
                     folder=Path(folder),
                 )
-                # Each run with its own conditions: a rate may be measured again by itself.
+                # Each run has its own conditions, because one rate may be measured again alone.
                 result[f"{rate}, {options.order} order"] = {"conditions": about, **got}
-    name.parent.mkdir(parents=True, exist_ok=True)
-    name.with_suffix(".json").write_text(json.dumps(result) + "\n")
-    print("\n".join(report.lines(result)))
-    report.plot(result, name.with_suffix(".png"))
-    if options.readme:
-        report.into_readme(options.readme, name)
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.with_suffix(".json").write_text(json.dumps(result) + "\n")
+        print("\n".join(report.lines(result)))
+        report.plot(result, name.with_suffix(".png"))
+        if options.readme:
+            report.into_readme(options.readme, name)
 
 
 if __name__ == "__main__":

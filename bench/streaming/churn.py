@@ -1,7 +1,6 @@
-"""Recall, size and speed before and after half of the rows have changed, left alone, vacuumed, and with `maintain`.
+"""Recall, size and speed before and after half of the rows change: left alone, vacuumed, and with `maintain`.
 
-Each way goes on from a copy of the same database, in which autovacuum has been kept away from the embeddings, so that
-what it would do stands by itself.
+Each way starts from a copy of the same database. Autovacuum is off, so that VACUUM is measured by itself.
 """
 
 import time
@@ -42,7 +41,7 @@ def run(
     make_space: Callable[[db.Connection, int], Space],
     seed: int,
 ) -> dict[str, Any]:
-    """Load four fifths of the vectors, change half of these rows with the rest, measure each way on."""
+    """Load four fifths of the vectors, change half of these rows with the rest, and measure each way."""
     rng = np.random.default_rng(seed)
     initial = len(vectors) * 4 // 5
     with db.connect(url, autocommit=True) as conn:
@@ -50,7 +49,7 @@ def run(
         conn.execute("SELECT pg_reload_conf()")
         space = make_space(conn, vectors.shape[1])
         _put(conn, space, np.arange(initial), vectors)
-        rebuild_index(conn, space)  # loaded first, indexed after, as a gallery is
+        rebuild_index(conn, space)  # index after the load, like a gallery
         conn.execute(f"VACUUM (ANALYZE) lookalike.{space.table_name}")
         result: dict[str, Any] = {"before": _measure(conn, space, vectors, queries)}
         began = time.monotonic()
@@ -70,20 +69,20 @@ def run(
 
 
 def _on(conn: db.Connection, way: str, *, dead: int) -> dict[str, Any]:
-    """Go this way; return seconds and, of maintain, why."""
+    """Apply one way; return its seconds and, for maintain, its reason."""
     space = spaces.active(conn)
     began = time.monotonic()
     why = None
     if way == "VACUUM":
         conn.execute(f"VACUUM (ANALYZE) lookalike.{space.table_name}")
     elif way == "lookalike maintain":
-        # A copied database has no statistics of its own, as after a crash: ANALYZE tells the dead rows.
+        # A copied database has no statistics, like one after a crash: ANALYZE counts the dead rows.
         conn.execute(f"ANALYZE lookalike.{space.table_name}")
         conn.execute("SELECT pg_stat_force_next_flush()")
         (churn,) = maintenance.read_churn(conn)
         decision = maintenance.decide(churn)
         if not (decision.rebuild and decision.vacuum):
-            raise ValueError(f"{dead} rows are dead and maintain does nothing: {decision.why}")
+            raise ValueError(f"{dead} rows are dead, but maintain does nothing: {decision.why}")
         maintenance.maintain(conn, decision)
         why = decision.why
     else:
@@ -92,7 +91,7 @@ def _on(conn: db.Connection, way: str, *, dead: int) -> dict[str, Any]:
 
 
 def _put(conn: db.Connection, space: Space, numbers: Any, vectors: Vectors) -> None:  # noqa: ANN401
-    """Insert images of these numbers and write their embeddings, as a worker would."""
+    """Insert images with these numbers and write their embeddings, like a worker."""
     for start in range(0, len(numbers), _BATCH):
         uris = [f"bench:{number}" for number in numbers[start : start + _BATCH]]
         conn.execute("INSERT INTO lookalike.images (uri) SELECT unnest(%s::text[])", (uris,))
@@ -119,11 +118,11 @@ def _work(conn: db.Connection, space: Space, vectors: Vectors) -> None:
 def _churn(
     conn: db.Connection, space: Space, initial: int, vectors: Vectors, rng: np.random.Generator
 ) -> dict[str, int]:
-    """Change half of the rows, mixed: half get another picture, half are deleted and as many come in."""
+    """Change half of the rows: a quarter get another picture, a quarter are deleted, and as many are inserted."""
     spare = np.arange(initial, len(vectors))
     chosen = rng.choice(initial, initial // 2, replace=False)
     updated, deleted = np.split(chosen, [len(chosen) // 2])
-    # What comes in takes the vectors not seen yet, then those of deleted rows: so the number of rows stays as it was.
+    # Inserts use vectors not stored yet, then those of deleted rows, so that the number of rows stays the same.
     fresh = np.concatenate([spare, deleted])[: len(updated) + len(deleted)]
     rounds = 20
     parts = zip(
@@ -146,7 +145,7 @@ def _churn(
 
 
 def _plain(conn: db.Connection, queries: Vectors, vectors: Vectors) -> dict[str, float]:
-    """Recall of pgvector's scan as it comes: ef_search 40, no iterative scan."""
+    """Return the recall of pgvector's scan with its defaults: ef_search 40, no iterative scan."""
     asked = []
     with conn.transaction():
         conn.execute("SET LOCAL hnsw.ef_search = 40")
@@ -161,7 +160,7 @@ def _plain(conn: db.Connection, queries: Vectors, vectors: Vectors) -> dict[str,
 
 
 def _measure(conn: db.Connection, space: Space, vectors: Vectors, queries: Vectors) -> dict[str, Any]:
-    """Recall in one snapshot, times of each query over a few rounds, sizes."""
+    """Return recall in one snapshot, times of each query over a few rounds, and sizes."""
     found: dict[str, Any] = recalls(ask(conn, queries, first=0), vectors, queries)
     literals = [data.literal(query) for query in queries]
     for k in DEPTHS:

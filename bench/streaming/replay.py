@@ -1,8 +1,8 @@
-"""A camera of 10 frames a second into a running worker, beside searches: how soon is a frame searchable?
+"""Measures how soon a camera's frame is searchable, while a worker embeds and searches run.
 
-`python -m bench.streaming.replay [--seconds 60] [--fps 10] [--skip-similar 0.02]`, on a scratch embedded server. The camera is a
-made video, sent as it would be by a multipart http camera: drawings of the demo gallery, each shown for a second and
-moving for half of it. Writes `bench/results/stream.json`, raw.
+`python -m bench.streaming.replay` runs on a scratch embedded server. The camera sends a synthetic video as multipart
+http: drawings of the demo gallery, each shown for a second and moving for half of it. It writes raw results to
+`bench/results/stream.json`.
 """
 
 import argparse
@@ -29,7 +29,8 @@ from app.demo import tour
 from app.ingest.frames import FrameIngest
 from app.media import uploads, video
 from app.media.limits import Limits
-from bench.api.copy_triggers import RESULTS, scratch
+from bench.options import RESULTS, parse_options
+from bench.scratch import scratch
 from bench.search.data import conditions
 
 _ARRIVED = """
@@ -40,7 +41,7 @@ FROM lookalike.images i JOIN lookalike.active_embeddings e ON e.image_id = i.id 
 
 
 def frame(number: int, fps: int, size: tuple[int, int]) -> bytes:
-    """Return the camera's JPEG of this number: another drawing each second, that moves in its first half."""
+    """Return frame `number` as a JPEG: each second another drawing, which moves in the first half."""
     second, step = divmod(number, fps)
     drawings = sorted(tour.GALLERY.glob("*.jpg"))
     drawing = Image.open(drawings[second * 7 % len(drawings)]).convert("RGB")
@@ -53,7 +54,7 @@ def frame(number: int, fps: int, size: tuple[int, int]) -> bytes:
 
 @contextmanager
 def camera(frames: list[bytes], fps: int) -> Iterator[tuple[str, threading.Event]]:
-    """Serve the frames in real time, once; yield the address, and an event that is set at the end."""
+    """Serve the frames in real time, once; yield the address and an event that is set at the end."""
     over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -86,7 +87,7 @@ def camera(frames: list[bytes], fps: int) -> Iterator[tuple[str, threading.Event
 
 @contextmanager
 def worker(url: str) -> Iterator[None]:
-    """Run a worker; the block begins when it is alive."""
+    """Run a worker; yield when it is alive."""
     process = subprocess.Popen(
         [sys.executable, "-m", "workers"],
         env={**os.environ, "LOOKALIKE_DATABASE_URL": url, "LOOKALIKE_IMAGE_ROOTS": "/"},
@@ -104,18 +105,18 @@ def worker(url: str) -> Iterator[None]:
 
 
 def observe(url: str, over: threading.Event, arrived: list[tuple[float, float]]) -> None:
-    """Note for each frame how long after its receipt and its commit it was searchable, until `over`."""
-    known: list[int] = []
+    """Append for each frame the seconds from its receipt and from its commit until it is searchable, until `over`."""
+    seen: list[int] = []
     with db.connect(url, autocommit=True) as conn:
         while not over.wait(0.02):
-            rows: list[Any] = conn.execute(_ARRIVED, (known,)).fetchall()
+            rows: list[Any] = conn.execute(_ARRIVED, (seen,)).fetchall()
             now = time.time()
-            known += [row[0] for row in rows]
+            seen += [row[0] for row in rows]
             arrived += [(now - row[1], now - row[2]) for row in rows]
 
 
 def search(url: str, over: threading.Event, seconds: list[float]) -> None:
-    """Search by a random stored image five times a second, until `over`."""
+    """Search by a random stored image five times a second until `over`."""
     with db.connect(url, autocommit=True) as conn:
         while not over.wait(0.2):
             row = conn.execute("SELECT image_id FROM lookalike.active_embeddings ORDER BY random() LIMIT 1").fetchone()
@@ -132,14 +133,14 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run, write the raw numbers, print the summary."""
+    """Run the bench, write the raw numbers, print a summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--fps", type=int, default=10)
     parser.add_argument("--skip-similar", type=float, default=0.02)
     parser.add_argument("--max-lag", type=float, default=10)
-    parser.add_argument("--output", type=Path, default=RESULTS / "stream.json")
-    options = parser.parse_args()
+    parser.add_argument("--output", type=Path, default=RESULTS / "stream.json", help="file to write")
+    options = parse_options(parser, quick={"seconds": 3, "output": None})
     frames = [frame(number, options.fps, (640, 480)) for number in range(options.seconds * options.fps)]
     limits = Limits(max_bytes=2**26, max_pixels=10**8, timeout=20, allowed_hosts=frozenset({"127.0.0.1"}))
     arrived: list[tuple[float, float]] = []
@@ -183,6 +184,8 @@ def main() -> None:
         "search": spread(searches),
     }
     print(json.dumps(result, indent=1))
+    if not options.output:
+        return
     options.output.parent.mkdir(exist_ok=True)
     raw = {
         "frame_to_searchable_s": [round(one, 4) for one, _ in arrived],

@@ -1,4 +1,4 @@
-"""Tables and plots of bench.streaming, from its raw results."""
+"""Tables and plots of bench.streaming, made from its raw results."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from bench.streaming.churn import WAYS
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return the README's table of a run, or of the churn."""
+    """Return the README's table of a run or of the churn."""
     return _churn_lines(result) if "churn" in result else _stream_lines(result)
 
 
@@ -57,7 +57,7 @@ def _churn_lines(result: dict[str, Any]) -> list[str]:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw a run: recall by stage, latency over time, lag of the writes."""
+    """Draw a run: recall by stage, latency over time, and searchable rows over time."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -99,11 +99,11 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 
 def into_readme(readme: Path, name: Path) -> None:
-    """Replace what stands between the markers of this result by its table."""
+    """Replace the text between the markers of this result by its table."""
     begin, end = f"<!-- {name.stem}: begin -->", f"<!-- {name.stem}: end -->"
     before, _, rest = readme.read_text().partition(begin)
     _, _, after = rest.partition(end)
     result = json.loads(name.with_suffix(".json").read_text())
     conditions = result["conditions"] if "churn" in result else next(reversed(result.values()))["conditions"]
-    said = ", ".join(f"{key} {value}" for key, value in conditions.items())
-    readme.write_text("\n".join([before + begin, *lines(result), "", f"Conditions: {said}.", end + after]))
+    shown = ", ".join(f"{key} {value}" for key, value in conditions.items())
+    readme.write_text("\n".join([before + begin, *lines(result), "", f"Conditions: {shown}.", end + after]))

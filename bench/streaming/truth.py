@@ -1,4 +1,4 @@
-"""Queries asked in one snapshot together with the rows that it shows; their recall."""
+"""Queries in one snapshot together with its rows, and their recall."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ FROM lookalike.images i JOIN lookalike.active_embeddings e ON e.image_id = i.id
 
 @dataclass(frozen=True)
 class Asked:
-    """A query's answer: numbers of vectors, nearest first, and those of all that the snapshot held."""
+    """A query's answer (numbers of vectors, nearest first) and the numbers of all vectors in the snapshot."""
 
     query: int
     k: int
@@ -37,7 +37,7 @@ class Asked:
 
 
 def ask(conn: db.Connection, queries: Vectors, *, first: int) -> list[Asked]:
-    """Ask these queries at each depth in one REPEATABLE READ transaction; `first` is the number of the first one."""
+    """Run these queries at each depth in one REPEATABLE READ transaction; `first` numbers the first query."""
     asked: list[tuple[int, int, list[int]]] = []
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -56,7 +56,7 @@ def recalls(asked: list[Asked], vectors: Vectors, queries: Vectors) -> dict[str,
 
 
 def recall_at(asked: list[Asked], k: int, vectors: Vectors, queries: Vectors) -> dict[str, float]:
-    """Return mean and least recall of the queries that were asked for k."""
+    """Return mean and least recall of the queries for k."""
     each = [_recall(one, vectors, queries) for one in asked if one.k == k]
     return {"mean": float(np.mean(each)), "least": float(min(each)), "queries": len(each)}
 
@@ -68,7 +68,7 @@ def _recall(one: Asked, vectors: Vectors, queries: Vectors) -> float:
     likely = one.visible[np.argpartition(-close, min(k + 20, len(close) - 1))[: k + 20]]
     bound = np.partition(_distances(vectors[likely], query), k - 1)[k - 1] + EPSILON
     if not np.isin(one.ids, one.visible).all():
-        raise ValueError(f"query {one.query} was answered by rows that its snapshot does not show")
+        raise ValueError(f"query {one.query} has rows in its answer that its snapshot does not show")
     hits = int((_distances(vectors[one.ids], query) <= bound).sum()) if one.ids else 0
     return hits / k
 

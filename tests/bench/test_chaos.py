@@ -1,4 +1,4 @@
-"""The chaos test's judge: a sound database passes, and every kind of damage is told by its rule."""
+"""The judge of bench.chaos: a sound database passes, and every kind of damage breaks its rule."""
 
 import hashlib
 import random
@@ -29,7 +29,7 @@ def reference(tmp_path_factory) -> Reference:
 
 @pytest.fixture(scope="module")
 def sound(new_database, template, reference, tmp_path_factory) -> tuple[str, Truth]:
-    """A space with eight images as a worker leaves them, and one poison, images 1 to 9; indexed, and drained."""
+    """Make a space with eight images like a worker, and one poison (images 1 to 9), indexed and drained."""
     url, folder = new_database(template), tmp_path_factory.mktemp("chaos")
     rng, pictures = random.Random(0), Pictures(folder / "pictures")
     with db.connect(url, autocommit=True) as conn:
@@ -78,14 +78,14 @@ def truth(sound) -> Truth:
 
 @pytest.fixture
 def damaged(sound):
-    """A connection whose transaction is rolled back: whatever a test breaks is whole for the next."""
+    """Yield a connection whose transaction is rolled back, so that the damage of a test does not stay."""
     with db.connect(sound[0]) as connection:
         yield connection
         connection.rollback()
 
 
 def unindexed(index: str, statement: str) -> str:
-    """Run a statement behind the back of an index."""
+    """Return a statement that an index does not see."""
     ready = f"UPDATE pg_index SET indisready = {{}} WHERE indexrelid = 'lookalike.{index}'::regclass"
     return f"{ready.format(False)}; {statement}; {ready.format(True)}"
 
@@ -99,18 +99,18 @@ DAMAGES = {
     ),
     "an embedding is another image's": (
         f"UPDATE lookalike.embeddings_1 SET embedding = {ANOTHER} WHERE image_id = 3",
-        "an embedding is that of the bytes there now (small)",
+        "an embedding is that of the present bytes (small)",
     ),
     "one number of a vector is wrong": (
         "UPDATE lookalike.embeddings_1 SET embedding = embedding + "
         "('[0.05' || repeat(',0', 63) || ']')::halfvec WHERE image_id = 3",
-        "an embedding is that of the bytes there now (small)",
+        "an embedding is that of the present bytes (small)",
     ),
     "the sha256 is of other bytes": (
         "ALTER TABLE lookalike.images DISABLE TRIGGER USER; "
         "UPDATE lookalike.images SET sha256 = sha256('x') WHERE id = 3; "
         "ALTER TABLE lookalike.images ENABLE TRIGGER USER",
-        "sha256 is that of the bytes there now (small)",
+        "sha256 is that of the present bytes (small)",
     ),
     "a job is left": (
         "INSERT INTO lookalike.jobs (space_id, image_id) VALUES (1, 3)",
@@ -126,8 +126,8 @@ DAMAGES = {
         " VALUES (1, 3, 'x', 'decode', 'cut off', 1)",
         "an embedding or a failure, not both (small)",
     ),
-    "poison is forgotten": ("DELETE FROM lookalike.failures", "poison is told as a failure (small)"),
-    "poison is told as something else": (
+    "poison is forgotten": ("DELETE FROM lookalike.failures", "poison is recorded as a failure (small)"),
+    "poison is recorded as something else": (
         "UPDATE lookalike.failures SET step = 'fetch', reason = 'the host is down'",
         "a failure has its own reason (small)",
     ),
@@ -167,26 +167,26 @@ def test_a_sound_database_has_no_violation(damaged, truth):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_told_by_its_rule(damaged, truth, damage):
+def test_damage_breaks_its_rule(damaged, truth, damage):
     statement, rule = DAMAGES[damage]
     damaged.execute(statement)
     assert rule in [one.rule for one in check(damaged, truth)]
 
 
-def test_bytes_that_changed_behind_an_embedding_are_told(damaged, truth):
+def test_bytes_that_differ_from_their_embedding_are_reported(damaged, truth):
     (uri,) = damaged.execute("SELECT uri FROM lookalike.images WHERE id = 3").fetchone()
     (other,) = damaged.execute("SELECT uri FROM lookalike.images WHERE id = 4").fetchone()
     before = Path(uri).read_bytes()
     Pictures.write(Path(uri), Path(other).read_bytes())
-    told = {one.rule for one in check(damaged, truth)}
+    rules = {one.rule for one in check(damaged, truth)}
     Pictures.write(Path(uri), before)
-    assert told == {
-        "an embedding is that of the bytes there now (small)",
-        "sha256 is that of the bytes there now (small)",
+    assert rules == {
+        "an embedding is that of the present bytes (small)",
+        "sha256 is that of the present bytes (small)",
     }
 
 
-def test_leftovers_of_other_sessions_are_told(damaged, truth, sound):
+def test_leftovers_of_other_sessions_are_reported(damaged, truth, sound):
     with db.connect(sound[0]) as other:
         other.execute("SELECT pg_advisory_lock(1)")
         assert [one.rule for one in check(damaged, truth)] == [
@@ -195,10 +195,10 @@ def test_leftovers_of_other_sessions_are_told(damaged, truth, sound):
         ]
 
 
-def test_uploads_without_an_image_are_told(damaged, truth):
+def test_uploads_without_an_image_are_reported(damaged, truth):
     (truth.uploads / "ab").mkdir()
     stray = truth.uploads / "ab" / "stray.png"
     stray.write_bytes(b"x")
-    told = [one.rule for one in check(damaged, truth)]
+    rules = [one.rule for one in check(damaged, truth)]
     stray.unlink()
-    assert told == ["no uploaded file without its image"]
+    assert rules == ["no uploaded file without its image"]

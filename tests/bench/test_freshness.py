@@ -1,4 +1,4 @@
-"""bench.freshness runs from end to end, and its table comes from the file that it wrote. No numbers are judged."""
+"""bench.freshness runs from end to end and makes its table from the file that it wrote. No number is judged."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The judge of bench.soak sees what it is there for; so does the ground truth of bench.streaming."""
+"""The judge of bench.soak finds every fault; so does the ground truth of bench.streaming."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ SPACES = {"one": 0, "two": 1}
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    """Two models of 50 pictures, of one dimension: nothing but the numbers tells whose a vector is."""
+    """Make two models of 50 pictures with equal dimensions, so that only the numbers differ."""
     models = [Model(name, None, None, unit(50, 64, seed=n)) for n, name in enumerate(SPACES)]  # type: ignore[arg-type]
     return Pool([Path(str(n)) for n in range(50)], models)
 
@@ -36,7 +36,7 @@ def test_right_answers_are_right(pool: Pool) -> None:
         assert judge.faults(answer(pool, model), pool, SPACES) == [], "plain SQL names no space"
 
 
-def test_whatever_is_wrong_is_seen(pool: Pool) -> None:
+def test_every_fault_is_found(pool: Pool) -> None:
     one, two = answer(pool, 0, "one"), answer(pool, 1, "two")
     assert judge.faults(replace(one, space="two"), pool, SPACES) == ["mixed"]
     mixed = sorted(one.found[:9] + two.found[:1], key=lambda each: each[1])
@@ -48,8 +48,8 @@ def test_whatever_is_wrong_is_seen(pool: Pool) -> None:
     assert judge.faults(replace(one, found=one.found[::-1]), pool, SPACES) == ["unordered"]
     assert judge.faults(replace(one, error="lost", found=[]), pool, SPACES) == ["error"]
     assert judge.apart([one, two], pool) > 10 * judge.TOLERANCE
-    counts, told = judge.count([one, replace(two, found=mixed)], pool, SPACES)
-    assert (counts["mixed"], counts["short"], len(told)) == (1, 0, 1)
+    counts, examples = judge.count([one, replace(two, found=mixed)], pool, SPACES)
+    assert (counts["mixed"], counts["short"], len(examples)) == (1, 0, 1)
 
 
 def test_an_operation_is_measured_against_the_calm_before_it() -> None:
