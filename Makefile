@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The environment is rebuilt if these files change. An unfinished one has no stamp, so it is built again.
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test16 reference audit lint types docs check bench browser chaos chaos-short soak soak-short clean
+.PHONY: demo test test16 reference audit lint types docs check bench bench-quick browser chaos chaos-short soak soak-short clean
 
 demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 	$(BIN)/python -m app.demo
@@ -52,6 +52,9 @@ check: lint types docs test browser test16 demo reference
 bench: $(STAMP)  ## Search under filters, quick; see bench/README.md for the rest
 	$(BIN)/python -m bench.search.filters --quick
 
+bench-quick: $(STAMP)  ## Start every bench in its shortest form and check that it ends well, without storing results
+	$(BIN)/python -m bench
+
 # Seconds of chaos, or of the soak. Drains and checks take about half as long again.
 DURATION ?= 600
 chaos: $(STAMP)  ## Kill workers, API and PostgreSQL hundreds of times under load, then check that nothing is lost
@@ -64,7 +67,7 @@ soak: $(STAMP)  ## Search without pause while index, model, schema, workers and 
 	$(BIN)/python -m bench.soak --duration $(DURATION) --results bench/results/soak
 
 soak-short: $(STAMP)  ## The same once, on a small gallery, without storing results
-	$(BIN)/python -m bench.soak --duration 1 --images 200 --calm 1
+	$(BIN)/python -m bench.soak --quick
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \

@@ -5,6 +5,7 @@ bench.chaos and bench.soak are left out, because `make chaos-short` and `make so
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ BENCHES = (
     "bench.embedding.reduced",
     "bench.api.copy_triggers",
 )
-_TIMEOUT_SECONDS = 300.0
+_TIMEOUT_SECONDS = 600.0
 
 
 def main() -> int:
@@ -46,23 +47,33 @@ def main() -> int:
 
 def _run(bench: str) -> bool:
     began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *bench.split(), "--quick"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", *bench.split(), "--quick"],
-            env={**os.environ, "MPLBACKEND": "Agg"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
+        output, _ = process.communicate(timeout=_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
-        print(f"{bench}: no end after {_TIMEOUT_SECONDS:.0f} s", flush=True)
-        return False
-    print(f"{bench}: {'ok' if done.returncode == 0 else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
-    if done.returncode:
-        print(done.stdout[-3000:], flush=True)
-    return done.returncode == 0
+        output = _end(process)
+    ended = "ok" if process.returncode == 0 else f"FAILED with status {process.returncode}"
+    print(f"{bench}: {ended} in {time.monotonic() - began:.0f} s", flush=True)
+    if process.returncode:
+        print(output[-3000:], flush=True)
+    return process.returncode == 0
+
+
+def _end(process: "subprocess.Popen[str]") -> str:
+    """End a bench like Ctrl-C, so that it ends its server and workers; kill it if it does not end."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        output, _ = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+    return output
 
 
 if __name__ == "__main__":

@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000, help="with --memory: number of images")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, help="folder (default: bench/results)")
-    quick = {"rounds": 1, "seconds": 0.3, "small": 24, "large": 2, "images": 200}
+    quick = {"rounds": 1, "seconds": 0.3, "small": 12, "large": 1, "images": 200}
     options = parse_options(parser, quick=quick)
     if options.memory:
         memory(options)
