@@ -1,6 +1,7 @@
 """Decode an image file's bytes into upright RGB pixels."""
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, TiffImagePlugin
 
 from app.errors import ImageError
-from app.media.header import SIDEWAYS, check_pixels, damage_reason, format_of, orientation_of
+from app.media.header import SIDEWAYS, Format, check_pixels, damage_reason, format_of, orientation_of
 from app.media.limits import Limits, check_size
 
 THUMBNAIL_MEDIA_TYPE = "image/jpeg"
+_END_OF_JPEG = b"\xff\xd9"
+# The whites of gray samples by their bits: 12-bit scanners and cameras write files of 16 bits.
+_WHITES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,12 @@ def load(data: bytes, limits: Limits, *, target: tuple[int, int] | None = None) 
     check_size(len(data), limits)
     form = format_of(data)
     try:
-        image = form.open(io.BytesIO(data))
+        image = form.open(data)
         width, height = image.size
         check_pixels(width, height, limits.max_pixels)
         if target is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
             _draft(image, target)
-        image.load()
+        image = _loaded(image, form, data, target)
         if _turn(image) in SIDEWAYS:
             width, height = height, width
         rgb = _to_rgb(image)
@@ -52,6 +56,32 @@ def load(data: bytes, limits: Limits, *, target: tuple[int, int] | None = None) 
     except Exception as error:
         raise ImageError("decode", damage_reason(form, len(data), error)) from error
     return LoadedImage(form.media_type, width, height, rgb)
+
+
+def _loaded(
+    image: ImageFile.ImageFile, form: Format, data: bytes, target: tuple[int, int] | None
+) -> ImageFile.ImageFile:
+    """Return the image with its pixels decoded; a JPEG may lack its end marker, as viewers allow."""
+    try:
+        image.load()
+    except OSError:
+        if form.name != "JPEG" or data.endswith(_END_OF_JPEG):
+            raise
+        # If pixels are missing too, the decoder takes what precedes the marker for them: two fillings differ then.
+        with suppress(OSError):
+            first, second = (_with_end(form, data + filling, target) for filling in (b"", b"\x55\xaa" * 64))
+            if first.tobytes() == second.tobytes():
+                return first
+        raise
+    return image
+
+
+def _with_end(form: Format, data: bytes, target: tuple[int, int] | None) -> ImageFile.ImageFile:
+    image = form.open(data + _END_OF_JPEG)
+    if target is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+        _draft(image, target)
+    image.load()
+    return image
 
 
 def _draft(image: JpegImagePlugin.JpegImageFile, target: tuple[int, int]) -> None:
@@ -89,7 +119,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and float samples to 8 bits; a transparent gray value stays transparent."""
+    """Scale wider samples to 8 bits by the least depth that holds them; a transparent gray value stays transparent."""
     values = np.asarray(image)
     gray = Image.fromarray(_scaled(values))
     clear = image.info.get("transparency")
@@ -103,7 +133,7 @@ def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     floats = values.dtype.kind == "f"
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("decode", "the image holds float samples that are not finite; save it with 8 or 16 bits")
-    white = (1 if high <= 1 else 255) if floats else 65535
+    white = (1 if high <= 1 else 255) if floats else next((one for one in _WHITES if high <= one), _WHITES[-1])
     if low < 0 or high > white:
         raise ImageError(
             "decode",

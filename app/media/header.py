@@ -19,6 +19,7 @@ from PIL import (
 )
 
 from app.errors import ImageError
+from app.media import png
 
 SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _ORIENTATION = 0x0112  # EXIF tag
@@ -35,12 +36,22 @@ class Header:
 
 @dataclass(frozen=True)
 class Format:
-    """A supported format. `accepts` checks the first 512 bytes; `open` reads the header."""
+    """A supported format. `accepts` checks the first 512 bytes; `plugin` is Pillow's."""
 
     name: str
     media_type: str
     accepts: Callable[[bytes], bool]
-    open: Callable[[io.BytesIO], ImageFile.ImageFile]
+    plugin: Callable[[io.BytesIO], ImageFile.ImageFile]
+    prepare: Callable[[bytes], bytes] = bytes  # what the plugin gets of the file, to decode it
+    header: Callable[[bytes], bytes] = bytes  # the same, to read the header
+
+    def open(self, data: bytes) -> ImageFile.ImageFile:
+        """Return an image file, ready to be decoded."""
+        return self.plugin(io.BytesIO(self.prepare(data)))
+
+    def open_header(self, data: bytes) -> ImageFile.ImageFile:
+        """Return an image file of which size, frames and EXIF can be read without decoding pixels."""
+        return self.plugin(io.BytesIO(self.header(data)))
 
 
 def _starts(*signatures: bytes) -> Callable[[bytes], bool]:
@@ -51,11 +62,19 @@ def _brand(*brands: bytes) -> Callable[[bytes], bool]:
     return lambda head: head[4:8] == b"ftyp" and head[8:12] in brands
 
 
+def _is_avif(head: bytes) -> bool:
+    """Return whether the file names AVIF among its brands; the major brand may be that of the container."""
+    if head[4:8] != b"ftyp":
+        return False
+    brands = head[8:12] + head[16 : int.from_bytes(head[:4], "big")]
+    return any(brands[at : at + 4] in (b"avif", b"avis") for at in range(0, len(brands), 4))
+
+
 # The plugins are called directly, because Image.open() also tries formats that run other programs (EPS), and its pixel
 # limit is global to the process.
 _FORMATS = (
     Format("JPEG", "image/jpeg", _starts(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
-    Format("PNG", "image/png", _starts(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    Format("PNG", "image/png", _starts(png.SIGNATURE), PngImagePlugin.PngImageFile, png.without_texts, png.header_only),
     Format("GIF", "image/gif", _starts(b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
     Format("WebP", "image/webp", lambda head: head[:4] + head[8:12] == b"RIFFWEBP", WebPImagePlugin.WebPImageFile),
     Format("BMP", "image/bmp", _starts(b"BM"), BmpImagePlugin.BmpImageFile),
@@ -65,7 +84,7 @@ _FORMATS = (
         _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         TiffImagePlugin.TiffImageFile,
     ),
-    Format("AVIF", "image/avif", _brand(b"avif", b"avis"), AvifImagePlugin.AvifImageFile),
+    Format("AVIF", "image/avif", _is_avif, AvifImagePlugin.AvifImageFile),
     Format(
         "JPEG 2000",
         "image/jp2",
@@ -84,7 +103,7 @@ _OTHERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("a PDF", _starts(b"%PDF")),
     ("an SVG drawing", lambda head: b"<svg" in head.lower()),
     ("an HTML page", lambda head: b"<html" in head.lower() or b"<!doctype html" in head.lower()),
-    ("a HEIC image", _brand(b"heic", b"heix", b"mif1", b"heim", b"heis", b"hevc")),
+    ("a HEIC image", _brand(b"heic", b"heix", b"mif1", b"msf1", b"miaf", b"heim", b"heis", b"hevc")),
     ("a video", _brand(b"isom", b"mp41", b"mp42", b"qt  ", b"M4V ")),
     ("a ZIP archive", _starts(b"PK\x03\x04")),
     ("gzip-compressed", _starts(b"\x1f\x8b")),
@@ -103,15 +122,17 @@ def read_header(data: bytes, *, max_pixels: int, max_frames: int | None = None) 
     """
     form = format_of(data)
     try:
-        image = form.open(io.BytesIO(data))
+        image = form.open_header(data)
         width, height = image.size
+        check_pixels(width, height, max_pixels)
         # Pillow's TIFF reader swaps the size itself.
         if form.name != "TIFF" and orientation_of(image) in SIDEWAYS:
             width, height = height, width
         too_many = max_frames is not None and _has_more_frames(image, data, max_frames)
+    except ImageError:
+        raise
     except Exception as error:
         raise ImageError("decode", damage_reason(form, len(data), error)) from error
-    check_pixels(width, height, max_pixels)
     if too_many:
         raise ImageError(
             "decode", f"the {form.name} file has more than {max_frames:,} frames (LOOKALIKE_MAX_IMAGE_FRAMES)"
@@ -205,6 +226,7 @@ def damage_reason(form: Format, size: int, error: Exception) -> str:
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 if the EXIF cannot be read."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        # PNG's own getexif decodes the pixels, in case the EXIF follows them.
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 — browsers ignore unreadable EXIF too
         return 1

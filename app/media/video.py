@@ -152,7 +152,7 @@ def frames(source: Source, *, fps: float, limits: Limits, counts: Counts, stop: 
     try:
         with ExitStack() as opened:
             container = opened.enter_context(_open(av, source, limits, counts, opened))
-            if not container.streams.video:
+            if not _films(container):
                 raise_permanent(f"{source.name} has no video in it")
             yield from _sampled(container, fps, limits, counts, stop)
     except av.error.FFmpegError as error:
@@ -225,7 +225,7 @@ def _sampled(
 def _decoded(container: "InputContainer", limits: Limits, counts: Counts) -> Iterator[tuple[float, "av.VideoFrame"]]:
     import av
 
-    stream = container.streams.video[0]
+    stream = _films(container)[0]
     stream.thread_type = "SLICE"  # frame threads would delay several frames
     step = float(1 / (stream.average_rate or 25))
     time = -step
@@ -247,6 +247,14 @@ def _decoded(container: "InputContainer", limits: Limits, counts: Counts) -> Ite
                 counts.corrupt += 1
             else:
                 yield time, picture
+
+
+def _films(container: "InputContainer") -> list["av.VideoStream"]:
+    """Return the video streams, without cover pictures and thumbnails, which may come first."""
+    from av.stream import Disposition
+
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [one for one in container.streams.video if not one.disposition & pictures]
 
 
 def _start_time(container: "InputContainer") -> datetime | None:
