@@ -57,10 +57,8 @@ NEW: tuple[str, ...] = (
     "functions/search_few.sql",
     "functions/search_plan.sql",
 )
-# Replaced by something of other arguments, so dropped first, both ways.
-RETYPED = ("functions/search_candidates.sql",)
 CHANGED: tuple[str, ...] = (
-    *RETYPED,
+    "functions/search_candidates.sql",
     "functions/search_run.sql",
     "functions/choose_index.sql",
 )
@@ -70,7 +68,6 @@ SOURCES = NEW + CHANGED + TABLES
 
 def upgrade() -> None:
     use_schema_path()
-    drop(*RETYPED)
     load(revision, *SOURCES)
     op.execute(NO_STAGES)
     comment(revision, *(path for path in loaded_by(revision) if path not in SOURCES))
@@ -78,7 +75,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     use_schema_path()
-    drop(*RETYPED)
     load(down_revision, *CHANGED)
     drop(*reversed(NEW))
     below = loaded_by(down_revision)

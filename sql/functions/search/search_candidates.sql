@@ -4,11 +4,13 @@
 --
 -- Arguments:
 --   depth   how many candidates are ranked by the embeddings
+--   middle  unused
 --   probes  of an IVFFlat index
 
--- An array of ids against the primary key, as in search_exact.
+-- An array of ids against the primary key, as in search_exact. `middle` stays, because a search of release 0008 that
+-- runs during the migration passes it.
 CREATE OR REPLACE FUNCTION lookalike.search_candidates(
-    query halfvec, k int, exclude bigint[], fitted lookalike.transforms, depth int, ef int, probes int,
+    query halfvec, k int, exclude bigint[], fitted lookalike.transforms, depth int, middle int, ef int, probes int,
     OUT ids bigint[], OUT distances float8[]
 )
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET jit = off SET enable_sort = off

@@ -35,8 +35,8 @@ BEGIN
                   ORDER BY e.embedding <-> decided.query LIMIT k) n;
         ELSE
             SELECT c.ids, c.distances INTO ids, distances
-            FROM lookalike.search_candidates(decided.query, k, decided.exclude, decided.fitted, decided.depth, decided.ef,
-                                             coalesce(decided.probes, 1)) c;
+            FROM lookalike.search_candidates(decided.query, k, decided.exclude, decided.fitted, decided.depth, NULL,
+                                             decided.ef, coalesce(decided.probes, 1)) c;
         END IF;
         IF (cardinality(ids) >= k) IS NOT TRUE THEN
             ids := NULL;
