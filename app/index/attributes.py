@@ -1,4 +1,4 @@
-"""Attribute indexes: the expression indexes, one an attribute and type, that filters use."""
+"""Attribute indexes: one expression index per attribute and type, which filters use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ TYPES = ("numeric", "text", "boolean", "timestamp", "text[]")
 
 @dataclass(frozen=True)
 class AttributeIndex:
-    """One attribute index; `name` is as filters write it, `valid` is false during a build and after a failed one."""
+    """One attribute index. `name` is as in filters; `valid` is false during a build and after a failed one."""
 
     name: str
     type: str
@@ -29,13 +29,15 @@ class AttributeIndex:
 def add(connection: db.Connection, name: str, type: str) -> AttributeIndex:  # noqa: A002 - the word of the CLI
     """Build the index of attribute `name` as `type` (one of TYPES) while others read and write, then its statistics.
 
-    Needs a connection in autocommit, outside any transaction: the build is CONCURRENTLY, and waits for transactions
-    older than itself. What an interrupted build left is swept first; an index that is there already is kept, and only
-    its statistics are taken anew.
-    Values of another type are left out of the index. InvalidInputError for a bad name or type, ConflictError while
-    another session builds or drops one.
+    The connection is in autocommit, because the build is CONCURRENTLY; it waits for older transactions. An invalid
+    index of an interrupted build is dropped first. A valid one is kept, and only its statistics are updated. The index
+    leaves out values of another type.
+
+    Raises:
+        InvalidInputError: the name or the type is not valid.
+        ConflictError: another session builds or drops an attribute index.
     """
-    with db.translated(), _alone(connection):
+    with db.translated(), _exclusive(connection):
         statement = _text(connection, "SELECT lookalike.attribute_index_ddl(%s, %s)", name, type)
         index = _text(connection, "SELECT lookalike.attribute_index_name(lookalike.attribute_path(%s), %s)", name, type)
         found = _find(connection, index)
@@ -43,9 +45,9 @@ def add(connection: db.Connection, name: str, type: str) -> AttributeIndex:  # n
             _drop_index(connection, index)
             found = None
         if found is None:
-            # The text is the database's own, quoted there: see sql/functions/attribute_index_ddl.sql.
+            # The database quotes it: see lookalike.attribute_index_ddl.
             connection.execute(statement)
-        # Of the whole table: ANALYZE with a list of columns passes over the expressions of indexes.
+        # The whole table, because ANALYZE with a list of columns skips the expressions of indexes.
         connection.execute("ANALYZE lookalike.images")
         found = _find(connection, index)
     if found is None:
@@ -60,17 +62,20 @@ def ls(connection: db.Connection) -> list[AttributeIndex]:
 
 
 def drop(connection: db.Connection, name: str) -> list[AttributeIndex]:
-    """Drop the indexes of attribute `name`, of every type, finished or not, and return what they were.
+    """Drop the indexes of attribute `name`, of every type, finished or not, and return them.
 
-    Needs a connection in autocommit, outside any transaction. NotFoundError where there is none; ConflictError while
-    another session builds or drops one. Filters answer the same without it, only slower.
+    The connection is in autocommit. Filters return the same without the index, only slower.
+
+    Raises:
+        NotFoundError: the attribute has no index.
+        ConflictError: another session builds or drops an attribute index.
     """
-    with db.translated(), _alone(connection):
+    with db.translated(), _exclusive(connection):
         dropped = _read(connection, name)
         for one in dropped:
             _drop_index(connection, one.index)
     if not dropped:
-        raise NotFoundError(f'attribute {name!r} has no index; "lookalike attribute ls" lists those there are')
+        raise NotFoundError(f'attribute {name!r} has no index; "lookalike attribute ls" lists the existing ones')
     return dropped
 
 
@@ -80,8 +85,8 @@ def _read(connection: db.Connection, name: str | None = None) -> list[AttributeI
 
 
 @contextmanager
-def _alone(connection: db.Connection) -> Iterator[None]:
-    # Not a lock that waits: a waiting session holds a snapshot, for which a CONCURRENTLY build would wait in turn.
+def _exclusive(connection: db.Connection) -> Iterator[None]:
+    # Does not wait, because a waiting session holds a snapshot, for which a CONCURRENTLY build would wait in turn.
     key: LiteralString = "hashtextextended('lookalike.attribute_indexes', 0)"
     row = connection.execute(pgsql.SQL("SELECT pg_try_advisory_lock({})").format(pgsql.SQL(key))).fetchone()
     if row is None or not row[0]:

@@ -1,8 +1,8 @@
-"""ANN indexes of embedding spaces: built, rebuilt, cancelled and cleared up, while searches and writes go on.
+"""Build, rebuild and cancel the ANN indexes of embedding spaces while searches and writes continue.
 
-A build makes `<table>_hnsw_new`; once that is valid, `<table>_hnsw` is dropped and the new one takes its name. Where
-that is cut off, what it left tells the next one how far it was. A server goes on building when the client is lost.
-An IVFFlat index is `<table>_ivfflat`; candidates (`app.index.switch`) have a table, and so indexes, of their own.
+A build creates `<table>_<method>_new`. When that is valid, `<table>_<method>` is dropped and the new index takes its
+name. The next build resumes an interrupted one from the indexes that it finds. A server continues a build if the client
+is lost.
 """
 
 import json
@@ -48,7 +48,7 @@ _CANCEL_AGAIN_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An ANN index of a space; one that is neither valid nor being built was left over by a build that failed."""
+    """An ANN index of a space. One that is neither valid nor being built is left over from a failed build."""
 
     space: str
     active: bool
@@ -67,9 +67,9 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """An index build that goes on: who is at it, and how far; `done` is the share of this phase, 0 to 1.
+    """A running index build. `done` is the share of this phase, 0 to 1.
 
-    `ours` is false for one that somebody started by hand. `waits_for` is the session in whose way it must not get.
+    `ours` is false if somebody started it by hand. `waits_for` is the session that it waits for.
     """
 
     space: str
@@ -84,13 +84,13 @@ class Build:
     waits_for: str | None
 
 
-# Called twice a second, in a thread of its own.
+# Called twice a second, in its own thread.
 Progress = Callable[[Build], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild made; `resumed` where it only had to finish what an earlier one had built."""
+    """What a rebuild made; `resumed` if it only finished what an earlier one had built."""
 
     index: Index
     bytes_before: int
@@ -105,7 +105,7 @@ def list_indexes(conn: Connection, space: Space | None = None) -> list[Index]:
 
 
 def running_builds(conn: Connection) -> list[Build]:
-    """Return the builds that go on now, ours and those started by hand."""
+    """Return the running builds, ours and those started by hand."""
     with translated(), conn.cursor(row_factory=class_row(Build)) as cursor:
         return cursor.execute(sql.query("builds"), {"lock_class": _LOCK_CLASS}).fetchall()
 
@@ -113,10 +113,13 @@ def running_builds(conn: Connection) -> list[Build]:
 def build_index(
     conn: Connection, space: Space, *, resources: Resources | None = None, progress: Progress | None = None
 ) -> bool:
-    """Build the space's index unless a valid one is there, or it is to have none; return whether it was built.
+    """Build the space's index unless a valid one exists or its choice is exact; return whether it was built.
 
-    The connection is in autocommit and busy until the end. Searches and writes go on meanwhile. What a build that was
-    cut off left is finished or dropped first. False, too, where another session is at it. Errors as of `rebuild`.
+    The connection is in autocommit and busy until the end. Searches and writes continue. An interrupted build is
+    finished or dropped first. Returns False if another session builds it.
+
+    Raises:
+        ConflictError, ConfigurationError: as `rebuild_index`.
     """
     wanted = target(space)
     if wanted.choice.method is None:
@@ -138,8 +141,10 @@ def build_if_missing(
     same: bool = False,
     force: bool = False,
 ) -> bool:
-    """Build the index unless a valid one serves, or, where it must be the `same`, one with these options; by who is
-    `alone`. Return whether it was built."""
+    """Build the index unless a valid one serves, with these options if `same`; return whether it was built.
+
+    The caller holds `exclusive_build`.
+    """
     _finish_interrupted(conn, wanted)
     here = [one for one in list_indexes(conn, wanted.space) if one.valid and one.table_name == wanted.table]
     if any(not same or (one.name == wanted.name and _same_options(one, wanted)) for one in here):
@@ -160,10 +165,13 @@ def rebuild_index(
 ) -> Rebuilt:
     """Build a new index beside the old one, which serves until the new one is valid and is dropped then.
 
-    What the new one is built with is recorded in the space's index options. The connection is in autocommit and busy
-    until the end; in other sessions searches and writes go on. After one that was cut off it goes on where that was.
-    BuildRunningError where another session is at it; ConflictError when it is cancelled; ConfigurationError where
-    disk or shared memory do not suffice (`force` passes over the estimate of the disk).
+    The space's index options record how the new index is built. The connection is in autocommit and busy until the end.
+    In other sessions searches and writes continue. An interrupted rebuild is resumed.
+
+    Raises:
+        BuildRunningError: another session builds the index of this space.
+        ConflictError: the build was cancelled, or the space is searched exactly.
+        ConfigurationError: disk or shared memory do not suffice (`force` skips the estimate of the disk).
     """
     wanted = with_options(space, m, ef_construction)
     began = time.monotonic()
@@ -179,15 +187,18 @@ def rebuild_index(
             now = _serving(conn, wanted)
         _record(conn, wanted)
     if now is None:
-        raise ConflictError(f"the new index of space {space.name} was dropped by somebody; build it again")
+        raise ConflictError(f"the new index of space {space.name} was dropped by another session; build it again")
     return Rebuilt(now, before, time.monotonic() - began, resumed)
 
 
 def cancel_build(conn: Connection, space: Space, *, patience: float = 60) -> Build:
-    """Stop the build of this space's index, in whichever session it goes on; nothing of it is left. In autocommit.
+    """Stop the build of this space's index in whichever session runs it, drop what it left and return it.
 
-    Returns what it was. NotFoundError where there is none; ConflictError for one started by hand, one whose index is
-    ready already, and one that has not ended after `patience` seconds.
+    In autocommit.
+
+    Raises:
+        NotFoundError: no index of this space is being built.
+        ConflictError: the build was started by hand, its index is ready, or it has not ended after `patience` seconds.
     """
     found = _running_build(conn, space)
     if found is None:
@@ -216,7 +227,7 @@ def cancel_build(conn: Connection, space: Space, *, patience: float = 60) -> Bui
         raise ConflictError(f"the build of space {space.name} ended by itself")
     try:
         with exclusive_build(conn, space):
-            _finish_interrupted(conn, target(space))  # for a builder that could not do so itself
+            _finish_interrupted(conn, target(space))  # in place of a builder that could not
     except BuildRunningError as error:
         log.info("%s", error)
     return found
@@ -234,38 +245,36 @@ def _same_options(index: Index, wanted: Target) -> bool:
 
 
 def _running_build(conn: Connection, space: Space) -> Build | None:
-    """Return the build of another session on this space, ours before one by hand."""
+    """Return another session's build of this space's index; ours come before those by hand."""
     others = [one for one in running_builds(conn) if one.space == space.name and one.pid != conn.info.backend_pid]
     return max(others, key=lambda one: one.ours, default=None)
 
 
 def _build_text(running: Build) -> str:
-    waits = (
-        f", waiting for {running.waits_for}"
-        if running.waits_for
-        else f", {running.done:.0%}"
-        if running.creating
-        else ""
-    )
-    return (
-        f"{running.application} (pid {running.pid}) is building the index of space {running.space}: {running.phase}{waits}, "
-        f"for {running.seconds:.0f} s"
-    )
+    state = f", {running.done:.0%}" if running.creating else ""
+    if running.waits_for:
+        state = f", waiting for {running.waits_for}"
+    who = f"{running.application} (pid {running.pid})"
+    return f"{who} is building the index of space {running.space}: {running.phase}{state}, for {running.seconds:.0f} s"
 
 
 @contextmanager
 def exclusive_build(conn: Connection, space: Space) -> Iterator[None]:
-    """Hold the lock of builds on this space, and keep time limits that are meant for queries from the build."""
+    """Hold the lock of builds on this space, and suspend time limits that are meant for queries.
+
+    Raises:
+        BuildRunningError: another session builds the index of this space.
+    """
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
-        # Not a lock that waits: a waiting session holds a snapshot, for which the build would wait in turn.
+        # Does not wait, because a waiting session holds a snapshot, for which the build would wait in turn.
         held = cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_CLASS, space.id)).fetchone()
         try:
             other = _running_build(conn, space)
             if not held or other:
-                raise BuildRunningError(
-                    f"{_build_text(other) if other else f'another session is building the index of space {space.name}'}; "
-                    "lookalike index status, lookalike index cancel"
+                running = (
+                    _build_text(other) if other else f"another session is building the index of space {space.name}"
                 )
+                raise BuildRunningError(f"{running}; lookalike index status, lookalike index cancel")
             for name in ("statement_timeout", "lock_timeout", "client_connection_check_interval"):
                 conn.execute(pgsql.SQL("SET {} = 0").format(pgsql.Identifier(name)))
             yield
@@ -277,7 +286,7 @@ def exclusive_build(conn: Connection, space: Space) -> Iterator[None]:
 
 
 def _finish_interrupted(conn: Connection, wanted: Target) -> bool:
-    """Drop what is invalid; where a new index is ready, put it in the old one's place and return True."""
+    """Drop invalid indexes. If a new index is ready, put it in the old one's place and return True."""
     _sweep(conn, wanted)
     here = {index.name: index for index in list_indexes(conn, wanted.space)}
     new = here.get(f"{wanted.name}_new")
@@ -293,7 +302,7 @@ def _finish_interrupted(conn: Connection, wanted: Target) -> bool:
         )
         rows = pgsql.SQL("SELECT lookalike.count_about({}, 100000)").format(pgsql.Literal(wanted.table))
         built = {"built": {"at": datetime.now(UTC).isoformat(), "rows": (conn.execute(rows).fetchone() or (0,))[0]}}
-        # It stays with the index: lookalike.index_built reads it.
+        # lookalike.index_built reads this comment.
         conn.execute(
             pgsql.SQL("COMMENT ON INDEX {} IS {}").format(
                 pgsql.Identifier("lookalike", wanted.name), pgsql.Literal(json.dumps(built))
@@ -318,20 +327,18 @@ def _sweep(conn: Connection, wanted: Target) -> None:
     with conn.cursor(row_factory=scalar_row) as cursor:
         left = cursor.execute(sql.query("index_leftovers"), {"table_name": wanted.table}).fetchall()
     for name in left:
-        log.warning("dropping %s, left invalid by a build that was cut off", name)
+        log.warning("dropping %s, left invalid by an interrupted build", name)
         drop_index(conn, name)
 
 
 def drop_index(conn: Connection, name: str) -> None:
-    """Drop an index without keeping anybody out. In autocommit."""
+    """Drop an index without blocking anybody. In autocommit."""
     conn.execute(pgsql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(pgsql.Identifier("lookalike", name)))
 
 
 def _create(conn: Connection, wanted: Target, resources: Resources, progress: Progress | None, *, force: bool) -> None:
-    space, choice = wanted.space, wanted.choice
-    needs = estimate_build(
-        conn, space, m=choice.m, lists=choice.lists or 1, dimensions=wanted.halfvec_dimensions, resources=resources
-    )
+    space = wanted.space
+    needs = estimate_build(conn, wanted, resources=resources)
     if not force:
         check_disk(needs)
     if short := shortage(needs):
@@ -343,8 +350,8 @@ def _create(conn: Connection, wanted: Target, resources: Resources, progress: Pr
     for setting, value in values.items():
         conn.execute("SELECT set_config(%s, %s, false)", (setting, value))
     column, operators = wanted.column
-    lists = choice.lists_for(needs.rows)
-    options = f"lists = {lists}" if choice.m is None else f"m = {choice.m}, ef_construction = {choice.ef_construction}"
+    choice = wanted.choice.for_rows(needs.rows)
+    options = choice.access.with_options(choice.values) if choice.access else ""
     statement = pgsql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING {} ({} {}) WITH (" + options + ")").format(
         pgsql.Identifier(f"{wanted.name}_new"),
         pgsql.Identifier("lookalike", wanted.table),
@@ -356,7 +363,7 @@ def _create(conn: Connection, wanted: Target, resources: Resources, progress: Pr
         with _notices_logged(conn), _watched(conn, progress):
             conn.execute(statement)
     except (psycopg.Error, KeyboardInterrupt) as error:
-        # Of a server that is lost, and of a client that is killed, the next build clears up.
+        # After a lost server or a killed client, the next build cleans up.
         if conn.info.transaction_status == TransactionStatus.IDLE:
             _sweep(conn, wanted)
         if isinstance(error, pg.QueryCanceled):
@@ -366,8 +373,8 @@ def _create(conn: Connection, wanted: Target, resources: Resources, progress: Pr
             ) from error
         if isinstance(error, pg.DiskFull):
             raise ConfigurationError(
-                f"{str(error).strip()}; where it is shared memory that is short, --workers 0 does without, or give "
-                "the server more (docker: --shm-size), or less to the build (--memory)"
+                f"{str(error).strip()}; if shared memory is short, build without it (--workers 0), give "
+                "the server more (docker: --shm-size), or the build less (--memory)"
             ) from error
         raise
     _finish_interrupted(conn, wanted)
@@ -375,14 +382,14 @@ def _create(conn: Connection, wanted: Target, resources: Resources, progress: Pr
 
 @contextmanager
 def _notices_logged(conn: Connection) -> Iterator[None]:
-    def tell(notice: psycopg.errors.Diagnostic) -> None:
+    def log_notice(notice: psycopg.errors.Diagnostic) -> None:
         log.warning("%s", ". ".join(part.rstrip(".") for part in (notice.message_primary, notice.message_hint) if part))
 
-    conn.add_notice_handler(tell)
+    conn.add_notice_handler(log_notice)
     try:
         yield
     finally:
-        conn.remove_notice_handler(tell)
+        conn.remove_notice_handler(log_notice)
 
 
 @contextmanager
@@ -403,7 +410,7 @@ def _watched(conn: Connection, progress: Progress | None) -> Iterator[None]:
 
 
 def _watch(dsn: str, password: str, pid: int, progress: Progress, done: threading.Event) -> None:
-    """Report progress from a connection of its own, until `done`; a lost connection only ends the reports."""
+    """Report progress from another connection until `done`; if that is lost, only the reports end."""
     try:
         with psycopg.connect(dsn, password=password, autocommit=True, application_name="lookalike progress") as conn:
             while not done.wait(_POLL_SECONDS):
@@ -411,4 +418,4 @@ def _watch(dsn: str, password: str, pid: int, progress: Progress, done: threadin
                     if one.pid == pid:
                         progress(one)
     except (psycopg.Error, LookalikeError) as error:
-        log.warning("no progress of the index build to show: %s", error)
+        log.warning("the progress of the index build cannot be shown: %s", error)

@@ -1,6 +1,7 @@
-"""Candidates of a space's embeddings: the transform fitted, its table made and filled while others write."""
+"""Candidates of a space's embeddings: fit a transform, create its table and fill it while others write."""
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ _BATCH = 10_000
 
 
 def rows(conn: Connection, space: Space) -> int:
-    """Return how many embeddings a space has, about."""
+    """Return about how many embeddings a space has."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         return int(cursor.execute("SELECT lookalike.count_about(%s, 100000)", (space.table_name,)).fetchone() or 0)
 
@@ -36,7 +37,7 @@ def ls(conn: Connection, space: Space) -> list[int]:
 
 
 def ready(conn: Connection, space: Space, choice: IndexSpec) -> int | None:
-    """Return the latest transform of this form that has its table, whether filled or not; None where there is none."""
+    """Return the latest transform of this form that has its table, filled or not; None if there is none."""
     values = {"space_id": space.id, "bits": choice.bits or 0, "dimensions": choice.dimensions or 0}
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         found = cursor.execute(sql.query("transforms"), values).fetchall()
@@ -44,14 +45,20 @@ def ready(conn: Connection, space: Space, choice: IndexSpec) -> int | None:
 
 
 def create(conn: Connection, space: Space, choice: IndexSpec, *, seed: int = 0, patience: float = 60) -> int:
-    """Fit a transform on a sample of the space's embeddings, and store it with an empty table that triggers keep up.
+    """Fit a transform on a sample of the space's embeddings, store it with an empty table and return its id.
 
-    Returns its id. In autocommit. Errors as of `transforms.fit`; ConflictError where a writer of embeddings has been in
-    the way for `patience` seconds.
+    Triggers keep the table up to date from then on. In autocommit.
+
+    Raises:
+        InvalidInputError: the space has too few embeddings, or fewer dimensions than the choice names.
+        ConflictError: writers of embeddings blocked it for `patience` seconds.
     """
-    fitted = transforms.fit(sample(conn, space, seed), bits=choice.bits, dimensions=choice.dimensions, seed=seed)
-    transform = store(conn, space, fitted)
-    # Apart, since it wants a lock that keeps writers out, and is tried again and again.
+    compression = choice.definition.compression
+    if compression is None:
+        raise InvalidInputError(f"index choice {choice} has no candidates: choose one with rerank")
+    option = choice.values[compression.option]
+    transform = store(conn, space, compression.fit(sample(conn, space, seed), option, seed))
+    # In a transaction of its own, because it needs a lock that blocks writers, and is retried.
     try:
         retry_on_lock(conn, "create_candidates", transform, patience=patience)
     except ConflictError:
@@ -64,8 +71,8 @@ def store(conn: Connection, space: Space, fitted: Transform) -> int:
     """Store a transform for a space, in one transaction; return its id."""
     values = {
         "space_id": space.id,
-        "bits": None if fitted.bits is None else len(fitted.bits.axes),
-        "dimensions": None if fitted.reduced is None else len(fitted.reduced.axes),
+        "bits": len(fitted.projection.axes) if fitted.form == "bits" else None,
+        "dimensions": len(fitted.projection.axes) if fitted.form == "reduced" else None,
         "fingerprint": fitted.fingerprint,
         "sample_size": fitted.sample_size,
         "seed": fitted.seed,
@@ -73,28 +80,26 @@ def store(conn: Connection, space: Space, fitted: Transform) -> int:
     }
     with translated(), conn.transaction(), conn.cursor(row_factory=scalar_row) as cursor:
         transform = int(cursor.execute(sql.query("add_transform"), values).fetchone() or 0)
-        for form, projection in (("bits", fitted.bits), ("reduced", fitted.reduced)):
-            if projection is not None:
-                axes = [
-                    (transform, form, n, float(shift), HalfVector(axis))
-                    for n, (axis, shift) in enumerate(zip(projection.axes, projection.shifts, strict=True))
-                ]
-                cursor.executemany(sql.query("add_axis"), [dict(zip(_AXIS, one, strict=True)) for one in axes])
+        axes = zip(fitted.projection.axes, fitted.projection.shifts, strict=True)
+        cursor.executemany(
+            sql.query("add_axis"),
+            [
+                {"transform": transform, "form": fitted.form, "n": n, "shift": float(shift), "axis": HalfVector(axis)}
+                for n, (axis, shift) in enumerate(axes)
+            ],
+        )
     return transform
 
 
-_AXIS = ("transform", "form", "n", "shift", "axis")
-
-
 def sample(conn: Connection, space: Space, seed: int) -> Matrix:
-    """Return up to `transforms.SAMPLE` random embeddings of a space; the same rows and seed give the same."""
+    """Return up to `transforms.SAMPLE` random embeddings of a space. The same rows and seed give the same sample."""
     share = min(100.0, 150.0 * transforms.SAMPLE / max(rows(conn, space), 1))
     statement = pgsql.SQL(
         "SELECT e.image_id, e.embedding FROM {} e TABLESAMPLE SYSTEM ({}) REPEATABLE ({}) ORDER BY 1"
     ).format(pgsql.Identifier("lookalike", space.table_name), pgsql.Literal(share), pgsql.Literal(seed))
     found = [vectors for _, vectors in read(conn, statement, space.dimensions)]
     if not found:
-        raise InvalidInputError(f"space {space.name} holds no embeddings yet: there is nothing to fit a transform on")
+        raise InvalidInputError(f"space {space.name} holds no embeddings yet: a transform is fitted on some")
     everything = np.concatenate(found)
     chosen = np.random.default_rng(seed).permutation(len(everything))[: transforms.SAMPLE]
     taken: Matrix = everything[np.sort(chosen)].astype(np.float32)
@@ -102,37 +107,34 @@ def sample(conn: Connection, space: Space, seed: int) -> Matrix:
 
 
 def load(conn: Connection, transform: int) -> Transform:
-    """Return a stored transform."""
+    """Return a stored transform; of one that release 0008 fitted in both forms, the bits."""
     with translated(), conn.cursor(binary=True) as cursor:
         axes = cursor.execute(sql.query("axes"), {"transform": transform}).fetchall()
         about = cursor.execute(sql.query("transform"), {"transform": transform}).fetchone()
     if about is None:
         raise ConflictError(f"transform {transform} was dropped meanwhile")
-    forms: dict[str, Projection] = {}
-    for form in ("bits", "reduced"):
-        own = [(vector, shift) for name, vector, shift in axes if name == form]
-        if own:
-            forms[form] = Projection(
-                np.stack([vector.to_numpy().astype(np.float32) for vector, _ in own]),  # type: ignore[attr-defined]
-                np.array([shift for _, shift in own], dtype=np.float64),
-            )
+    form: Literal["bits", "reduced"] = "bits" if axes[0][0] == "bits" else "reduced"
+    own = [(vector, shift) for name, vector, shift in axes if name == form]
+    projection = Projection(
+        np.stack([vector.to_numpy().astype(np.float32) for vector, _ in own]),  # type: ignore[attr-defined]
+        np.array([shift for _, shift in own], dtype=np.float64),
+    )
     size, seed, explained = about
-    return Transform(forms.get("bits"), forms.get("reduced"), int(str(size)), int(str(seed)), float(str(explained)))
+    return Transform(form, projection, int(str(size)), int(str(seed)), float(str(explained)))
 
 
 def fill(conn: Connection, space: Space, transform: int, *, report: Callable[[str], None] | None = None) -> int:
-    """Write the candidates that embeddings lack, in short transactions; return how many. In autocommit.
+    """Write the missing candidates in short transactions, and return how many. In autocommit.
 
-    Interrupted, it is called again. Writers go on: what they write meanwhile their triggers know, and stays.
+    If interrupted, call it again. Writers are not blocked: their triggers write candidates too, and those stay.
     """
     fitted = load(conn, transform)
     table = pgsql.Identifier("lookalike", f"candidates_{transform}")
     embeddings = pgsql.Identifier("lookalike", space.table_name)
-    columns = [name for name, one in (("bits", fitted.bits), ("reduced", fitted.reduced)) if one is not None]
-    names = pgsql.SQL(", ").join(map(pgsql.Identifier, ["image_id", *columns]))
+    names = pgsql.SQL(", ").join(map(pgsql.Identifier, ["image_id", fitted.form]))
     total, after, written = rows(conn, space), 0, 0
     with translated():
-        # The planner knows nothing of a table that is being filled, and would sort all embeddings for each part.
+        # The planner has no statistics of a table that is being filled, and would sort all embeddings for each part.
         conn.execute("SET enable_hashjoin = off; SET enable_sort = off")
         conn.execute(pgsql.SQL("CREATE TEMP TABLE IF NOT EXISTS lookalike_fill (LIKE {})").format(table))
         try:
@@ -151,7 +153,7 @@ def fill(conn: Connection, space: Space, transform: int, *, report: Callable[[st
                         pgsql.SQL("COPY pg_temp.lookalike_fill ({}) FROM STDIN (FORMAT binary)").format(names)
                     ) as copy:
                         copy.write(HEAD + _packed(ids, vectors.astype(np.float32), fitted) + END)
-                    # Embeddings that were deleted since are left out; a row that is there already is newer.
+                    # Skip embeddings that were deleted meanwhile; an existing row is newer.
                     cursor.execute(
                         pgsql.SQL(
                             "INSERT INTO {} ({}) SELECT {} FROM pg_temp.lookalike_fill f WHERE EXISTS "
@@ -175,7 +177,7 @@ def fill(conn: Connection, space: Space, transform: int, *, report: Callable[[st
 def read(
     conn: Connection, statement: pgsql.Composed, dimensions: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-    """Yield ids and embeddings, in one part, of a statement that selects both; by COPY, which is much faster."""
+    """Yield the ids and embeddings that a statement selects, in one part, if there are any. COPY is much faster."""
     with (
         conn.cursor() as cursor,
         cursor.copy(pgsql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(statement)) as copy,
@@ -186,17 +188,16 @@ def read(
 
 
 def _packed(ids: NDArray[np.int64], vectors: Matrix, fitted: Transform) -> bytes:
-    """Return rows (image_id, bits, reduced), of those that the transform has, in the format of COPY BINARY."""
-    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = [*ID]
-    bits, reduced = fitted.packed(vectors), fitted.components(vectors)
-    if bits is not None:
-        fields += [("bits_size", ">i4"), ("bits_count", ">i4"), ("bits", "u1", (bits.shape[1],))]
-    if reduced is not None:
-        fields += [*HALFVEC, ("vector", ">f2", (reduced.shape[1],))]
-    made = np.zeros(len(ids), np.dtype(fields))
-    made["fields"], made["id_size"], made["id"] = 1 + (bits is not None) + (reduced is not None), 8, ids
-    if bits is not None and fitted.bits is not None:
-        made["bits_size"], made["bits_count"], made["bits"] = 4 + bits.shape[1], len(fitted.bits.axes), bits
-    if reduced is not None:
-        made["size"], made["dimensions"], made["vector"] = 4 + 2 * reduced.shape[1], reduced.shape[1], reduced
+    """Return rows (image_id, bits or reduced) in the format of COPY BINARY."""
+    outputs = len(fitted.projection.axes)
+    if fitted.form == "bits":
+        values: NDArray[np.uint8] | Matrix = fitted.packed(vectors)
+        form: list[tuple[str, str]] = [("size", ">i4"), ("count", ">i4")]
+        vector, count, size = "u1", "count", 4 + values.shape[1]
+    else:
+        values, form = fitted.projection.of(vectors), [*HALFVEC]
+        vector, count, size = ">f2", "dimensions", 4 + 2 * outputs
+    made = np.zeros(len(ids), np.dtype([*ID, *form, ("vector", vector, (values.shape[1],))]))
+    made["fields"], made["id_size"], made["id"] = 2, 8, ids
+    made["size"], made[count], made["vector"] = size, outputs, values
     return made.tobytes()

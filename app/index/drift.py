@@ -1,4 +1,4 @@
-"""Whether an embedding space still looks like the sample that its transform was fitted on."""
+"""Measure whether embeddings still resemble the sample that the transform was fitted on."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,14 +12,17 @@ from app.index.transforms import Matrix, Projection
 
 RECENT = 500  # of the latest embeddings
 FEWEST = 100
-# The mean has moved by so many standard deviations, or so much less of the variance lies within the axes.
+# Drift: the mean has moved by so many standard deviations, or so much less of the variance lies within the axes.
 MOVED, LOST = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """The latest embeddings beside the sample: shares of the variance within the axes, then and now, and how far the
-    mean lies from the sample's, in standard deviations of the latest along the axes."""
+    """The latest embeddings beside the sample.
+
+    `explained_then` and `explained_now` are the shares of the variance within the axes. `moved` is the distance of the
+    means, in standard deviations of the latest embeddings along the axes.
+    """
 
     transform: int
     fitted_at: datetime
@@ -35,7 +38,7 @@ class Drift:
 
 
 def measure_drift(conn: Connection) -> Drift | None:
-    """Return how the active space's latest embeddings fit the transform in use; None without one, or with few rows."""
+    """Return how the active space's latest embeddings fit its transform; None without a transform or with few rows."""
     with translated(), conn.cursor(row_factory=tuple_row) as cursor:
         used = cursor.execute(sql.query("drift_transform")).fetchone()
         if used is None:
@@ -43,18 +46,18 @@ def measure_drift(conn: Connection) -> Drift | None:
         recent = cursor.execute(sql.query("recent_embeddings"), {"most": RECENT}).fetchall()
     transform, fitted_at = used
     fitted = candidates.load(conn, transform)
-    forms = [form for form in (fitted.bits, fitted.reduced) if form is not None]
-    if len(recent) < FEWEST or not forms:
+    if len(recent) < FEWEST:
         return None
-    axes = max(forms, key=lambda form: len(form.axes))  # those whose share of the variance was noted
     embeddings: Matrix = np.stack([row[0].to_numpy().astype(np.float32) for row in recent])
-    moved, explained = measure(embeddings, axes)
+    moved, explained = measure(embeddings, fitted.projection)
     return Drift(transform, fitted_at, len(recent), fitted.explained_variance, explained, moved)
 
 
 def measure(embeddings: Matrix, axes: Projection) -> tuple[float, float]:
-    """Return how far the mean of embeddings, shape (n, dimensions), lies from the sample's along orthonormal axes, in
-    standard deviations, and the share of their variance that lies within the axes."""
+    """Return how far the mean of embeddings has moved along orthonormal axes, and their share of the variance.
+
+    `embeddings` has the shape (n, dimensions). The distance from the sample's mean is in standard deviations.
+    """
     along = axes.of(embeddings)
     spread = float(along.var(axis=0).sum())
     whole = float(embeddings.var(axis=0).sum())

@@ -1,5 +1,4 @@
-"""Why searches may find less than they ask for, or take longer than they should: dead rows, an index older than its
-data, drift, memory."""
+"""Find why searches have low recall or are slow: dead rows, an index older than its data, drift, too little memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from app.index.drift import Drift
 from app.index.maintenance import DEAD_SHARE, LEAST_ROWS
 from app.index.resources import shown
 
-# From as many rows on that came after the build: the graph was made for others.
+# If this share of the rows came after the build, the graph was made for other data.
 NEW_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of the active space's index; sizes in bytes. `built_rows` None: built before this was noted."""
+    """The state of the active space's index; sizes in bytes. `built_rows` None: its build did not record it."""
 
     space: str
     rows: int
@@ -33,7 +32,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One thing looked at: whether it is as it should be, what was found, and the way out."""
+    """One possible cause: whether it is as it should be, what was found, and the way out."""
 
     name: str
     ok: bool
@@ -42,13 +41,13 @@ class Cause:
 
 
 def read_evidence(conn: Connection) -> Evidence | None:
-    """Return the evidence; None where no space is active."""
+    """Return the evidence; None if no space is active."""
     with translated(), conn.cursor(row_factory=class_row(Evidence)) as cursor:
         return cursor.execute(sql.query("index_health")).fetchone()
 
 
 def drift_cause(drift: Drift) -> Cause:
-    """Say whether the latest embeddings still are what the transform was fitted on."""
+    """Return whether the latest embeddings still resemble those that the transform was fitted on."""
     then, now = f"{drift.explained_then:.0%}", f"{drift.explained_now:.0%}"
     return Cause(
         "drift",
@@ -61,7 +60,7 @@ def drift_cause(drift: Drift) -> Cause:
 
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
-    """Yield what the evidence says, where there is an index to say it of."""
+    """Yield the causes that the evidence shows; nothing if there is no index."""
     if not evidence.index_bytes:
         return
     share = evidence.dead / max(evidence.dead + evidence.rows, 1)

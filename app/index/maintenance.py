@@ -1,4 +1,4 @@
-"""What changes leave behind, and clearing it up: dead rows and a bloated index."""
+"""Find and remove what changes leave behind: dead rows and a bloated index."""
 
 import logging
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from psycopg.rows import class_row
 
 from app.db import Connection, sql, translated
 from app.index.build import rebuild_index
-from app.index.resources import Resources, index_bytes, ivfflat_bytes
+from app.index.kinds import METHODS
+from app.index.resources import Resources
 from app.index.target import target
 from app.store import spaces
 
@@ -17,21 +18,21 @@ log = logging.getLogger(__name__)
 
 # A vacuum repairs the neighbours of every dead element: at this share it took twice as long as a new index.
 DEAD_SHARE = 0.1
-# A table of fewer rows is not worth the while.
+# A smaller table is not worth the effort.
 LEAST_ROWS = 1000
-# An index this much larger than a fresh one holds as much that is gone.
+# An index this many times larger than a fresh one is bloated.
 BLOAT = 1.5
-# Where recall is seen to be below its goal, less is enough; without any, a new index would not find more.
+# If recall is below its goal, less is enough. Below these bounds a new index would not find more.
 LOW_RECALL_DEAD_SHARE = 0.02
 LOW_RECALL_BLOAT = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Churn:
-    """What changes have left in one space: rows as statistics know them, sizes in bytes; recall as it was checked.
+    """What changes have left in one space: rows from statistics, sizes in bytes, recall from checked searches.
 
     `index` is the one that serves, on halfvecs of `dimensions`, or of as many bytes. `below`: the recall of the last
-    day's searches is below its `goal`, beyond chance.
+    day's searches is significantly below its `goal`.
     """
 
     space_id: int
@@ -50,20 +51,19 @@ class Churn:
 
     @property
     def dead_share(self) -> float:
-        """Dead rows among all that the table holds."""
+        """The share of dead rows in the table."""
         return self.dead / max(self.dead + self.rows, 1)
 
     @property
     def fresh_bytes(self) -> int:
-        """The size of an index of these rows, built now."""
-        if self.lists:
-            return ivfflat_bytes(self.rows, self.dimensions, self.lists)
-        return index_bytes(self.rows, self.dimensions, self.m)
+        """The size of a new index of these rows."""
+        method = next(one for one in METHODS.values() if ("lists" in one.options) == bool(self.lists))
+        return method.index_bytes(self.rows, self.dimensions, {"m": self.m, "lists": self.lists or 0})
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done in a space, in this order, and why; nothing, where the reason says so."""
+    """What to do in a space, in this order, and why."""
 
     space: str
     rebuild: bool
@@ -72,15 +72,16 @@ class Decision:
 
 
 def read_churn(conn: Connection) -> list[Churn]:
-    """Return the evidence, the active space's first."""
+    """Return the evidence of each space, the active space first."""
     with translated(), conn.cursor(row_factory=class_row(Churn)) as cursor:
         return cursor.execute(sql.query("churn")).fetchall()
 
 
 def decide(churn: Churn) -> Decision:
-    """Return what the evidence asks for.
+    """Return what to do about the evidence.
 
-    The index goes first: VACUUM would repair a graph that is about to be replaced, and a new one knows no dead rows.
+    The index is rebuilt first, because VACUUM would repair a graph that is about to be replaced, and a new index has no
+    dead rows.
     """
     ratio = churn.index_bytes / churn.fresh_bytes
     found = f"{churn.dead:,} of {churn.rows + churn.dead:,} rows dead ({churn.dead_share:.0%})"
@@ -103,7 +104,7 @@ def decide(churn: Churn) -> Decision:
 
 
 def maintain(conn: Connection, decision: Decision, *, resources: Resources | None = None) -> None:
-    """Do what was decided, and log why. In autocommit; searches and writes go on. Errors as of `indexes.rebuild`."""
+    """Do what was decided, and log why. In autocommit; searches and writes continue. Raises as `rebuild_index`."""
     if not decision.vacuum:
         return
     space = spaces.get(conn, decision.space)
@@ -118,6 +119,6 @@ def maintain(conn: Connection, decision: Decision, *, resources: Resources | Non
             done.index.bytes,
         )
     with translated():
-        for table in dict.fromkeys((space.table_name, target(space).table)):  # that of its candidates, too
+        for table in dict.fromkeys((space.table_name, target(space).table)):  # with that of its candidates
             conn.execute(pgsql.SQL("VACUUM (ANALYZE) {}").format(pgsql.Identifier("lookalike", table)))
     log.info("space %s: vacuumed", space.name)

@@ -1,4 +1,4 @@
-"""Spaces that hold the reduced form of another one's embeddings, and nothing else."""
+"""Spaces that hold only the reduced form of another space's embeddings."""
 
 import re
 from collections.abc import Callable
@@ -20,10 +20,14 @@ _BATCH = 2_000
 
 
 def dimensions_of(text: str) -> int:
-    """Return the dimensions of a transform as text, `pca:128`; InvalidInputError where it is none."""
+    """Return the dimensions of a transform in its text form, `pca:128`.
+
+    Raises:
+        InvalidInputError: the text is not a transform.
+    """
     found = re.fullmatch(r"pca:(\d{1,4})", text.strip())
     if not found or not int(found[1]):
-        raise InvalidInputError(f'"{text}" is no transform; write pca and how many dimensions to keep: pca:128')
+        raise InvalidInputError(f'"{text}" is not a transform; write pca and how many dimensions to keep: pca:128')
     return int(found[1])
 
 
@@ -37,18 +41,21 @@ def derive(
     report: Callable[[str], None] | None = None,
     patience: float = 60,
 ) -> Space:
-    """Create a space of the reduced form of another one's embeddings, and fill it from there. In autocommit.
+    """Create a space of the reduced form of another space's embeddings, and fill it from there. In autocommit.
 
-    Images are embedded by the same model as before, and reduced by the database, which does so with queries of the
-    model's dimension too. Nothing is embedded again; what the source lacks, or others hold just now, is queued. The
-    source can be dropped afterwards. InvalidInputError where the source has too few embeddings or dimensions;
-    ConflictError where the name is taken or a long transaction is in the way.
+    The same model embeds new images, and the database reduces them and queries of the model's dimension. No image is
+    embedded again. Images missing from the source, or locked by another transaction, are queued. The source can be
+    dropped afterwards.
+
+    Raises:
+        InvalidInputError: the source has too few embeddings or dimensions, or is reduced itself.
+        ConflictError: the name is taken, or a long transaction blocked it for `patience` seconds.
     """
     if source.encoded_dimensions is not None:
         raise InvalidInputError(f"space {source.name} holds a reduced form itself; derive from one of whole embeddings")
     if dimensions >= source.dimensions:
         raise InvalidInputError(f"{dimensions} dimensions are no fewer than the {source.dimensions} of {source.name}")
-    with exclusive_build(conn, source):  # whose transforms nobody else must clear up meanwhile
+    with exclusive_build(conn, source):  # else another session could drop the transform, which nothing uses yet
         fitted = transforms.fit_reduced(candidates.sample(conn, source, seed), dimensions=dimensions, seed=seed)
         transform = candidates.store(conn, source, fitted)
         try:
@@ -65,14 +72,12 @@ def derive(
 
 
 def fill(conn: Connection, space: Space, source: Space, *, report: Callable[[str], None] | None = None) -> int:
-    """Write what a derived space lacks and its source has, in short transactions; return how many. In autocommit."""
+    """Write the embeddings that a derived space lacks, in short transactions; return how many. In autocommit."""
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         transform = cursor.execute(
             "SELECT s.transform_id FROM lookalike.embedding_spaces s WHERE s.id = %s", (space.id,)
         ).fetchone()
-    projection = candidates.load(conn, int(str(transform))).reduced
-    if projection is None:
-        raise InvalidInputError(f"space {space.name} has no transform that reduces embeddings")
+    projection = candidates.load(conn, int(str(transform))).projection
     total, after, written = candidates.rows(conn, source), 0, 0
     while True:
         statement = pgsql.SQL(

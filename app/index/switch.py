@@ -1,14 +1,14 @@
-"""Changes what the index of a space is while searches and writes go on, and says what it is.
+"""Switch a space to another index choice while searches and writes continue, and show the present one.
 
-What is new is built beside what serves: the transform, its candidates, the index. Then one short transaction switches
-searches over, and what is needed no more is dropped. Cut off at any point, the old choice serves; the next `apply`
-goes on from there, or clears up.
+The transform, its candidates and the index are built beside those that serve. One short transaction switches searches
+over, then those that nothing uses are dropped. If interrupted, the old choice serves, and the next switch resumes or
+cleans up.
 """
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from psycopg.rows import class_row
@@ -19,6 +19,7 @@ from app.db.locking import retry_on_lock
 from app.errors import ConflictError
 from app.index import candidates
 from app.index.build import Progress, build_if_missing, drop_index, exclusive_build, list_indexes
+from app.index.kinds import METHODS
 from app.index.resources import Resources
 from app.index.spec import IndexSpec
 from app.index.target import Target, target
@@ -29,13 +30,13 @@ log = logging.getLogger(__name__)
 
 _OWN = {"transform", "search_depth", *(one.name for one in fields(IndexSpec))}
 
-# Called with what is being done now, in words.
+# Receives each step in words.
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """What a space is searched by, and its price: bytes of the index, and of the candidates' table without it."""
+    """How a space is searched, and its cost: bytes of the index, and of the candidates' table without it."""
 
     space: str
     active: bool
@@ -51,7 +52,7 @@ class IndexState:
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """What `apply` did: seconds to fit, to fill candidates and to build the index, and what is there now."""
+    """What `switch_index` did: seconds to fit, to fill candidates and to build the index, and the state after it."""
 
     state: IndexState
     fit_seconds: float
@@ -65,7 +66,7 @@ def current_spec(space: Space) -> IndexSpec:
 
 
 def index_state(conn: Connection, space: Space) -> IndexState:
-    """Return what a space is searched by now."""
+    """Return how a space is searched now."""
     with translated(), conn.cursor(row_factory=class_row(IndexState)) as cursor:
         found = cursor.execute(
             sql.query("choice_state"), {"name": space.name, "choice": str(current_spec(spaces.get(conn, space.name)))}
@@ -88,57 +89,60 @@ def switch_index(
     force: bool = False,
     patience: float = 60,
 ) -> Switched:
-    """Give a space this index choice; searches go on by the old one until the new one is complete, and then by that.
+    """Give a space this index choice. Searches use the old one until the new one is complete.
 
-    The connection is in autocommit and busy until the end. A transform of the same form is used again unless `refit`.
-    Searches wait for the switch for fractions of a second. InvalidInputError where there are too few embeddings to fit
-    a transform, or none such; BuildRunningError where another session is at it; ConflictError where a long transaction
-    has been in the way of the switch for `patience` seconds; ConfigurationError where disk or memory do not suffice.
+    The connection is in autocommit and busy until the end. An existing transform of the same form is kept unless
+    `refit`. The switch itself delays searches by fractions of a second.
+
+    Raises:
+        InvalidInputError: there are too few embeddings to fit a transform, or they have too few dimensions.
+        BuildRunningError: another session builds the index of this space.
+        ConflictError: a long transaction blocked the switch for `patience` seconds.
+        ConfigurationError: disk or memory do not suffice.
     """
-    tell = report or log.info
+    report = report or log.info
     times = {"fit": 0.0, "fill": 0.0, "build": 0.0}
     with exclusive_build(conn, space):
         space = spaces.get(conn, space.name)
-        if choice.method == "ivfflat" and choice.lists is None:
-            choice = replace(choice, lists=choice.lists_for(candidates.rows(conn, space)))
+        choice = choice.for_rows(candidates.rows(conn, space))
         wanted = Target(space, choice)
         if choice.fitted:
             before = time.monotonic()
             transform = None if refit else candidates.ready(conn, space, choice)
             if transform is None:
-                tell(f"fitting {choice} on embeddings of {space.name}")
+                report(f"fitting {choice} on embeddings of {space.name}")
                 transform = candidates.create(conn, space, choice, seed=seed)
             times["fit"] = time.monotonic() - before
             before = time.monotonic()
-            candidates.fill(conn, space, transform, report=tell)
+            candidates.fill(conn, space, transform, report=report)
             times["fill"] = time.monotonic() - before
             wanted = Target(space, choice, transform)
         if choice.method is not None:
-            tell(f"building {wanted.name}")
+            report(f"building {wanted.name}")
             before = time.monotonic()
             build_if_missing(conn, wanted, resources=resources, progress=progress, same=True, force=force)
             times["build"] = time.monotonic() - before
-        # What others keep there stays, but for a depth that was raised for the choice of before.
+        # Keep what others store there. A raised search depth belongs to the choice before.
         kept = {name: value for name, value in space.index_options.items() if name not in _OWN}
         options = kept | choice.options() | ({} if wanted.transform is None else {"transform": wanted.transform})
         if options != space.index_options:
-            tell(f"switching {space.name} to {choice}")
+            report(f"switching {space.name} to {choice}")
             retry_on_lock(conn, "choose_index", space.name, Jsonb(options), patience=patience)
-        _clear(conn, spaces.get(conn, space.name), patience)
+        _drop_unused(conn, spaces.get(conn, space.name), patience)
     done = index_state(conn, space)
     return Switched(done, times["fit"], times["fill"], times["build"])
 
 
 def remove_index(conn: Connection, space: Space, *, report: Report | None = None, patience: float = 60) -> IndexState:
-    """Drop the index of a space with all that it stood on; searches are exact then. Errors as of `apply`."""
+    """Drop the index of a space with its candidates; searches are exact from then on. Raises as `switch_index`."""
     return switch_index(conn, space, IndexSpec(kind="exact"), report=report, patience=patience).state
 
 
-def _clear(conn: Connection, space: Space, patience: float) -> None:
-    """Drop indexes and transforms that the choice does not stand on."""
+def _drop_unused(conn: Connection, space: Space, patience: float) -> None:
+    """Drop indexes and transforms that the choice does not use."""
     now = target(space)
     for one in list_indexes(conn, space):
-        ours = {f"{one.table_name}_{method}" for method in ("hnsw", "ivfflat")}
+        ours = {f"{one.table_name}_{method}" for method in METHODS}
         if one.name in ours and one.table_name in (space.table_name, now.table) and one.name != now.name:
             drop_index(conn, one.name)
     for transform in candidates.ls(conn, space):

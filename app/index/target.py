@@ -23,9 +23,10 @@ class Target:
     @property
     def column(self) -> tuple[str, str]:
         """The column and its operator class."""
-        if self.transform is None:
+        compression = self.choice.definition.compression
+        if self.transform is None or compression is None:
             return "embedding", "halfvec_l2_ops"
-        return ("reduced", "halfvec_l2_ops") if self.choice.kind == "pca" else ("bits", "bit_hamming_ops")
+        return compression.column, compression.operators
 
     @property
     def name(self) -> str:
@@ -35,20 +36,25 @@ class Target:
     @property
     def halfvec_dimensions(self) -> int:
         """What is indexed, as dimensions of a halfvec of as many bytes."""
-        bits = self.choice.bits or 0
-        return (
-            self.space.dimensions if self.transform is None else self.choice.dimensions or 1 if not bits else bits // 16
-        )
+        compression = self.choice.definition.compression
+        if self.transform is None or compression is None:
+            return self.space.dimensions
+        return compression.bytes_of(self.choice.values[compression.option]) // 2
 
 
 def target(space: Space) -> Target:
-    """Return what the space's choice of index says that the index is built on."""
+    """Return what the index of a space is built on."""
     choice = IndexSpec.of(space.index_options)
     return Target(space, choice, space.index_options.get("transform") if choice.fitted else None)
 
 
 def with_options(space: Space, m: int | None = None, ef_construction: int | None = None) -> Target:
-    """Return the space's target with other options of the graph; InvalidInputError where it has none, or none such."""
+    """Return the target of a space with other options of the graph.
+
+    Raises:
+        ConflictError: the space is searched exactly.
+        InvalidInputError: an option is out of range, or the index is not a graph.
+    """
     now = target(space)
     if now.choice.method is None:
         raise ConflictError(

@@ -1,7 +1,8 @@
-"""Fits the rotations that make candidates of embeddings: principal components, and axes whose sign bits say most."""
+"""Fit the rotations that compress embeddings: principal components, and axes whose signs keep most."""
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,9 @@ from app.errors import InvalidInputError
 
 Matrix = NDArray[np.float32]
 
-# ITQ (Gong & Lazebnik 2011): alternately the bits of rotated components, and the rotation that fits them best.
+# ITQ (Gong & Lazebnik 2011) alternates the bits of rotated components and the rotation that fits them best.
 _ITERATIONS = 20
-# Beyond that many bits a random rotation serves as well (docs/decisions/indexes.md), and ITQ takes minutes.
+# With more bits a random rotation serves as well (docs/decisions/indexes.md), and ITQ takes minutes.
 _MOST_FITTED_BITS = 512
 LEAST_SAMPLE = 100
 SAMPLE = 8_000
@@ -33,10 +34,10 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A fitted transform: the projection whose signs are the bits, the one to the principal components, or both."""
+    """A fitted transform: its form is bits, the signs along the axes, or reduced, the components along them."""
 
-    bits: Projection | None
-    reduced: Projection | None
+    form: Literal["bits", "reduced"]
+    projection: Projection
     sample_size: int
     seed: int
     explained_variance: float
@@ -44,68 +45,69 @@ class Transform:
     @property
     def fingerprint(self) -> str:
         """The hex SHA-256 of axes and shifts."""
-        digest = hashlib.sha256()
-        for name, one in (("bits", self.bits), ("reduced", self.reduced)):
-            if one is not None:
-                digest.update(f"{name} {one.axes.shape}".encode())
-                digest.update(one.axes.astype(np.float16).tobytes())
-                digest.update(one.shifts.tobytes())
+        digest = hashlib.sha256(f"{self.form} {self.projection.axes.shape}".encode())
+        digest.update(self.projection.axes.astype(np.float16).tobytes())
+        digest.update(self.projection.shifts.tobytes())
         return digest.hexdigest()
 
-    def packed(self, embeddings: Matrix) -> NDArray[np.uint8] | None:
-        """Return the bits as PostgreSQL packs them, the first in the highest place; None where there are none."""
-        return None if self.bits is None else np.packbits(self.bits.of(embeddings) > 0, axis=1)
-
-    def components(self, embeddings: Matrix) -> Matrix | None:
-        """Return the reduced form; None where there is none."""
-        return None if self.reduced is None else self.reduced.of(embeddings)
+    def packed(self, embeddings: Matrix) -> NDArray[np.uint8]:
+        """Return the signs of the embeddings as PostgreSQL packs bits, the first in the highest place."""
+        return np.packbits(self.projection.of(embeddings) > 0, axis=1)
 
 
 def fit_reduced(sample: Matrix, *, dimensions: int, seed: int) -> Transform:
-    """Fit the axes that keep most of the inner products of a sample, so of its cosines: nothing is subtracted."""
+    """Fit the axes that keep most of the inner products of a sample, so of its cosines. Nothing is subtracted."""
     rows, width = sample.shape
     _check(rows, dimensions, width)
     moments = sample.astype(np.float64)
     values, axes = _axes(moments.T @ moments / rows)
-    return Transform(
-        bits=None,
-        reduced=_projection(axes[:, :dimensions], np.zeros(width)),
-        sample_size=rows,
-        seed=seed,
-        explained_variance=float(values[:dimensions].sum() / max(values.sum(), 1e-30)),
-    )
+    projection = _projection(axes[:, :dimensions], np.zeros(width))
+    return Transform("reduced", projection, rows, seed, _share(values, dimensions))
 
 
-def fit(sample: Matrix, *, bits: int | None, dimensions: int | None, seed: int) -> Transform:
-    """Fit a transform to a sample of embeddings, shape (n, dimensions). The same sample and seed give the same.
+def fit_components(sample: Matrix, dimensions: int, seed: int) -> Transform:
+    """Fit as many principal components to a sample of embeddings, shape (n, dimensions).
 
-    Bits: PCA to as many axes as bits, then the rotation of ITQ. InvalidInputError where the sample is too small, or
-    has fewer dimensions than are asked for.
+    Raises:
+        InvalidInputError: the sample is too small, or has fewer dimensions.
     """
+    mean, _, variances, axes = _components(sample, dimensions)
+    return Transform("reduced", _projection(axes, mean), len(sample), seed, _share(variances, dimensions))
+
+
+def fit_bits(sample: Matrix, bits: int, seed: int) -> Transform:
+    """Fit as many axes to a sample of embeddings: principal components, then the rotation of ITQ.
+
+    The same sample and seed give the same axes.
+
+    Raises:
+        InvalidInputError: the sample is too small, or has fewer dimensions.
+    """
+    mean, centred, variances, axes = _components(sample, bits)
+    rotated = _projection(axes @ _rotation(centred @ axes, seed), mean)
+    return Transform("bits", rotated, len(sample), seed, _share(variances, bits))
+
+
+def _components(
+    sample: Matrix, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of a sample, the sample less it, all variances, and the first principal axes as columns."""
     rows, width = sample.shape
-    most = max(bits or 0, dimensions or 0)
-    _check(rows, most, width)
+    _check(rows, count, width)
     mean = sample.mean(axis=0, dtype=np.float64)
     centred = sample.astype(np.float64) - mean
     variances, vectors = _axes(centred.T @ centred / rows)
-    rotated = None
-    if bits is not None:
-        components = vectors[:, :bits]
-        rotated = _projection(components @ _rotation(centred @ components, seed), mean)
-    reduced = None if dimensions is None else _projection(vectors[:, :dimensions], mean)
-    return Transform(
-        bits=rotated,
-        reduced=reduced,
-        sample_size=rows,
-        seed=seed,
-        explained_variance=float(variances[:most].sum() / max(variances.sum(), 1e-30)),
-    )
+    return mean, centred, variances, vectors[:, :count]
+
+
+def _share(variances: NDArray[np.float64], count: int) -> float:
+    return float(variances[:count].sum() / max(variances.sum(), 1e-30))
 
 
 def _check(rows: int, outputs: int, width: int) -> None:
     if rows < LEAST_SAMPLE:
         raise InvalidInputError(
-            f"{rows} embeddings are too few to fit a transform on: {LEAST_SAMPLE} are the least; choose hnsw or exact"
+            f"{rows} embeddings are too few to fit a transform, which needs {LEAST_SAMPLE}; choose hnsw or exact"
         )
     if outputs > width:
         raise InvalidInputError(f"{outputs} axes of embeddings that have {width} dimensions: choose {width} or fewer")

@@ -8,6 +8,7 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.index.build import Progress
+from app.index.kinds import SEARCH_OPTIONS
 from app.index.resources import Resources, estimate_build
 from app.index.spec import IndexSpec
 from app.index.switch import current_spec, remove_index, switch_index
@@ -28,7 +29,8 @@ class BuildCost:
 
 def build_of(spec: IndexSpec) -> str:
     """Return the build part of a spec as text; specs that differ only in search options share a build."""
-    bare = replace(spec, ef_search=None, probes=None, rerank=None)
+    left_open: dict[str, Any] = dict.fromkeys(SEARCH_OPTIONS)
+    bare = replace(spec, **left_open)
     return str(bare).removesuffix("+rerank")
 
 
@@ -43,14 +45,7 @@ def apply_spec(conn: Connection, space: Space, spec: IndexSpec, resources: Resou
     now = target(spaces.get(conn, space.name))
     memory = 0
     if spec.method is not None:
-        memory = estimate_build(
-            conn,
-            space,
-            m=spec.m,
-            lists=now.choice.lists or 1,
-            dimensions=now.halfvec_dimensions,
-            resources=resources,
-        ).graph
+        memory = estimate_build(conn, now, resources=resources).graph
     return BuildCost(
         done.fit_seconds + done.fill_seconds + done.build_seconds,
         done.state.index_bytes,

@@ -38,7 +38,7 @@ class ProgressMeter:
         self._began = time.monotonic()
         self._estimates = {"copy": 1 + rows * 4e-5}
         for group in groups:
-            self._estimates[build_of(group[0])] = 0.2 if group[0].kind == "exact" else 0.3 + rows * 8e-4
+            self._estimates[build_of(group[0])] = 0.2 if group[0].access is None else 0.3 + rows * 8e-4
             for spec in group:
                 self._estimates[f"{spec} latency"] = searches
                 self._estimates[f"{spec} throughput"] = throughput

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
 from app.errors import ConflictError, NotFoundError
-from app.index.spec import KINDS
+from app.index.kinds import KINDS
 from app.store.spaces import Space
 from app.tuning.records import Measurement, Request, Run
 from app.types import Json

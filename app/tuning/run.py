@@ -15,7 +15,8 @@ from psycopg.rows import scalar_row
 from app import db
 from app.db import Connection, translated
 from app.errors import ConfigurationError, DatabaseUnavailableError, InvalidInputError
-from app.index.resources import Resources, free_disk, index_bytes, shown
+from app.index.kinds.hnsw import index_bytes
+from app.index.resources import Resources, free_disk, shown
 from app.index.spec import IndexSpec, parse_spec
 from app.store import spaces
 from app.store.spaces import Space
@@ -207,7 +208,7 @@ def _measurement(trial: _Trial, drawn: Sample, request: Request, built: BuildCos
         rows=drawn.rows,
         k=request.k,
         recall=sum(trial.recalls) / len(trial.recalls),
-        recall_floor=1.0 if trial.spec.kind == "exact" else metrics.recall_floor(trial.recalls, request.k),
+        recall_floor=1.0 if trial.spec.access is None else metrics.recall_floor(trial.recalls, request.k),
         label_precision=None if math.isnan(trial.precision) else trial.precision,
         p50_ms=measure.quantile(trial.milliseconds, 0.5),
         p95_ms=measure.quantile(trial.milliseconds, 0.95),

@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 from app import db
-from app.index.resources import index_bytes, row_bytes
+from app.index.kinds.hnsw import index_bytes, row_bytes
 from bench.options import RESULTS, parse_options
 from bench.scratch import scratch
 

@@ -41,8 +41,8 @@ def stage(conn: db.Connection, **options: int) -> int:
         (BITS, DIMENSIONS),
     ).fetchone() or (0,)
     for form, fitted in (
-        ("bits", transforms.fit(clustered(COUNT), bits=BITS, dimensions=None, seed=0).bits),
-        ("reduced", transforms.fit(clustered(COUNT), bits=None, dimensions=DIMENSIONS, seed=0).reduced),
+        ("bits", transforms.fit_bits(clustered(COUNT), BITS, 0).projection),
+        ("reduced", transforms.fit_components(clustered(COUNT), DIMENSIONS, 0).projection),
     ):
         for n, (axis, shift) in enumerate(zip(fitted.axes, fitted.shifts, strict=True)):
             conn.execute(

@@ -24,6 +24,7 @@ from app.errors import (
 )
 from app.index.build import Rebuilt, build_index, cancel_build, list_indexes, rebuild_index, running_builds
 from app.index.resources import Needs, Resources, check_disk, estimate_build, parse_memory, shortage
+from app.index.target import target
 from app.search import functions
 from app.store import spaces
 from app.store.spaces import Space
@@ -263,7 +264,7 @@ def test_searches_are_right_while_indexes_come_and_go(database_url: str, auto: d
 def test_the_graph_that_does_not_fit_is_told(auto: db.Connection, caplog: pytest.LogCaptureFixture) -> None:
     space = filled(auto, 3000)
     small = Resources(memory=2**20, workers=0)
-    assert shortage(estimate_build(auto, space, m=16)) is None
+    assert shortage(estimate_build(auto, target(space))) is None
     assert build_index(auto, space, resources=small)
     assert "hnsw graph no longer fits into maintenance_work_mem after" in caplog.text
     assert "maintenance_work_mem is 1.0 MB: after some" in caplog.text
@@ -271,7 +272,7 @@ def test_the_graph_that_does_not_fit_is_told(auto: db.Connection, caplog: pytest
 
 
 def test_the_size_of_an_index_is_foreseen(auto: db.Connection, space: Space) -> None:
-    needs = estimate_build(auto, space, m=16)
+    needs = estimate_build(auto, target(space))
     (index,) = list_indexes(auto, space)
     assert needs.rows == ROWS
     assert needs.index == pytest.approx(index.bytes, rel=0.1)
@@ -336,7 +337,7 @@ def test_the_commands(lookalike: Command, database_url: str, auto: db.Connection
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("rebuild", "--memory", "much"), '"much" is no size of memory; write it as 512MB or 4GB'),
+        (("rebuild", "--memory", "much"), '"much" is not a size of memory; write it as 512MB or 4GB'),
         (("rebuild", "--m", "50"), "less than twice m"),
         (("rebuild", "nowhere"), 'there is no embedding space "nowhere"; there are: s'),
         (("cancel",), "no index of space s is being built"),

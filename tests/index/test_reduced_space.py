@@ -114,7 +114,7 @@ def test_mistakes(auto: db.Connection, database_url: str, monkeypatch: pytest.Mo
     with pytest.raises(InvalidInputError, match="holds a reduced form itself"):
         reduced_space.derive(auto, spaces.get(auto, "small"), name="smaller", dimensions=4)
     for arguments, told in (
-        ("--from whole --transform svd:8", '"svd:8" is no transform'),
+        ("--from whole --transform svd:8", '"svd:8" is not a transform'),
         ("--from whole", "go together"),
         ("", "give --model"),
     ):

@@ -210,14 +210,7 @@ def rebuild(
     with session.connection() as conn:
         space = _space(conn, name)
         wanted = with_options(space, m, ef_construction)
-        needs = estimate_build(
-            conn,
-            space,
-            m=wanted.choice.m,
-            lists=wanted.choice.lists or 1,
-            dimensions=wanted.halfvec_dimensions,
-            resources=resources,
-        )
+        needs = estimate_build(conn, wanted, resources=resources)
         output.say(_needs_text(needs))
         with build_progress(f"index of {space.name}") as show_build:
             done = rebuild_index(
