@@ -1,7 +1,7 @@
 """Monitor the streaming standbys that serve searches.
 
 Lag is measured against the primary: the time since the primary was first seen at a WAL position that the standby has
-not replayed. The age of the standby's last replayed commit cannot tell an idle primary from a broken replication.
+not replayed. The age of the standby's last replayed commit cannot distinguish an idle primary from broken replication.
 """
 
 import logging

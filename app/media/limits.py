@@ -68,7 +68,7 @@ def raise_transient(reason: str, cause: BaseException | None = None) -> NoReturn
 
 
 def check_size(size: int, limits: Limits, *, more: bool = False) -> None:
-    """Raise ImageError if a file of `size` bytes exceeds the limit. `more`: the file goes on, at an unknown length."""
+    """Raise ImageError if a file of `size` bytes exceeds the limit. `more`: it is longer, by an unknown amount."""
     if size > limits.max_bytes:
         size_text = f"more than {limits.max_bytes:,}" if more else f"{size:,}"
         raise_permanent(

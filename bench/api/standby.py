@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.db.embedded import EmbeddedServer
-from app.db.embedded.place import PORT, find_place, give, run_tool
+from app.db.embedded.place import PORT, chown_to_server, find_place, run_tool
 
 
 def make(primary: EmbeddedServer, home: Path) -> None:
@@ -14,7 +14,7 @@ def make(primary: EmbeddedServer, home: Path) -> None:
     """
     place = find_place(home)
     place.data.mkdir(mode=0o700)
-    give(place, place.data)
+    chown_to_server(place, place.data)
     connection = ("--host", str(primary.socket_dir), "--port", str(PORT), "--username", "postgres")
     options = ("--checkpoint=fast", "--wal-method=stream", "--no-sync", "--write-recovery-conf")
     made = run_tool(place, "pg_basebackup", *connection, *options, f"--pgdata={place.data}")

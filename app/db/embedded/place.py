@@ -84,7 +84,7 @@ def socket_dir_of(place: Place) -> Path:
             f"{folder} belongs to another user: remove it, or set LOOKALIKE_HOME to a shorter path"
         )
     folder.chmod(0o700)
-    give(place, folder)
+    chown_to_server(place, folder)
     return folder
 
 
@@ -96,7 +96,7 @@ def _suits_socket(folder: Path) -> bool:
     )
 
 
-def give(place: Place, path: Path) -> None:
+def chown_to_server(place: Place, path: Path) -> None:
     """Make the server's user the owner of `path`, if it is not the current user."""
     if place.user:
         os.chown(path, place.user.uid, place.user.gid)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from app.db.embedded.place import PORT, Place, environment, find_place, give, run_tool, socket_dir_of, tail
+from app.db.embedded.place import PORT, Place, chown_to_server, environment, find_place, run_tool, socket_dir_of, tail
 from app.db.embedded.sizing import settings_for, this_machine
 from app.errors import ConfigurationError, ConflictError, DatabaseUnavailableError
 
@@ -222,7 +222,7 @@ def _create(place: Place, *, durable: bool) -> None:
     new = place.base / "data.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
-    give(place, new)
+    chown_to_server(place, new)
     logger.info("creating the embedded server in %s", place.base)
     # Trust is safe because only the server's user and root can open the socket. If a user opens a TCP port, it asks
     # for a password. The builtin C.UTF-8 sorts the same on every machine.
@@ -238,7 +238,7 @@ def _create(place: Place, *, durable: bool) -> None:
     conf.write_text(
         "# Sized to the machine when this folder was created; edit as you like.\n" + "\n".join(lines) + "\n"
     )
-    give(place, conf)
+    chown_to_server(place, conf)
     with (new / "postgresql.conf").open("a") as file:
         file.write("\ninclude_if_exists = 'lookalike.conf'\n")
     new.rename(place.data)
@@ -267,7 +267,7 @@ def _start(place: Place, socket_dir: Path, settings: Mapping[str, str]) -> None:
         place.log.replace(place.log.with_suffix(".log.1"))
     if not place.log.exists():
         place.log.touch(mode=0o600)
-        give(place, place.log)
+        chown_to_server(place, place.log)
     # Our own settings come last and win, because everyone who can open the socket is superuser.
     own = {"unix_socket_directories": str(socket_dir), "unix_socket_permissions": "0700", "port": str(PORT)}
     options = {"listen_addresses": "", **settings, **own}
