@@ -33,10 +33,10 @@ class ChangeEvent:
 
 
 def start_observer(folder: Path, report: Callable[[ChangeEvent], None]) -> "BaseObserver":
-    """Start a thread that reports every change below `folder`; end it by stop() and join().
+    """Start a thread that reports every change below `folder`; its stop() and join() end it.
 
     Raises:
-        OSError: the kernel refuses, mostly because fs.inotify.max_user_watches is used up.
+        OSError: the kernel refuses, mostly because fs.inotify.max_user_watches is exceeded.
     """
     from watchdog.events import FileSystemEventHandler
     from watchdog.observers import Observer
@@ -107,7 +107,7 @@ class FolderEvents:
         return drained
 
     def start(self) -> None:
-        """Start to listen for changes; if the kernel refuses, set `poll` instead."""
+        """Start listening for changes; if the kernel refuses, set `poll` instead."""
         if self.poll is not None:
             return
         try:
@@ -123,7 +123,7 @@ class FolderEvents:
             )
 
     def stop(self) -> None:
-        """Stop to listen for changes."""
+        """Stop listening for changes."""
         if self._observer is not None:
             self._observer.stop()
             self._observer.join()

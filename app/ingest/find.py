@@ -52,7 +52,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The images found, no uri twice. `skipped`: number of files in folders that have no image's ending."""
+    """The images found, no uri twice. `skipped`: number of files in folders that lack an image ending."""
 
     candidates: list[Candidate]
     refused: list[Refusal]
@@ -139,7 +139,7 @@ def _of_manifests(
 
 
 def _expand(given: str, base_uri: str | None) -> Iterator[Candidate | Refusal | None]:
-    """Yield the images of a path, file or glob; None for each file in a folder that has no image's ending."""
+    """Yield the images of a path, file or glob; None for each file in a folder that lacks an image ending."""
     if _URL.match(given):
         raise InvalidInputError(f"{given} is a URL; list URLs in the uri column of a CSV: --manifest FILE.csv")
     if os.path.lexists(given):

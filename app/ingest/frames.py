@@ -82,7 +82,7 @@ class FrameIngest:
         file breaks off, `trouble` has the reason.
 
         Raises:
-            ImageError: the source is not a video.
+            ImageError: the source is not a video, or cannot be read.
             NoWorkerError: no frame became searchable for `patience` seconds.
         """
         self._reader.start()

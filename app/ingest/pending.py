@@ -25,8 +25,8 @@ class _PendingFile:
 class PendingFiles:
     """Changed files that are not registered yet. Every `now` is a time of the monotonic clock.
 
-    A file settles when its writer has closed it, or when it has not changed for `settle` seconds. A file whose end is
-    missing is given 10 seconds more.
+    A file settles when its writer has closed it, or when it has not changed for `settle` seconds; for 10 seconds if its
+    end is missing.
     """
 
     def __init__(self, settle: float) -> None:
@@ -40,7 +40,7 @@ class PendingFiles:
         return path in self._files
 
     def change(self, path: str, *, closed: bool, now: float) -> None:
-        """Add a file that has just changed, or put its next check off."""
+        """Add a file that has just changed, or postpone its next check."""
         file = self._files.setdefault(path, _PendingFile(closed, now))
         file.closed, file.due = closed, now if closed else now + self._settle
 
@@ -62,7 +62,7 @@ class PendingFiles:
         return min((file.due for file in self._files.values()), default=None)
 
     def is_settled(self, path: str, state: FileState, now: float) -> bool:
-        """Return whether a file can be taken; if not, keep it and set the time of its next check."""
+        """Return whether a file can be registered; if not, keep it and set the time of its next check."""
         file = self._files.setdefault(path, _PendingFile(closed=False, due=now))
         if file.signature != state.signature:
             file.signature, file.since = state.signature, now

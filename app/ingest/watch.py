@@ -39,7 +39,7 @@ _IDLE_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Counts:
-    """Totals of a watch: images, but files in `refused` and `skipped`. `kept`: images whose files are gone."""
+    """Totals of a watch. `refused` and `skipped` count files, the others images; `kept`: images without a file."""
 
     new: int = 0
     changed: int = 0
@@ -253,7 +253,7 @@ class Watch:
         return set(pairs)
 
     def _remove(self, conn: Connection, gone: list[str]) -> None:
-        """Delete the images of files that are gone, or keep them, as the user wants."""
+        """Delete the images of files that are gone; without --delete, or if the folder changed, keep them."""
         removed = [path for path in gone if path in self._signatures]
         if removed and self._delete and self._root is not None and self._root_identity() == self._root:
             uris = [uri for path in removed if (uri := self._watched.uri(path)) is not None]

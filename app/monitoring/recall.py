@@ -272,8 +272,8 @@ def warning_text(now: RecallEstimate | None) -> str | None:
         return None
     return (
         f"live searches in space {now.space} find {now.recall:.3f} of their true neighbours (at most {now.high:.3f} by "
-        f"{now.searches} checks), below their goal of {now.goal:.3f}; see which with lookalike recall, and why with "
-        "lookalike doctor"
+        f"{now.searches} checks), below their goal of {now.goal:.3f}; lookalike recall shows them by filter, "
+        "lookalike doctor finds the cause"
     )
 
 
