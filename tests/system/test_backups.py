@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app import db
 from app.db import embedded, schema
-from app.db.embedded.place import find_place, give, run_tool
+from app.db.embedded.place import chown_to_server, find_place, run_tool
 from app.search import functions
 from app.store import jobs, spaces
 from app.store.jobs import Embedded
@@ -91,7 +91,7 @@ def home() -> Iterator[Path]:
 def archiving(home: Path, archive: Path) -> Iterator[embedded.EmbeddedServer]:
     place = find_place(home)
     archive.mkdir()
-    give(place, archive)
+    chown_to_server(place, archive)
     settings = {
         "archive_mode": "on",
         "archive_command": f"cp %p {archive}/%f",
@@ -130,7 +130,7 @@ def test_a_base_backup_recovers_to_the_point_before_the_accident(home: Path) -> 
             fill(conn, 600, seed=1)
             place = find_place(restored)
             place.data.mkdir(mode=0o700)
-            give(place, place.data)
+            chown_to_server(place, place.data)
             backup = run_tool(
                 find_place(home / "server"),
                 "pg_basebackup",
@@ -146,7 +146,7 @@ def test_a_base_backup_recovers_to_the_point_before_the_accident(home: Path) -> 
             conn.execute("DELETE FROM lookalike.images")
             conn.execute("SELECT pg_switch_wal()")
     (place.data / "recovery.signal").touch()
-    give(place, place.data / "recovery.signal")
+    chown_to_server(place, place.data / "recovery.signal")
     recovery = {
         "restore_command": f"cp {archive}/%f %p",
         "recovery_target_name": "before the accident",
