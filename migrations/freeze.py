@@ -19,7 +19,7 @@ def freeze(revision: str) -> list[str]:
     after, changed = {}, []
     for path, hashes in current().items():
         held = before.get(path, {})
-        if _same(held, hashes, revision):
+        if _is_stored(held, hashes, revision):
             after[path] = {"revision": held["revision"], **hashes}
             continue
         if held and held["revision"] < revision:
@@ -30,14 +30,18 @@ def freeze(revision: str) -> list[str]:
     return changed
 
 
-def _same(held: dict[str, str], hashes: dict[str, str], revision: str) -> bool:
-    """Return whether `revision` need not load the file: earlier ones stored this text of it, header or not."""
+def _is_stored(held: dict[str, str], hashes: dict[str, str], revision: str) -> bool:
+    """Return whether the database has this text of a file already, so that `revision` need not load it.
+
+    A changed header counts only after 0009, because 0009 comments on every object.
+    """
     if held.get("sha256") != hashes["sha256"]:
         return False
     return revision == FIRST_COMMENTED or held["comment"] == hashes["comment"]
 
 
 def _keep(path: str, revision: str) -> None:
+    """Write the committed text of a file below `frozen/`, for the revision that loaded it."""
     kept = FROZEN / revision / path
     kept.parent.mkdir(parents=True, exist_ok=True)
     kind, name = path.removesuffix(".sql").split("/")

@@ -1,9 +1,11 @@
 """Revisions: a fresh schema equals an upgraded one, the metadata and `sql/`, and a downgrade loses no rows unasked."""
 
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,7 +18,7 @@ from app.db import schema
 from app.db.embedded import EmbeddedServer
 from app.errors import SchemaError
 from app.index import attributes
-from migrations import sources
+from migrations import freeze, sources
 
 REVISIONS = sorted(script.revision for script in ScriptDirectory("migrations").walk_revisions())
 
@@ -83,6 +85,28 @@ def test_every_file_of_sql_is_loaded_by_the_revision_that_the_lock_names() -> No
         assert path in modules[entry["revision"]].SOURCES
         kept = sources.FROZEN / entry["revision"] / path
         assert not kept.exists(), f"{kept} would be loaded in place of sql/{path}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "revision", "kept"), [("comment", "0009", False), ("comment", "9001", True), ("sha256", "9001", True)]
+)
+def test_a_changed_file_is_kept_for_the_revision_that_loaded_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: str, revision: str, kept: bool
+) -> None:
+    """A changed header too, but not in 0009: no revision before it stores headers."""
+    path = "functions/search.sql"
+    loaded_by = sources.locked()[path]["revision"]
+    lock = tmp_path / "sql.lock"
+    lock.write_text(sources.LOCK.read_text(encoding="utf-8"), encoding="utf-8")
+    now = sources.current()
+    now[path][changed] = "other"
+    monkeypatch.setattr(freeze, "LOCK", lock)
+    monkeypatch.setattr(freeze, "FROZEN", tmp_path)
+    monkeypatch.setattr(freeze, "current", lambda: now)
+    assert freeze.freeze(revision) == ([path] if kept else [])
+    assert (tmp_path / loaded_by / path).exists() == kept
+    entry = json.loads(lock.read_text(encoding="utf-8"))[path]
+    assert entry == {"revision": revision if kept else loaded_by, **now[path]}
 
 
 # The comment of each object and column in the catalog, by its name as COMMENT ON takes it. One table is Alembic's.
