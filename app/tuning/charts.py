@@ -105,11 +105,11 @@ def _figure(points: Sequence[Point], theme: Theme, *, title: str | None, subtitl
             figure.text(0.03, 1 - 0.72 / (9.4 + head), subtitle or "", color=theme.faint, size=10)
         _recall_chart(
             figure.add_subplot(grid[0, :]), points, theme, lambda one: one.measured.p50_ms, lambda one: one.fast,
-            title="Latency by recall", y="milliseconds per search, p50 (line: up to p95)", whisker=True,
+            title="Latency for recall", y="milliseconds per search, p50 (line: up to p95)", whisker=True,
         )  # fmt: skip
         _recall_chart(
             figure.add_subplot(grid[1, 0]), points, theme, lambda one: one.measured.bytes_per_image,
-            lambda one: one.small, title="Storage by recall", y="bytes per image, table and index", whisker=False,
+            lambda one: one.small, title="Storage for recall", y="bytes per image, table and index", whisker=False,
         )  # fmt: skip
         _build_chart(figure.add_subplot(grid[1, 1]), points, theme)
     return figure
@@ -245,7 +245,7 @@ def _build_chart(axes: "Axes", points: Sequence[Point], theme: Theme) -> None:
     for n, (name, one) in enumerate(shown):
         seconds = one.measured.build_seconds
         axes.barh(n, seconds, color=theme.kinds.get(kind_of(one), theme.faint), height=0.62)
-        text = f"{_short(name)}   {seconds:.1f} s, {one.measured.insert_ms:.1f} ms per row"
+        text = f"{_short(name)}   {seconds:.1f} s, {one.measured.insert_ms:.1f} ms/row"
         axes.annotate(
             text, (seconds, n), xytext=(6, 0), textcoords="offset points", va="center", size=8.2, color=theme.ink
         )
