@@ -14,7 +14,7 @@ def open_reader(path: Path) -> Reader:
     """Open a file for reading.
 
     Raises:
-        InvalidInputError: there is no such file, or it cannot be read as what its ending says.
+        InvalidInputError: there is no such file, or its content does not match its ending.
         ConfigurationError: the file is Parquet, and pyarrow is not installed.
     """
     if not path.is_file():
