@@ -13,6 +13,10 @@ class DatabaseUnavailableError(LookalikeError):
     """The database is unreachable, or the connection broke; the same call may succeed later."""
 
 
+class QueryCanceledError(DatabaseUnavailableError):
+    """The server ended a statement: it took longer than statement_timeout, or somebody canceled it."""
+
+
 class DatabaseRefusedError(DatabaseUnavailableError):
     """The server rejected the user, password or database name."""
 

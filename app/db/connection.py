@@ -25,6 +25,7 @@ from app.errors import (
     LookalikeError,
     NotFoundError,
     NoWorkerError,
+    QueryCanceledError,
     QueryTimeoutError,
     SchemaError,
     SpaceChangedError,
@@ -201,6 +202,7 @@ _BY_STATE: list[tuple[tuple[type[psycopg.Error], ...], type[LookalikeError]]] = 
     ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InsufficientPrivilege), ConfigurationError),
     ((pg.UniqueViolation, pg.ForeignKeyViolation), ConflictError),
     ((pg.DataError, pg.IntegrityError), InvalidInputError),
+    ((pg.QueryCanceled,), QueryCanceledError),
     ((psycopg.OperationalError, psycopg.InterfaceError), DatabaseUnavailableError),
 ]
 

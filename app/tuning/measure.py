@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from pgvector import HalfVector
-from psycopg import errors as pg
 from psycopg import sql as pgsql
 from psycopg.rows import scalar_row
 
 from app import db
 from app.db import Connection, sql, translated
-from app.errors import DatabaseUnavailableError
+from app.errors import QueryCanceledError
 from app.tuning.metrics import Truth, Vectors
 from app.tuning.sample import Sample
 
@@ -149,4 +148,4 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def is_timeout(error: Exception) -> bool:
     """Return whether the time limit of `prepare` ended a search."""
-    return isinstance(error, DatabaseUnavailableError) and isinstance(error.__cause__, pg.QueryCanceled)
+    return isinstance(error, QueryCanceledError)

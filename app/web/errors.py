@@ -47,6 +47,7 @@ KINDS: tuple[tuple[type[errors.LookalikeError], Kind], ...] = (
     (errors.NoWorkerError, Kind(503, "no_worker", retry_after=10)),
     (errors.QueryTimeoutError, Kind(503, "query_timeout", retry_after=2)),
     (errors.DatabaseRefusedError, Kind(503, "database_refused", retry_after=5)),
+    (errors.QueryCanceledError, Kind(503, "query_canceled", retry_after=5)),
     (errors.DatabaseUnavailableError, Kind(503, "database_unavailable", retry_after=2)),
     (errors.OverloadedError, Kind(503, "overloaded", retry_after=1)),
     (errors.StorageError, Kind(503, "storage_unavailable", retry_after=5)),

@@ -61,6 +61,7 @@ CHANGED: tuple[str, ...] = (
     "functions/search_candidates.sql",
     "functions/search_run.sql",
     "functions/choose_index.sql",
+    "functions/filter_condition.sql",
 )
 TABLES: tuple[str, ...] = tuple(path for path in loaded_by("0009") if path.startswith("tables/"))
 SOURCES = NEW + CHANGED + TABLES

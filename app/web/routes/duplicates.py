@@ -3,9 +3,8 @@
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from psycopg.errors import QueryCanceled
 
-from app.errors import DatabaseUnavailableError
+from app.errors import QueryCanceledError
 from app.search import duplicates, filters
 from app.web import openapi, read_your_writes, request_body
 from app.web.schemas import DuplicateGroup, DuplicateImage, DuplicatesAnswer, DuplicatesQuery, Image
@@ -31,13 +30,11 @@ def list_duplicates(query: DuplicatesQuery) -> Response:
             lambda conn: duplicates.groups(conn, threshold=query.threshold, filter=filter_, limit=query.limit),
             timeout=services().settings.write_timeout,
         )
-    except DatabaseUnavailableError as error:
-        if isinstance(error.__cause__, QueryCanceled):
-            raise DatabaseUnavailableError(
-                "comparing so many images takes longer than a request may; send a narrower filter, or run"
-                ' "lookalike duplicates"'
-            ) from error
-        raise
+    except QueryCanceledError as error:
+        raise QueryCanceledError(
+            "comparing so many images takes longer than a request may; send a narrower filter, or run"
+            ' "lookalike duplicates"'
+        ) from error
     answer = DuplicatesAnswer(
         total=found.total,
         groups=[

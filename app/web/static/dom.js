@@ -99,6 +99,7 @@ const TITLES = {
   no_worker: "No worker is running",
   query_timeout: "The workers are busy",
   database_unavailable: "The database does not answer",
+  query_canceled: "The search took too long",
   image_error: "This is not a picture we can read",
   not_found: "There is no such image",
   invalid_input: "The search cannot be done like that",
