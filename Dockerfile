@@ -1,4 +1,4 @@
-# Two images from one file: `api` (also CLI and migrations; no torch) and `worker` (torch, timm and the default weights).
+# Two images: `api` (API, CLI and migrations, without torch) and `worker` (with torch, timm and the default weights).
 FROM python:3.13-slim AS api
 WORKDIR /srv/lookalike
 COPY pyproject.toml constraints.txt README.md LICENSE ./

@@ -1,5 +1,8 @@
-"""Debian's Chromium, headless, on the demo gallery; each page must end without an error, a breach of the policy, or a
-request to another host. Screenshots go to build/screenshots."""
+"""Headless Chromium on the demo gallery.
+
+A page fails its test at an error, a violation of the policy or a request to another host. Screenshots go to
+build/screenshots.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ from tests.support.running import ROOT, Running
 SHOTS = ROOT / "build" / "screenshots"
 AXE = (Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
-# Without them Chromium calls its maker's hosts at every start.
+# Without these options Chromium contacts Google's hosts at every start.
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -39,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, live: Running) -> Iterator[Callable[..., Page]]:
-    """Open a page of the live gallery; options are a browser context's. `expected`: texts of errors that may be."""
+    """Open a page of the live gallery; options go to the browser context. `expected`: errors that may occur."""
     problems: list[str] = []
     contexts = []
 
@@ -49,7 +52,7 @@ def open_page(browser: Browser, live: Running) -> Iterator[Callable[..., Page]]:
         context.set_default_timeout(20_000)
         page = context.new_page()
 
-        def told(message) -> None:
+        def check_console(message) -> None:
             if message.type in ("error", "warning") and not any(one in message.text for one in expected):
                 problems.append(f"console: {message.text}")
 
@@ -57,7 +60,7 @@ def open_page(browser: Browser, live: Running) -> Iterator[Callable[..., Page]]:
             if urlsplit(request.url).scheme not in ("data", "blob") and not request.url.startswith(base + "/"):
                 problems.append(f"foreign: {request.url}")
 
-        page.on("console", told)
+        page.on("console", check_console)
         page.on("pageerror", lambda error: problems.append(f"uncaught: {error}"))
         page.on("request", asked)
         page.goto(path)
@@ -71,25 +74,25 @@ def open_page(browser: Browser, live: Running) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def accessible() -> Callable[[Page], None]:
-    """Check a page by axe-core against WCAG 2.2 A and AA."""
+    """Check a page with axe-core against WCAG 2.2 A and AA."""
 
     def check(page: Page) -> None:
-        # In a world of its own: the page's policy allows no foreign script, and stays as it is.
+        # In an isolated world, because the page's policy allows no other script.
         page.evaluate(AXE)
         found = page.evaluate(
             "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
         )
-        told = [
+        violations = [
             (one["id"], one["help"], [node["html"][:160] for node in one["nodes"][:4]]) for one in found["violations"]
         ]
-        assert not told
+        assert not violations
 
     return check
 
 
 @pytest.fixture
 def shoot() -> Callable[[Page, str], None]:
-    """Keep a picture of a page as it is."""
+    """Save a screenshot of a page."""
     SHOTS.mkdir(parents=True, exist_ok=True)
 
     def take(page: Page, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The JavaScript of the documentation runs, in a page of the service."""
+"""The documentation's JavaScript examples run in a page of the service."""
 
 import re
 from collections.abc import Callable
@@ -18,8 +18,8 @@ BLOCKS = [
 @pytest.mark.parametrize(("name", "code"), BLOCKS, ids=[name for name, _ in BLOCKS])
 def test_every_block_runs(open_page: Callable[..., Page], live: Running, name: str, code: str) -> None:
     page = open_page("/docs")
-    told: list[str] = []
-    page.on("console", lambda message: told.append(message.text))
+    lines: list[str] = []
+    page.on("console", lambda message: lines.append(message.text))
     page.evaluate(f"(async () => {{ {code.replace('http://127.0.0.1:8000', live.api)} }})()")
-    assert len(told) == 3
-    assert all(re.match(r"\d\.\d+ \S+", line) for line in told)
+    assert len(lines) == 3
+    assert all(re.match(r"\d\.\d+ \S+", line) for line in lines)

@@ -1,4 +1,4 @@
-"""The search page, used as its readers use it."""
+"""The search page, used as visitors use it."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def ready(page: Page) -> None:
     expect(page.locator(".look img.here").first).to_be_visible()
 
 
-def test_a_stranger_sees_pictures_at_once(open_page: Open, shoot) -> None:
+def test_a_visitor_sees_pictures_at_once(open_page: Open, shoot) -> None:
     page = open_page("/")
     ready(page)
     expect(tiles(page)).to_have_count(60)
@@ -81,7 +81,7 @@ def test_filters_come_from_the_data(open_page: Open, live: Running, shoot) -> No
     row.get_by_role("checkbox").check()
     expect(page.locator(".chip")).to_contain_text(str(name))
     assert json.loads(state(page)["filter"][0]) == {"category": name}
-    # Its other values stay on offer, and what they would give.
+    # The other values stay visible with their counts.
     expect(page.locator("#facets details[data-name=categorytext] li")).not_to_have_count(1)
     most = page.get_by_label("brightness, at most")
     most.fill("200")
@@ -102,7 +102,7 @@ def test_filters_come_from_the_data(open_page: Open, live: Running, shoot) -> No
     expect(page.locator("#raw-problem")).to_contain_text("not JSON")
 
 
-def test_options_and_how_it_was_found(open_page: Open, server: EmbeddedServer, live: Running, shoot) -> None:
+def test_options_sql_and_plan(open_page: Open, server: EmbeddedServer, live: Running, shoot) -> None:
     page = open_page("/?image=5", permissions=["clipboard-read", "clipboard-write"])
     ready(page)
     page.get_by_label("Results").select_option("12")
@@ -120,18 +120,18 @@ def test_options_and_how_it_was_found(open_page: Open, server: EmbeddedServer, l
     expect(page.locator("#toast")).to_have_text("Copied")
     text = page.evaluate("navigator.clipboard.readText()")
     found = [one.get_attribute("data-id") for one in tiles(page).all()]
-    told = subprocess.run(
+    psql = subprocess.run(
         [server.bin_dir / "psql", live.url, "-X", "-At", "-F", "|", "-c", text],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert [line.split("|")[0] for line in told.stdout.splitlines()] == found
+    assert [line.split("|")[0] for line in psql.stdout.splitlines()] == found
     page.get_by_label("Variety").select_option("diverse")
     expect(page.get_by_label("Relevance against diversity")).to_be_visible()
     expect(page.get_by_role("radio", name="Index")).to_be_disabled()
     page.get_by_label("Variety").select_option("distinct")
-    expect(page.get_by_label("Apart by at least")).to_be_visible()
+    expect(page.get_by_label("Minimum distance apart")).to_be_visible()
     page.get_by_label("Variety").select_option("")
     page.locator("#radius").fill("0.1")
     expect(page.locator("#notice")).to_contain_text("Nothing was found")
@@ -151,7 +151,7 @@ def test_a_picture_chosen_and_dropped(open_page: Open, tmp_path, shoot) -> None:
     page.reload()
     expect(tiles(page)).to_have_count(24)
     elsewhere = open_page(page.url.removeprefix(page.url.split("/?")[0]))
-    expect(elsewhere.locator("#notice")).to_contain_text("This picture is not here any more")
+    expect(elsewhere.locator("#notice")).to_contain_text("This picture is no longer here")
     transfer = page.evaluate_handle(
         "() => { const carried = new DataTransfer();"
         " carried.items.add(new File(['no picture'], 'x.png', {type: 'image/png'})); return carried; }"
@@ -160,7 +160,7 @@ def test_a_picture_chosen_and_dropped(open_page: Open, tmp_path, shoot) -> None:
     expect(page.locator("#drop")).to_be_visible()
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
     expect(page.locator("#drop")).to_be_hidden()
-    expect(page.get_by_role("alert")).to_contain_text("not a picture we can read")
+    expect(page.get_by_role("alert")).to_contain_text("This picture cannot be read")
 
 
 def test_words_examples_and_keys(open_page: Open, shoot) -> None:
@@ -196,7 +196,7 @@ def test_words_examples_and_keys(open_page: Open, shoot) -> None:
 
 def test_words_that_are_nowhere_and_errors_help(open_page: Open) -> None:
     page = open_page("/?words=xyzzy", expected=("404",))
-    expect(page.locator("#notice")).to_contain_text("No caption or attribute has “xyzzy”")
+    expect(page.locator("#notice")).to_contain_text("No caption or attribute contains “xyzzy”")
     page.goto("/?image=999999")
     expect(page.get_by_role("alert")).to_contain_text("there is no image 999999")
     page.goto("/?k=bogus&filter={&image=-1&like=a,b&mode=magic")

@@ -1,4 +1,4 @@
-"""The page of trade-offs: what was measured, what a recall costs, and which choice is in use."""
+"""The trade-offs page: measurements, the cost of a recall, and the choice in use."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from tests.support.running import Running
 
 Open = Callable[..., Page]
 
-# Choice, recall, p50, bytes of the index over 20,000 images, seconds of its build.
+# Choice, recall, p50, bytes of the index for 20,000 images, seconds of its build.
 MEASURED = (
     ("exact", 1.0, 46.0, 0, 0.0),
     ("hnsw(m=16,ef_construction=64,ef_search=40)", 0.962, 1.0, 82_000_000, 12.4),
@@ -31,7 +31,7 @@ MEASURED = (
 
 @pytest.fixture(scope="module")
 def measured(live: Running) -> Callable[[], None]:
-    """Store measurements, the choice in use among them, as `lookalike tradeoffs` would; once."""
+    """Store measurements, the choice in use among them, as `lookalike tradeoffs` would, only once."""
 
     def fill() -> None:
         with db.connect(live.url, autocommit=True) as conn:
@@ -83,7 +83,7 @@ def test_what_recall_costs(open_page: Open, accessible, shoot, measured: Callabl
     expect(page.locator("#about")).to_contain_text("20,000 images, k 10")
     expect(page.locator(".mark.current")).to_have_count(3)
     picked, slider = page.locator(".picked code"), page.get_by_label("Recall, at least")
-    expect(picked).to_have_text("bits(512,m=8)+rerank(100)")  # the quickest with 0.99
+    expect(picked).to_have_text("bits(512,m=8)+rerank(100)")  # the fastest with 0.99
     expect(page.locator("#price .figure b")).to_have_text(["2.2 ms", "3.0 kB", "4.6 s"])
     expect(page.locator("#price .than").first).to_have_text("1.5 × as much as now")
     expect(page.locator(".command code").last).to_have_text("lookalike tune --recall 0.99")
@@ -98,7 +98,7 @@ def test_what_recall_costs(open_page: Open, accessible, shoot, measured: Callabl
     expect(page.get_by_role("radio", name="build time")).to_be_checked()
 
 
-def test_marks_tell_and_are_chosen(open_page: Open, measured: Callable[[], None]) -> None:
+def test_marks_describe_and_select_choices(open_page: Open, measured: Callable[[], None]) -> None:
     measured()
     page = open_page("/tradeoffs")
     mark = page.locator('#chart-latency .mark[aria-label^="pca"]')
@@ -110,7 +110,7 @@ def test_marks_tell_and_are_chosen(open_page: Open, measured: Callable[[], None]
     expect(page.locator(".picked code")).to_have_text("pca(128,m=16)+rerank(50)")
     expect(page.locator('[role="option"][aria-selected="true"]')).to_have_count(3)
     expect(page.locator("tr.chosen code")).to_have_text("pca(128,m=16)+rerank(50)")
-    # From there by keys: the next better recall, in another chart too.
+    # Arrow keys move to the next better recall, in another chart too.
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     expect(page.locator(".picked code")).to_have_text("bits(512,m=8)+rerank(100)")

@@ -47,13 +47,13 @@ COMMANDS = [
 
 @pytest.fixture
 def lookalike(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Command:
-    """Run a command of the CLI in this process, on the test's database; stdout and stderr apart."""
+    """Run a command of the CLI in this process, on the test's database; with separate stdout and stderr."""
     return runner(monkeypatch, database_url)
 
 
 @pytest.fixture
 def gallery(conn: db.Connection) -> list[int]:
-    """Three searchable images, at 0, 45 and 90 degrees, in an active space, and a fourth that waits."""
+    """Three searchable images, at 0, 45 and 90 degrees, in an active space, and a fourth in the queue."""
     conn.autocommit = True
     space = spaces.create(conn, name="s", model="m", weights=None, dimensions=2, preprocessing={}, fingerprint="f")
     ids = []
@@ -97,11 +97,11 @@ def test_every_command_explains_itself(lookalike: Command, command: str) -> None
 
 
 def test_help_has_examples_as_they_are_typed_and_exit_codes(lookalike: Command) -> None:
-    said = lookalike("--help").stdout
-    assert """  lookalike search 42 --where '{"price": {"$lt": 100}}'\n""" in said
-    assert "Exit codes: 0" in said
-    assert all(command in said for command in COMMANDS)
-    assert lookalike("-h").stdout == said
+    shown = lookalike("--help").stdout
+    assert """  lookalike search 42 --where '{"price": {"$lt": 100}}'\n""" in shown
+    assert "Exit codes: 0" in shown
+    assert all(command in shown for command in COMMANDS)
+    assert lookalike("-h").stdout == shown
     assert "3 some were refused" in " ".join(lookalike("ingest", "--help").stdout.split())
 
 
@@ -147,9 +147,9 @@ def test_settings_are_listed_from_their_declarations(lookalike: Command) -> None
 def test_settings_do_not_show_the_password(lookalike: Command) -> None:
     env = {"LOOKALIKE_DATABASE_URL": "postgresql://u:geheim@h/d"}
     for form in ([], ["--json"]):
-        said = lookalike("settings", *form, env=env).stdout
-        assert "geheim" not in said
-        assert "password=…" in said
+        shown = lookalike("settings", *form, env=env).stdout
+        assert "geheim" not in shown
+        assert "password=…" in shown
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_migrate_up_and_down(lookalike: Command, new_database: Callable[..., str
     assert lookalike("migrate", "--to", first, env=env).exit_code == 0
 
 
-def test_a_downgrade_that_loses_images_wants_to_be_told(lookalike: Command, gallery: list[int]) -> None:
+def test_a_downgrade_that_loses_images_needs_confirmation(lookalike: Command, gallery: list[int]) -> None:
     result = lookalike("migrate", "--to", "base")
     assert result.exit_code == 1
     assert "would lose 4 images" in result.stderr
@@ -214,7 +214,7 @@ def test_a_downgrade_that_loses_images_wants_to_be_told(lookalike: Command, gall
     assert lookalike("migrate", "--to", "base", "--lose-data").stdout == f"{first} → no revision\n"
 
 
-def test_an_unknown_revision_is_named_with_those_there_are(lookalike: Command) -> None:
+def test_an_unknown_revision_lists_the_revisions(lookalike: Command) -> None:
     result = lookalike("migrate", "--to", "nope")
     assert result.exit_code == 1
     assert (
@@ -223,7 +223,7 @@ def test_an_unknown_revision_is_named_with_those_there_are(lookalike: Command) -
     )
 
 
-def test_revisions_are_those_that_alembic_knows() -> None:
+def test_revisions_match_alembic() -> None:
     from alembic.script import ScriptDirectory
 
     known = [one.revision for one in ScriptDirectory.from_config(schema.config("")).walk_revisions()]
@@ -281,17 +281,17 @@ def test_ingest_of_a_manifest(lookalike: Command, tmp_path: Path, conn: db.Conne
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         ([], "nothing to ingest"),
         (["/no/such/folder"], "there is no file or folder /no/such/folder"),
         (["--manifest", "/no/such.csv"], "/no/such.csv cannot be read: No such file or directory"),
     ],
 )
-def test_nothing_to_ingest(lookalike: Command, arguments: list[str], said: str) -> None:
+def test_nothing_to_ingest(lookalike: Command, arguments: list[str], expected: str) -> None:
     result = lookalike("ingest", *arguments)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert said in result.stderr
+    assert expected in result.stderr
 
 
 def test_waiting_without_a_worker_ends_in_an_error(lookalike: Command, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_search_as_json_is_what_the_api_answers(lookalike: Command, gallery: lis
     assert "plan" not in json.loads(lookalike("search", gallery[0], "--json").stdout)
 
 
-def test_search_that_finds_nothing_is_no_failure(lookalike: Command, gallery: list[int]) -> None:
+def test_a_search_without_results_succeeds(lookalike: Command, gallery: list[int]) -> None:
     result = lookalike("search", gallery[0], "--max-distance", "0.1")
     assert (result.exit_code, result.stderr) == (0, "nothing found in space s\n")
 
@@ -336,7 +336,7 @@ def test_the_sql_of_a_search_gives_the_same_rows(lookalike: Command, gallery: li
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["999999"], "there is no image 999999"),
         (["4"], "4"),
@@ -347,11 +347,11 @@ def test_the_sql_of_a_search_gives_the_same_rows(lookalike: Command, gallery: li
         (["1", "--where", '{"price": {"$near": 1}}'], "$near"),
     ],
 )
-def test_mistakes_of_a_search(lookalike: Command, gallery: list[int], arguments: list[str], said: str) -> None:
+def test_mistakes_of_a_search(lookalike: Command, gallery: list[int], arguments: list[str], expected: str) -> None:
     result = lookalike("search", *arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: ")
-    assert said in result.stderr
+    assert expected in result.stderr
 
 
 def test_a_query_image_without_a_worker(lookalike: Command, gallery: list[int], tmp_path: Path) -> None:
@@ -373,16 +373,16 @@ def test_a_search_before_there_is_a_space(lookalike: Command) -> None:
 
 def test_status(lookalike: Command, gallery: list[int], conn: db.Connection) -> None:
     fail(conn, gallery[3])
-    said = lookalike("status")
-    assert said.exit_code == 0
-    assert said.stdout.startswith(f"4 images, schema {schema.head()}\n")
-    assert re.search(r"^s +active +3 +0 +– +1 +0 .*none \(exact search\)$", said.stdout, re.MULTILINE)
-    assert "lookalike failures" in said.stderr
+    shown = lookalike("status")
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith(f"4 images, schema {schema.head()}\n")
+    assert re.search(r"^s +active +3 +0 +– +1 +0 .*none \(exact search\)$", shown.stdout, re.MULTILINE)
+    assert "lookalike failures" in shown.stderr
     found = json.loads(lookalike("status", "--json").stdout)
     assert (found["images"], found["spaces"][0]["failed"], found["workers"]) == (4, 1, [])
 
 
-def test_status_says_when_nobody_works(lookalike: Command, gallery: list[int]) -> None:
+def test_status_reports_that_no_worker_is_alive(lookalike: Command, gallery: list[int]) -> None:
     assert "no worker is alive" in lookalike("status").stderr
 
 
@@ -436,7 +436,7 @@ def test_doctor(lookalike: Command, gallery: list[int], conn: db.Connection) -> 
     assert names == {"worker", "server", "pgvector", "schema", "settings", "roles", "space", "index", "workers"}
 
 
-def test_doctor_looks_at_one_thing_for_health_checks(lookalike: Command, conn: db.Connection) -> None:
+def test_doctor_runs_a_single_check(lookalike: Command, conn: db.Connection) -> None:
     assert lookalike("doctor", "--only", "workers").exit_code == 1
     conn.execute("SELECT lookalike.create_space('s', 'm', 3, '{}', 'f')")
     conn.execute("SELECT lookalike.begin_worker('host:1', '1', 'cpu', ARRAY[1]::smallint[])")
@@ -447,14 +447,14 @@ def test_doctor_looks_at_one_thing_for_health_checks(lookalike: Command, conn: d
     assert "no check nonsense" in lookalike("doctor", "--only", "nonsense").stderr
 
 
-def test_doctor_tells_when_plain_sql_is_not_safe(lookalike: Command, conn: db.Connection) -> None:
+def test_doctor_reports_unsafe_plain_sql(lookalike: Command, conn: db.Connection) -> None:
     name = conn.info.dbname
     conn.execute(f"ALTER DATABASE {name} SET hnsw.iterative_scan = off")
     conn.commit()
-    told = lookalike("doctor", "--only", "settings")
-    assert told.exit_code == 1
-    assert "hnsw.iterative_scan is off, not strict_order" in told.stdout
-    assert "lookalike.tune_database()" in told.stdout
+    checked = lookalike("doctor", "--only", "settings")
+    assert checked.exit_code == 1
+    assert "hnsw.iterative_scan is off, not strict_order" in checked.stdout
+    assert "lookalike.tune_database()" in checked.stdout
 
 
 def test_doctor_without_schema_or_database(lookalike: Command, new_database: Callable[..., str]) -> None:
@@ -481,7 +481,7 @@ def test_a_worker_without_its_extra(lookalike: Command, monkeypatch: pytest.Monk
         assert result.stderr == "error: a worker needs torch and timm: pip install 'lookalike[worker]'\n"
 
 
-def test_a_port_in_use_is_said_before_anything_starts(lookalike: Command) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(lookalike: Command) -> None:
     import socket
 
     with socket.socket() as taken:
@@ -516,7 +516,7 @@ def test_duplicates_are_listed_by_group(lookalike: Command, gallery: list[int]) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--watch"], "--watch needs exactly one folder"),
         (["--watch", "a", "b"], "--watch needs exactly one folder"),
@@ -532,7 +532,7 @@ def test_duplicates_are_listed_by_group(lookalike: Command, gallery: list[int]) 
         (["a.jpg", "--max-lag", "1"], "--max-lag goes with --fps"),
     ],
 )
-def test_mistakes_of_streams(lookalike: Command, arguments: list[str], said: str) -> None:
+def test_mistakes_of_streams(lookalike: Command, arguments: list[str], expected: str) -> None:
     result = lookalike("ingest", *arguments)
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert expected in result.stderr

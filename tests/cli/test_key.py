@@ -39,7 +39,7 @@ def test_create_ls_revoke(lookalike: Command, database_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (("a", "--scope", "root"), "scope 'root' does not exist"),
         (("a", "--scope", "search", "--expires", "soon"), "write 3600, 30m, 12h, 90d or 4w"),
@@ -47,10 +47,10 @@ def test_create_ls_revoke(lookalike: Command, database_url: str) -> None:
         (("", "--scope", "search"), "a key needs a name"),
     ],
 )
-def test_mistakes(lookalike: Command, arguments: tuple[str, ...], said: str) -> None:
+def test_mistakes(lookalike: Command, arguments: tuple[str, ...], expected: str) -> None:
     refused = lookalike("key", "create", *arguments)
     assert refused.exit_code == 1
-    assert said in refused.stderr
+    assert expected in refused.stderr
 
 
 def test_serve_refuses_an_open_address_without_a_key(lookalike: Command) -> None:

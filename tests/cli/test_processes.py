@@ -1,4 +1,4 @@
-"""The CLI as a process of its own: quick start, signals, pipes, the embedded server, psql, everything up together."""
+"""The CLI as a process: start time, signals, pipes, the embedded server, psql, and `lookalike up`."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_output_without_a_terminal_has_no_colors_and_is_not_cut(database_url: st
     assert "Unset: `uploads` in `home`." in result.stdout
 
 
-def test_a_reader_that_goes_away_is_no_error(database_url: str) -> None:
+def test_a_broken_pipe_is_not_an_error(database_url: str) -> None:
     process = subprocess.Popen(
         command("settings"),
         env=environment(LOOKALIKE_DATABASE_URL=database_url),
@@ -113,7 +113,7 @@ def test_an_unexpected_error_keeps_its_traceback(database_url: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_ingest_says_so_and_goes_on_later(
+def test_an_interrupted_ingest_reports_it_and_resumes(
     database_url: str, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
@@ -163,7 +163,7 @@ def test_commands_start_and_stop_the_embedded_server_by_themselves(home: Path) -
 
 
 class Up:
-    """`lookalike up` as a process; its output is read to a line that is awaited."""
+    """`lookalike up` as a process; `until` reads its output up to a line."""
 
     def __init__(self, *arguments: str, **env: str) -> None:
         self.process = subprocess.Popen(
@@ -173,25 +173,25 @@ class Up:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.said = ""
+        self.output = ""
 
     def until(self, pattern: str) -> "re.Match[str]":
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.said += line
+            self.output += line
             if found := re.search(pattern, line):
                 return found
-        raise AssertionError(f"it ended without saying {pattern}:\n{self.said}")
+        raise AssertionError(f"it ended without printing {pattern}:\n{self.output}")
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
         assert self.process.stderr is not None
         with self.process.stderr as rest:
-            self.said += rest.read()
+            self.output += rest.read()
         return self.process.wait(60)
 
 
-def test_up_runs_everything_and_ends_everything(home: Path) -> None:
+def test_up_starts_and_stops_everything(home: Path) -> None:
     env = {"LOOKALIKE_HOME": str(home / "home")}
     pictures = home / "pictures"
     pictures.mkdir()
@@ -213,13 +213,13 @@ def test_up_runs_everything_and_ends_everything(home: Path) -> None:
         assert [one["image"]["uri"] for one in over_http["results"]] == [one["image"]["uri"] for one in results[1:]]
     finally:
         code = up.end()
-    assert code == 0, up.said
-    assert "stopping: worker, then api\n" in up.said
-    assert up.said.endswith("stopped\n")
+    assert code == 0, up.output
+    assert "stopping: worker, then api\n" in up.output
+    assert up.output.endswith("stopped\n")
     assert processes_of(home) == []
 
 
-def test_up_ends_when_its_terminal_or_its_parent_goes(home: Path, database_url: str) -> None:
+def test_up_stops_when_its_terminal_or_its_parent_is_gone(home: Path, database_url: str) -> None:
     up = Up("--workers", "0", LOOKALIKE_DATABASE_URL=database_url, LOOKALIKE_HOME=str(home))
     up.until(r"^API ")
     assert up.end(signal.SIGHUP) == 0
@@ -237,17 +237,17 @@ def test_up_ends_when_its_terminal_or_its_parent_goes(home: Path, database_url: 
 
 
 def supervise(*children: Child, milestones: tuple[Milestone, ...] = ()) -> tuple[int, list[str]]:
-    said: list[str] = []
-    code = Supervisor(say=said.append, environment=environment(), backoff=0.01).run(children, milestones)
-    return code, said
+    messages: list[str] = []
+    code = Supervisor(say=messages.append, environment=environment(), backoff=0.01).run(children, milestones)
+    return code, messages
 
 
 def test_a_child_that_dies_is_restarted_a_few_times(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, said = supervise(
+    code, messages = supervise(
         Child("w", ("sh", "-c", "echo one; exit 7"), tries=3), Child("other", ("sleep", "60"), tries=1)
     )
     assert code == 1
-    assert said == [
+    assert messages == [
         "w exited, exit status 7; restarting it in 0.01 s (try 2 of 3)",
         "w exited, exit status 7; restarting it in 0.02 s (try 3 of 3)",
         "w exited, exit status 7, 3 times in a row",
@@ -274,22 +274,22 @@ def is_sleeping_77(cmdline: Path) -> bool:
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
-    told: list[float] = []
+    called: list[float] = []
 
     def twice() -> None:
-        told.append(time.monotonic())
+        called.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
         subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -INT {os.getpid()}"]).returncode = 0
 
     stubborn = Child("s", ("sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60"), tries=1)
     began = time.monotonic()
-    code, said = supervise(stubborn, milestones=(Milestone(lambda: time.monotonic() > began + 0.3, twice),))
+    code, messages = supervise(stubborn, milestones=(Milestone(lambda: time.monotonic() > began + 0.3, twice),))
     assert code == 0
-    assert said == ["stopping: s", "s does not stop; killing it", "s exited, killed by SIGKILL"]
-    assert time.monotonic() - told[0] < 10
+    assert messages == ["stopping: s", "s does not stop; killing it", "s exited, killed by SIGKILL"]
+    assert time.monotonic() - called[0] < 10
 
 
-def test_how_a_process_ended_is_said_for_a_person() -> None:
+def test_exit_codes_as_text() -> None:
     assert [status(code) for code in (0, 3, -9, -64)] == [
         "exit status 0",
         "exit status 3",
@@ -317,9 +317,9 @@ def test_a_watched_folder_until_a_signal_ends_it(database_url: str, tmp_path: Pa
                 time.sleep(0.05)
             Image.new("RGB", (4, 4), "red").save(tmp_path / "c.png")
     process.send_signal(number)
-    said, told = process.communicate(timeout=30)
+    printed, messages = process.communicate(timeout=30)
     assert process.returncode == 0
-    counts = json.loads(said)
+    counts = json.loads(printed)
     assert (counts["new"], counts["refused"], counts["on_the_way"]) == (2, 1, 2)
-    assert f"scanning {tmp_path}" in told
-    assert "the file is not an image" in told
+    assert f"scanning {tmp_path}" in messages
+    assert "the file is not an image" in messages

@@ -84,7 +84,7 @@ def test_diverse_distinct_and_groups(lookalike: Command) -> None:
     assert [one["group"] for one in answer["results"]] == ["p2", "p0", "p1"]
 
 
-def test_a_radius_says_whether_that_is_all(lookalike: Command) -> None:
+def test_a_radius_reports_completeness(lookalike: Command) -> None:
     complete = lookalike("search", 1, "--max-distance", 0.6)
     assert found(complete) == ["2", "3"]
     assert complete.stderr == "complete: these are all within 0.6\n"
@@ -106,16 +106,16 @@ def test_pages(lookalike: Command) -> None:
     assert found(last) == ["6"]
     assert last.stderr == "that was the last page\n"
     assert json.loads(lookalike("search", 1, "--after", "start", "--json").stdout)["next_cursor"] is None
-    for arguments, said in (
+    for arguments, expected in (
         ((2, "--after", cursor), "another search"),
         ((1, "--after", "x"), "cursor 'x' is not valid"),
     ):
         result = lookalike("search", *arguments)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert said in result.stderr
+        assert expected in result.stderr
 
 
-def test_the_sql_leaves_out_what_is_excluded(lookalike: Command, gallery_url: str) -> None:
+def test_the_sql_excludes_images(lookalike: Command, gallery_url: str) -> None:
     statement = lookalike("search", 1, "--exclude", 2, "--exclude", 4, "--sql").stdout
     with psycopg.connect(gallery_url) as conn:
         assert [row[0] for row in conn.execute(statement.encode())] == [3, 5, 6]
@@ -124,7 +124,7 @@ def test_the_sql_leaves_out_what_is_excluded(lookalike: Command, gallery_url: st
 @pytest.mark.parametrize(
     "arguments", ["1 --like 2", "1 --group-by product", "--text red", "1 --diverse 0.5 --recall 1"]
 )
-def test_every_kind_of_search_has_its_sql(lookalike: Command, gallery_url: str, arguments: str) -> None:
+def test_every_kind_of_search_prints_sql(lookalike: Command, gallery_url: str, arguments: str) -> None:
     statement = lookalike("search", *arguments.split(), "--sql").stdout
     found = json.loads(lookalike("search", *arguments.split(), "--json").stdout)["results"]
     with db.connect(gallery_url) as conn:
@@ -155,12 +155,12 @@ def test_contradictions_are_wrong_usage(lookalike: Command, arguments: str, both
     result = lookalike("search", *arguments.split())
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Usage: " in result.stderr
-    said = " ".join(result.stderr.replace("│", " ").split())
-    assert all(name in said for name in both), said
+    shown = " ".join(result.stderr.replace("│", " ").split())
+    assert all(name in shown for name in both), shown
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--like", "99"], "there is no image 99"),
         (["--like", "none.jpg"], "none.jpg is not an image file"),
@@ -173,11 +173,11 @@ def test_contradictions_are_wrong_usage(lookalike: Command, arguments: str, both
         ([""], "not the id of an image"),
     ],
 )
-def test_mistakes(lookalike: Command, arguments: list[str], said: str) -> None:
+def test_mistakes(lookalike: Command, arguments: list[str], expected: str) -> None:
     result = lookalike("search", *arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: ")
-    assert said in result.stderr
+    assert expected in result.stderr
 
 
 def test_duplicates_up_to_a_limit(lookalike: Command) -> None:

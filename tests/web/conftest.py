@@ -23,7 +23,7 @@ def gallery_template(new_database: Callable[..., str], template: str) -> str:
 
 @pytest.fixture
 def gallery_url(new_database: Callable[..., str], gallery_template: str) -> str:
-    """A gallery of this test's own."""
+    """A gallery for this test alone."""
     return new_database(gallery_template)
 
 
@@ -44,19 +44,19 @@ def make_client(tmp_path: Path) -> Iterator[Callable[..., FlaskClient]]:
 
 @pytest.fixture
 def client(make_client: Callable[..., FlaskClient], gallery_url: str) -> FlaskClient:
-    """The API on a gallery of this test's own."""
+    """The API on a gallery for this test alone."""
     return make_client(gallery_url)
 
 
 @pytest.fixture(scope="session")
 def reader_url(new_database: Callable[..., str], gallery_template: str) -> str:
-    """A gallery shared by tests that leave its images 1 to 30 as they are."""
+    """A shared gallery, whose images 1 to 30 no test may change."""
     return new_database(gallery_template)
 
 
 @pytest.fixture(scope="session")
 def reader(reader_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
-    """The API on that shared gallery."""
+    """The API on the shared gallery."""
     app = create_app(Settings(home=tmp_path_factory.mktemp("home")), reader_url)
     yield app.test_client()
     app.extensions[EXTENSION].database.close()

@@ -1,4 +1,4 @@
-"""Keys and scopes over HTTP, and what keeps foreign pages out where no key is needed."""
+"""Keys and scopes over HTTP, and the checks against other sites if no key is needed."""
 
 import logging
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def test_without_a_key(guarded: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "sent", ["Bearer lk_" + "A" * 43, "Bearer x", "Bearer ", "Basic bGs6eA==", "lk_x", "Bearer lk_é' OR 1=1 --"]
 )
-def test_a_key_that_is_none(guarded: FlaskClient, sent: str) -> None:
+def test_malformed_keys(guarded: FlaskClient, sent: str) -> None:
     response = guarded.get("/v1/images/1", headers={"Authorization": sent})
     refused(response, 401, "unauthorized")
     assert response.headers["WWW-Authenticate"].startswith("Bearer ")
@@ -73,7 +73,7 @@ def test_revoked_and_expired_keys(guarded: FlaskClient, gallery_url: str, monkey
     refused(guarded.get("/v1/images/1", headers=bearer(other)), 401, "unauthorized", "expired")
 
 
-def test_the_use_of_a_key_is_noted_once_a_minute_and_the_key_never_logged(
+def test_the_use_of_a_key_is_recorded_once_a_minute_and_the_key_never_logged(
     guarded: FlaskClient, gallery_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = make_key(gallery_url, "search")
@@ -103,7 +103,7 @@ def test_only_the_hash_is_stored(database_url: str) -> None:
     assert len(key) == 46
 
 
-def test_on_this_machine_no_key_is_needed_and_one_that_is_sent_counts(client: FlaskClient, gallery_url: str) -> None:
+def test_on_this_machine_a_key_is_optional_and_checked(client: FlaskClient, gallery_url: str) -> None:
     assert client.get("/v1/images/1").status_code == 200
     refused(client.get("/v1/images/1", headers=bearer("lk_" + "A" * 43)), 401, "unauthorized")
     key = make_key(gallery_url, "search")
@@ -134,7 +134,7 @@ def test_a_foreign_page_cannot_write_here(client: FlaskClient, headers: dict[str
     assert client.delete("/v1/images/1", headers=own).status_code == 204
 
 
-def test_elsewhere_it_starts_only_with_a_key(database_url: str) -> None:
+def test_on_an_open_address_the_api_starts_only_with_a_key(database_url: str) -> None:
     with db.connect(database_url, autocommit=True) as conn:
         for settings in (Settings(host="0.0.0.0"), Settings(host="::"), Settings(api_auth="keys")):
             with pytest.raises(ConfigurationError, match=r"key create NAME.*LOOKALIKE_API_AUTH=none"):

@@ -60,12 +60,12 @@ def test_a_picture_by_url_reaches_nothing_inside(
     response = client.get(f"/v1/images/{image['id']}/thumbnail")
     assert response.status_code in (410, 422, 502), response.text
     assert "root:" not in response.text
-    assert "Connection refused" not in response.text  # nobody even knocked
+    assert "Connection refused" not in response.text  # no connection was even tried
 
 
 @pytest.mark.parametrize("header", ["HTTP_X_REQUEST_ID", "HTTP_IDEMPOTENCY_KEY", "HTTP_TRACEPARENT", "HTTP_HOST"])
 def test_no_header_is_split(client: FlaskClient, header: str) -> None:
-    """As a server that lets line breaks through would pass it on."""
+    """Send the header as a server that does not reject line breaks would."""
     for response in (
         client.get("/v1/images/1", environ_overrides={header: SPLIT}),
         client.post("/v1/images", json={"uri": f"/x/{header}"}, environ_overrides={header: SPLIT}),
@@ -136,7 +136,7 @@ def test_an_animation_of_many_frames_is_refused(make_client: Callable[..., Flask
             refused(response, 422, "image_error", "LOOKALIKE_MAX_IMAGE_FRAMES")
 
 
-def test_the_databases_password_is_told_nobody(
+def test_the_databases_password_is_never_exposed(
     make_client: Callable[..., FlaskClient], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make_client("postgresql://lookalike:s3kr1t@127.0.0.1:1/nothing")
@@ -146,7 +146,7 @@ def test_the_databases_password_is_told_nobody(
     assert "s3kr1t" not in caplog.text
 
 
-def test_the_list_names_tests_that_there_are() -> None:
+def test_the_list_names_existing_tests() -> None:
     page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page)
     assert len(named) > 30

@@ -1,4 +1,4 @@
-"""schemathesis over the whole OpenAPI document: whatever is sent, no 5xx, and no answer off the document."""
+"""schemathesis on the whole OpenAPI document: no request gets a 5xx or an undocumented response."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 
 
 def no_defect(_: Any, response: Any, __: Any) -> None:
-    """No 500. A 502 that the document tells is an answer: of a file that lies where nothing can be read."""
+    """Check that there is no 500. A documented 502 is correct: the file cannot be read."""
     assert response.status_code != 500, response.text
 
 
@@ -33,9 +33,9 @@ EXAMPLES = 10
 def test_every_operation_keeps_to_the_document(
     make_client: Callable[..., FlaskClient], gallery_url: str, tmp_path: Path
 ) -> None:
-    # Images may be read from an empty folder alone, and no host asked: what is generated is no reason to go there.
+    # Generated uris must not reach real files or hosts: only an empty folder is allowed.
     app = make_client(gallery_url, image_roots=str(tmp_path), image_hosts="none.invalid").application
-    # Less the stream of events, which does not end by itself.
+    # Without the event stream, which does not end by itself.
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app).exclude(path="/v1/operation/events")
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) >= 13

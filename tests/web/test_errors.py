@@ -1,4 +1,4 @@
-"""One shape for every error, and where errors come from: routes, methods, sizes, the database, defects."""
+"""Errors in one shape, from all sources: routes, methods, sizes, the database, defects."""
 
 import logging
 from collections.abc import Callable
@@ -39,16 +39,16 @@ def test_every_error_class_has_a_status() -> None:
     def below(kind: type[errors.LookalikeError]) -> list[type[errors.LookalikeError]]:
         return [kind, *(one for sub in kind.__subclasses__() for one in below(sub))]
 
-    told = {kind for kind, _ in KINDS}
+    mapped = {kind for kind, _ in KINDS}
     for kind in below(errors.LookalikeError):
         if kind.__module__ == "app.errors":
-            assert kind in told
+            assert kind in mapped
     for at, (kind, _) in enumerate(KINDS):
         assert not any(issubclass(kind, earlier) for earlier, _ in KINDS[:at]), f"{kind} is never reached"
     assert kind_of(errors.TransientImageError("fetch", "x")).status == 503
 
 
-def test_request_id_of_the_client_is_kept_where_harmless(reader: FlaskClient) -> None:
+def test_a_well_formed_request_id_of_the_client_is_used(reader: FlaskClient) -> None:
     assert reader.get("/healthz", headers={"X-Request-ID": "abc-1.2_3:4"}).headers["X-Request-ID"] == "abc-1.2_3:4"
     for bad in ("", "a b", "x" * 200, "<script>"):
         made = reader.get("/healthz", headers={"X-Request-ID": bad}).headers["X-Request-ID"]
@@ -80,7 +80,7 @@ def test_no_database(make_client: Callable[..., FlaskClient]) -> None:
         assert int(response.headers["Retry-After"]) > 0
 
 
-def test_readiness_says_what_is_missing(
+def test_readiness_reports_what_is_missing(
     make_client: Callable[..., FlaskClient], new_database: Callable[..., str], database_url: str, reader_url: str
 ) -> None:
     empty = check_shape(make_client(new_database()).get("/readyz"), 503, "schema_mismatch")

@@ -1,4 +1,4 @@
-"""POST /v1/search beyond nearest neighbours, and GET /v1/duplicates: right answers, and what is refused."""
+"""POST /v1/search beyond nearest neighbours, and GET /v1/duplicates: results and refused requests."""
 
 import base64
 import io
@@ -58,7 +58,7 @@ def test_words_and_image(reader: FlaskClient) -> None:
     assert by_look["text_score"] is None
     assert by_words["score"] > by_look["score"]
     assert answer.json["space"] == "tiny"
-    # The best by look and the best by words, a tie; the one by words has no embedding.
+    # The best match by image and the best by words tie; the latter has no embedding.
     assert ids(search(reader, vector=QUERY.tolist(), text='"image 30"', k=2)) == [nearest(QUERY)[0], 30]
 
 
@@ -74,7 +74,7 @@ def test_examples(reader: FlaskClient) -> None:
     away = search(reader, like=[3], unlike=[expected[0]], k=100, recall=1)
     assert not {3, expected[0]} & set(ids(away))
     assert "plan" in reader.post("/v1/search?explain=1", json={"like": [3]}).json
-    # Examples go with the other kinds.
+    # Examples combine with the other modes.
     assert set(ids(search(reader, like=[3, 8], diverse=1.0, k=5))) == set(expected[:5])
 
 
@@ -163,7 +163,7 @@ def test_cursors_keep_positions_exactly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         ({"text": "a", "diverse": 0.5}, "text and diverse cannot be combined"),
         ({"image_id": 1, "diverse": 0.5, "distinct": 0.5}, "diverse and distinct cannot be combined"),
@@ -195,8 +195,8 @@ def test_cursors_keep_positions_exactly() -> None:
         ({"image_id": 1, "cursor": 5}, "cursor: Input should be a valid string"),
     ],
 )
-def test_contradictions_and_bad_values(reader: FlaskClient, body: dict[str, Any], said: str) -> None:
-    refused(reader.post("/v1/search", json=body), 422, "invalid_input", said)
+def test_contradictions_and_bad_values(reader: FlaskClient, body: dict[str, Any], expected: str) -> None:
+    refused(reader.post("/v1/search", json=body), 422, "invalid_input", expected)
 
 
 def test_unknown_examples(reader: FlaskClient) -> None:
@@ -206,7 +206,7 @@ def test_unknown_examples(reader: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "expected"),
     [
         ({"text": "a", "group_by": "b"}, "text and group_by cannot be combined"),
         ({"text": "a", "max_distance": "1"}, "text and max_distance cannot be combined"),
@@ -215,10 +215,10 @@ def test_unknown_examples(reader: FlaskClient) -> None:
         ({"vector_dtype": "float64"}, "vector_dtype: "),
     ],
 )
-def test_bad_fields_of_an_upload(reader: FlaskClient, form: dict[str, str], said: str) -> None:
+def test_bad_fields_of_an_upload(reader: FlaskClient, form: dict[str, str], expected: str) -> None:
     data = {"image": (io.BytesIO(encoded(picture(), "PNG")), "a.png"), **form}
     response = reader.post("/v1/search", data=data, content_type="multipart/form-data")
-    refused(response, 422, "invalid_input", said)
+    refused(response, 422, "invalid_input", expected)
 
 
 def test_duplicates(client: FlaskClient, gallery_url: str) -> None:
@@ -244,20 +244,20 @@ def test_duplicates_that_take_too_long(client: FlaskClient, gallery_url: str) ->
         answer = threads.submit(client.get, "/v1/duplicates")
         cancelled = False
         while not cancelled and not answer.done():
-            # What the statement's time limit does to it.
+            # The statement timeout does the same.
             row = holder.execute(
                 "SELECT bool_or(pg_cancel_backend(pid)) FROM pg_stat_activity"
                 " WHERE application_name = 'lookalike api' AND datname = current_database()"
                 " AND wait_event_type = 'Lock'"
             ).fetchone()
             cancelled = bool(row and row[0])
-            # Within a transaction the activity is otherwise read once.
+            # Otherwise a transaction reads pg_stat_activity only once.
             holder.execute("SELECT pg_stat_clear_snapshot()")
         refused(answer.result(), 503, "database_unavailable", "send a narrower filter", '"lookalike duplicates"')
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "expected"),
     [
         ("threshold=3", "threshold: "),
         ("threshold=nan", "threshold: "),
@@ -267,5 +267,5 @@ def test_duplicates_that_take_too_long(client: FlaskClient, gallery_url: str) ->
         ('filter={"a":{"$x":1}}', "$x"),
     ],
 )
-def test_bad_parameters_of_duplicates(reader: FlaskClient, query: str, said: str) -> None:
-    refused(reader.get(f"/v1/duplicates?{query}"), 422, "invalid_input", said)
+def test_bad_parameters_of_duplicates(reader: FlaskClient, query: str, expected: str) -> None:
+    refused(reader.get(f"/v1/duplicates?{query}"), 422, "invalid_input", expected)

@@ -1,4 +1,4 @@
-"""POST, GET, PATCH and DELETE of /v1/images: rows, uploaded files, conflicts, and what is refused."""
+"""POST, GET, PATCH and DELETE of /v1/images: rows, uploaded files, conflicts, and refused requests."""
 
 import hashlib
 import io
@@ -41,7 +41,7 @@ def test_add_by_uri(client: FlaskClient, gallery_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         ({}, "uri: Field required"),
         ({"uri": ""}, "uri: "),
@@ -54,8 +54,8 @@ def test_add_by_uri(client: FlaskClient, gallery_url: str) -> None:
         ({"uri": "/a", "id": 3}, "id: Extra inputs"),
     ],
 )
-def test_add_bad_values(reader: FlaskClient, body: dict[str, Any], said: str) -> None:
-    refused(reader.post("/v1/images", json=body), 422, "invalid_input", said)
+def test_add_bad_values(reader: FlaskClient, body: dict[str, Any], expected: str) -> None:
+    refused(reader.post("/v1/images", json=body), 422, "invalid_input", expected)
 
 
 def test_upload(client: FlaskClient, gallery_url: str, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_upload_to_an_object_store(make_client: Callable[..., FlaskClient], gall
 
 
 @pytest.mark.parametrize(
-    ("form", "code", "said"),
+    ("form", "code", "expected"),
     [
         ({}, "invalid_input", "image: 0 files were sent"),
         ({"image": (io.BytesIO(b""), "a.png")}, "image_error", "empty"),
@@ -95,10 +95,15 @@ def test_upload_to_an_object_store(make_client: Callable[..., FlaskClient], gall
     ],
 )
 def test_bad_uploads(
-    make_client: Callable[..., FlaskClient], tmp_path: Path, reader_url: str, form: dict[str, Any], code: str, said: str
+    make_client: Callable[..., FlaskClient],
+    tmp_path: Path,
+    reader_url: str,
+    form: dict[str, Any],
+    code: str,
+    expected: str,
 ) -> None:
     client = make_client(reader_url)
-    refused(client.post("/v1/images", data=form, content_type="multipart/form-data"), 422, code, said)
+    refused(client.post("/v1/images", data=form, content_type="multipart/form-data"), 422, code, expected)
     assert not (tmp_path / "home").exists()
 
 
@@ -106,7 +111,7 @@ def test_upload_too_large(make_client: Callable[..., FlaskClient], reader_url: s
     client = make_client(reader_url, max_image_bytes=1000)
     for size in (1001, 3_000_000):
         for path in ("/v1/images", "/v1/search"):
-            # By hand: the test client would leave its own temporary file open.
+            # Built by hand, because the test client leaves its temporary file open.
             form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n%b\r\n--x--\r\n'
             response = client.post(path, data=form % (b"x" * size), content_type="multipart/form-data; boundary=x")
             refused(response, 413, "request_entity_too_large")
@@ -138,7 +143,7 @@ def test_patch_of_the_uri_embeds_anew(client: FlaskClient, gallery_url: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("patch", "said"),
+    ("patch", "expected"),
     [
         ({"uri": None}, "uri: "),
         ({"uri": ""}, "uri: "),
@@ -148,9 +153,9 @@ def test_patch_of_the_uri_embeds_anew(client: FlaskClient, gallery_url: str) -> 
         ([], "Input should be"),
     ],
 )
-def test_bad_patches(reader: FlaskClient, patch: Any, said: str) -> None:
+def test_bad_patches(reader: FlaskClient, patch: Any, expected: str) -> None:
     before = reader.get("/v1/images/4").json
-    refused(reader.patch("/v1/images/4", json=patch), 422, "invalid_input", said)
+    refused(reader.patch("/v1/images/4", json=patch), 422, "invalid_input", expected)
     assert reader.get("/v1/images/4").json == before
 
 

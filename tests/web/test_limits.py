@@ -1,4 +1,4 @@
-"""How much a caller may ask for, how long statements run, proxies, and what is logged of a request."""
+"""Rate and concurrency limits, statement timeouts, proxies, and the request log."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def test_a_key_runs_so_many_at_once(make_client: Callable[..., FlaskClient], gal
         one, other = (api_keys.create(conn, name, scope="write")[0] for name in ("one", "other"))
     with db.connect(gallery_url) as conn, ThreadPoolExecutor(1) as threads:
         conn.execute("SELECT FROM lookalike.images WHERE id = 1 FOR UPDATE")
-        # Waits for the lock, and so runs for as long as this test wants.
+        # This request waits for the lock, so that the test decides how long it runs.
         waiting = threads.submit(
             client.application.test_client().patch, "/v1/images/1", json={"caption": "x"}, headers=bearer(one)
         )
@@ -66,11 +66,11 @@ def test_a_statement_that_takes_too_long(make_client: Callable[..., FlaskClient]
     response = client.post("/v1/search", json={"image_id": 1, "diverse": 0.5, "k": 25})
     refused(response, 503, "query_canceled", "timeout")
     assert "Retry-After" in response.headers
-    assert client.get("/v1/images/1").status_code == 200  # on the same connection, with the time of its own kind
+    assert client.get("/v1/images/1").status_code == 200  # on the same connection, with its own timeout
     assert client.patch("/v1/images/777", json={}).status_code == 404
 
 
-def test_no_more_than_so_many_at_once() -> None:
+def test_the_concurrency_limit() -> None:
     limit = ConcurrencyLimit(1, what="tests run")
     with limit.acquire(), pytest.raises(OverloadedError, match="too many tests run at once"), limit.acquire():
         pass
@@ -79,13 +79,13 @@ def test_no_more_than_so_many_at_once() -> None:
 
 
 def test_behind_a_proxy_under_a_path(make_client: Callable[..., FlaskClient], gallery_url: str) -> None:
-    told = {"X-Forwarded-Prefix": "/pictures", "X-Forwarded-Host": "shop.example", "X-Forwarded-Proto": "https"}
-    direct = make_client(gallery_url).post("/v1/images", json={"uri": "/a"}, headers=told)
+    forwarded = {"X-Forwarded-Prefix": "/pictures", "X-Forwarded-Host": "shop.example", "X-Forwarded-Proto": "https"}
+    direct = make_client(gallery_url).post("/v1/images", json={"uri": "/a"}, headers=forwarded)
     assert direct.headers["Location"] == f"/v1/images/{direct.json['id']}"
     behind = make_client(gallery_url, trusted_proxies=1, api_auth="none")
-    added = behind.post("/v1/images", json={"uri": "/b"}, headers=told)
+    added = behind.post("/v1/images", json={"uri": "/b"}, headers=forwarded)
     assert added.headers["Location"] == f"/pictures/v1/images/{added.json['id']}"
-    assert 'data-document="/pictures/openapi.json"' in behind.get("/docs", headers=told).text
+    assert 'data-document="/pictures/openapi.json"' in behind.get("/docs", headers=forwarded).text
     assert auth.needs_keys(Settings(trusted_proxies=1))
 
 
@@ -99,11 +99,11 @@ def test_slow_requests_are_logged_with_id_and_without_secrets(
         headers = {**bearer(key), "X-Request-ID": "abc-1"}
         client.post("/v1/search?explain=1", json={"image_id": 1, "text": "private words"}, headers=headers)
     (record,) = (one for one in caplog.records if one.name == "app.web.logs")
-    told = json.loads(logs.JsonFormatter().format(record))
-    assert (told["level"], told["method"], told["path"], told["status"]) == ("WARNING", "POST", "/v1/search", 200)
-    assert told["key"] == key[:11]
-    assert "search;dur=" in told["timing"]
-    assert "[request abc-1]" in told["message"]
+    entry = json.loads(logs.JsonFormatter().format(record))
+    assert (entry["level"], entry["method"], entry["path"], entry["status"]) == ("WARNING", "POST", "/v1/search", 200)
+    assert entry["key"] == key[:11]
+    assert "search;dur=" in entry["timing"]
+    assert "[request abc-1]" in entry["message"]
     assert "private words" not in caplog.text
     assert key not in caplog.text
 
@@ -116,6 +116,6 @@ def test_the_json_log_names_the_request(client: FlaskClient) -> None:
             record = logging.LogRecord("a", logging.ERROR, "f", 1, "line\n%s", ("two",), __import__("sys").exc_info())
         line = logs.JsonFormatter().format(record)
     assert "\n" not in line
-    told = json.loads(line)
-    assert (told["request_id"], told["message"]) == ("abc", "line\ntwo")
-    assert "ValueError: invalid" in told["error"]
+    entry = json.loads(line)
+    assert (entry["request_id"], entry["message"]) == ("abc", "line\ntwo")
+    assert "ValueError: invalid" in entry["error"]

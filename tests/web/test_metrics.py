@@ -1,4 +1,4 @@
-"""/metrics: what Prometheus' own parser reads, the same from every process, also with the database down."""
+"""/metrics, read by Prometheus' own parser: the same from every process, even if the database is down."""
 
 import re
 from pathlib import Path
@@ -60,8 +60,8 @@ def value(families, name: str, **labels: str) -> float:
 
 
 @pytest.mark.usefixtures("space")
-def test_what_the_database_knows_is_told_by_every_process(database_url, tmp_path):
-    for _ in range(2):  # two applications, as two processes have
+def test_every_process_reports_the_same_metrics(database_url, tmp_path):
+    for _ in range(2):  # two applications stand for two processes
         found = scraped(database_url, tmp_path)
         assert value(found, "lookalike_up") == 1
         assert value(found, "lookalike_queue_jobs", space="tiny") == 2
@@ -77,7 +77,7 @@ def test_what_the_database_knows_is_told_by_every_process(database_url, tmp_path
         assert value(found, "lookalike_worker_info", worker="host:1", state="starting", spaces="tiny") == 1
 
 
-def test_a_database_that_is_down_is_told(tmp_path):
+def test_a_database_that_is_down_is_reported(tmp_path):
     found = scraped("postgresql://127.0.0.1:1/none", tmp_path)
     assert list(found) == ["lookalike_up"]
     assert value(found, "lookalike_up") == 0
@@ -85,7 +85,7 @@ def test_a_database_that_is_down_is_told(tmp_path):
 
 @pytest.mark.usefixtures("space")
 def test_the_page_lists_every_metric(database_url, tmp_path):
-    told = {
+    exported = {
         family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
         for family in scraped(database_url, tmp_path).values()
     }
@@ -97,5 +97,5 @@ def test_the_page_lists_every_metric(database_url, tmp_path):
                 re.MULTILINE,
             )
         )
-        == told
+        == exported
     )

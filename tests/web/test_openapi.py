@@ -1,4 +1,4 @@
-"""The OpenAPI document and its page: valid, complete, and without a foreign host."""
+"""The OpenAPI document and its page: valid, complete, and without other hosts."""
 
 import re
 from pathlib import Path
@@ -34,15 +34,15 @@ ROUTES = {
 def test_document_is_valid_and_names_every_route(reader: FlaskClient) -> None:
     document = reader.get("/openapi.json").json
     OpenAPIV31SpecValidator(document).validate()
-    told = {(path, method) for path, item in document["paths"].items() for method in item}
-    assert told >= ROUTES
+    documented = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert documented >= ROUTES
     rules = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in reader.application.url_map.iter_rules()}
-    assert {path for path, _ in told} == {
+    assert {path for path, _ in documented} == {
         rule for rule in rules if rule.startswith("/v1") or rule in ("/healthz", "/readyz")
     }
 
 
-def test_every_operation_tells_its_errors_in_one_shape(reader: FlaskClient) -> None:
+def test_every_operation_documents_its_errors_in_one_shape(reader: FlaskClient) -> None:
     document = reader.get("/openapi.json").json
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -62,7 +62,7 @@ def test_bodies_with_several_content_types(reader: FlaskClient) -> None:
         assert body["content"]["multipart/form-data"]["schema"]["required"] == ["image"]
 
 
-def test_page_loads_from_here_alone(reader: FlaskClient) -> None:
+def test_the_page_loads_nothing_from_other_hosts(reader: FlaskClient) -> None:
     page = reader.get("/docs")
     assert page.status_code == 200
     sources = re.findall(r'(?:src|href|data-document)="([^"]+)"', page.text)

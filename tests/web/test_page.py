@@ -1,4 +1,4 @@
-"""The routes behind the page: facets, samples, operation and its events, failures, and who may write."""
+"""The page's routes: facets, samples, operation with its events, failures, and their access rules."""
 
 import json
 import threading
@@ -75,7 +75,7 @@ def test_without_a_key_no_data_is_served(make_client: Callable[..., FlaskClient]
 
 
 def test_a_form_retries_nothing(reader: FlaskClient) -> None:
-    """What a foreign page can send without asking first is no JSON."""
+    """Another site can send a form without a preflight request, but not JSON."""
     assert reader.post("/v1/failures/retry", data="{}", content_type="text/plain").status_code == 415
 
 
@@ -97,12 +97,12 @@ def test_events(make_client: Callable[..., FlaskClient], gallery_url: str) -> No
 def test_a_stream_outlives_the_database(make_client: Callable[..., FlaskClient]) -> None:
     client = make_client("postgresql://nobody@127.0.0.1:1/nothing")
     stream = client.get("/v1/operation/events", buffered=False)
-    told: Any = json.loads(next(iter(stream.response)).decode().removeprefix("data: "))
-    assert told["error"]["code"] == "database_unavailable"
+    event: Any = json.loads(next(iter(stream.response)).decode().removeprefix("data: "))
+    assert event["error"]["code"] == "database_unavailable"
     stream.close()
 
 
-def test_however_many_watch_it_is_read_once() -> None:
+def test_all_streams_share_one_read() -> None:
     reads = []
     streams = EventStreams(lambda: str(reads.append(1)), limit=8, interval=60)
     watchers = [threading.Thread(target=streams.latest) for _ in range(8)]

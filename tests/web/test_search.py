@@ -1,4 +1,4 @@
-"""POST /v1/search and GET /v1/images/{id}/similar: right answers, and what is refused."""
+"""POST /v1/search and GET /v1/images/{id}/similar: results and refused requests."""
 
 import base64
 import dataclasses
@@ -45,7 +45,7 @@ def test_by_base64(reader: FlaskClient, dtype: str) -> None:
     assert ids(reader.post("/v1/search", json=body)) == nearest(QUERY)[:5]
 
 
-def test_a_vector_says_of_which_space_it_is(client: FlaskClient, gallery_url: str) -> None:
+def test_a_vector_with_its_space(client: FlaskClient, gallery_url: str) -> None:
     with db.connect(gallery_url, autocommit=True) as conn:
         conn.execute("SELECT lookalike.create_space('other', 'none', 8, '{}', 'g')")
     plain = client.post("/v1/search", json={"vector": QUERY.tolist()}).json
@@ -60,7 +60,7 @@ def test_a_vector_says_of_which_space_it_is(client: FlaskClient, gallery_url: st
     refused(response, 422, "invalid_input", "space says whose the vectors are")
 
 
-def test_an_answer_is_as_its_model_says(reader: FlaskClient) -> None:
+def test_an_answer_matches_its_model(reader: FlaskClient) -> None:
     for query, body in (
         ("", {"image_id": 4}),
         ("?explain=1", {"image_id": 4, "max_distance": 1.0}),
@@ -68,9 +68,9 @@ def test_an_answer_is_as_its_model_says(reader: FlaskClient) -> None:
         ("", {"image_id": 4, "group_by": "color"}),
         ("", {"image_id": 4, "cursor": "start", "k": 3}),
     ):
-        told = reader.post(f"/v1/search{query}", json=body).text
-        assert json.loads(SearchAnswer.model_validate_json(told).model_dump_json(exclude_unset=True)) == json.loads(
-            told
+        text = reader.post(f"/v1/search{query}", json=body).text
+        assert json.loads(SearchAnswer.model_validate_json(text).model_dump_json(exclude_unset=True)) == json.loads(
+            text
         )
 
 
@@ -125,7 +125,7 @@ def test_unknown_and_not_yet_embedded(reader: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         ({}, "nothing to search for: give one of image_id, vector, like, text"),
         ({"image_id": 1, "vector": [1.0]}, "vector and image_id cannot be combined: choose one"),
@@ -159,8 +159,8 @@ def test_unknown_and_not_yet_embedded(reader: FlaskClient) -> None:
         ({"vector": "AAAA", "vector_dtype": "float64"}, "vector_dtype: "),
     ],
 )
-def test_bad_values_in_json(reader: FlaskClient, body: dict[str, Any], said: str) -> None:
-    refused(reader.post("/v1/search", json=body), 422, "invalid_input", said)
+def test_bad_values_in_json(reader: FlaskClient, body: dict[str, Any], expected: str) -> None:
+    refused(reader.post("/v1/search", json=body), 422, "invalid_input", expected)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_malformed_json(reader: FlaskClient, text: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("text", ["null", "[]", "1", '"x"'])
-def test_json_that_is_no_object(reader: FlaskClient, text: str) -> None:
+def test_json_that_is_not_an_object(reader: FlaskClient, text: str) -> None:
     refused(reader.post("/v1/search", data=text, content_type="application/json"), 422, "invalid_input")
 
 
@@ -192,7 +192,7 @@ def test_json_too_large(reader: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "expected"),
     [
         ("k=0", "k: "),
         ("k=x", "k: Input should be a valid integer"),
@@ -207,8 +207,8 @@ def test_json_too_large(reader: FlaskClient) -> None:
         ("explain=perhaps", "explain: "),
     ],
 )
-def test_bad_query_parameters(reader: FlaskClient, query: str, said: str) -> None:
-    refused(reader.get(f"/v1/images/4/similar?{query}"), 422, "invalid_input", said)
+def test_bad_query_parameters(reader: FlaskClient, query: str, expected: str) -> None:
+    refused(reader.get(f"/v1/images/4/similar?{query}"), 422, "invalid_input", expected)
 
 
 @pytest.mark.parametrize("path", ["x", "1.5", "99999999999999999999", "-99999999999999999999", "1;2", "%00"])
@@ -218,7 +218,7 @@ def test_bad_image_ids(reader: FlaskClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "status", "said"),
+    ("form", "status", "expected"),
     [
         ({}, 422, "image: 0 files were sent"),
         ({"image": "text"}, 422, "image: is text"),
@@ -234,10 +234,10 @@ def test_bad_image_ids(reader: FlaskClient, path: str) -> None:
         ({"image": (io.BytesIO(b"1"), "a"), "image_id": "4"}, 422, "image_id: Extra inputs"),
     ],
 )
-def test_bad_uploads(reader: FlaskClient, form: dict[str, Any], status: int, said: str) -> None:
+def test_bad_uploads(reader: FlaskClient, form: dict[str, Any], status: int, expected: str) -> None:
     response = reader.post("/v1/search", data=form, content_type="multipart/form-data")
     assert response.status_code == status
-    assert said in response.json["error"]["message"]
+    assert expected in response.json["error"]["message"]
 
 
 def test_multipart_without_boundary(reader: FlaskClient) -> None:

@@ -26,11 +26,11 @@ from tests.support.gunicorn import fetched, gunicorn
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
-# What stands around `serve` in the CLI must be left once, though every worker process ends too.
+# The block around `serve` in the CLI must be left only once, although every worker process exits too.
 
 
 def warm(url: str) -> int:
-    """How many connections of the API are idle after a search, or after a request's own statement."""
+    """Return the number of API connections that are idle after a search or another statement."""
     with psycopg.connect(url) as conn:
         found = conn.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lookalike api' "
@@ -44,7 +44,7 @@ def test_gunicorn(gallery_url: str, tmp_path: Path) -> None:
     with gunicorn(gallery_url, tmp_path) as (address, process):
         assert fetched(f"{address}/healthz") == (200, {"status": "ok"})
         assert fetched(f"{address}/readyz")[0] == 200
-        # Two processes of two threads: all connections are open, and have searched, before anybody asks.
+        # Two processes with two threads: all connections are open and have searched before the first request.
         deadline = time.monotonic() + 30
         while warm(gallery_url) != 4:
             assert time.monotonic() < deadline
@@ -81,7 +81,7 @@ if "reload" in sys.argv:
     handover.begin()
 os.kill(os.getpid(), signal.SIGTERM)
 os.kill(os.getpid(), signal.SIGTERM)
-print("told", flush=True)
+print("ready", flush=True)
 if "reload" in sys.argv:
     if os.fork() == 0:
         handover.ready()
@@ -91,11 +91,11 @@ if "reload" in sys.argv:
 """
 
 
-@pytest.mark.parametrize(("arguments", "out"), [((), ["ended", "ended", "told"]), (("reload",), ["told", "ended"])])
+@pytest.mark.parametrize(("arguments", "out"), [((), ["ended", "ended", "ready"]), (("reload",), ["ready", "ended"])])
 def test_a_process_that_is_replaced_ends_when_its_successor_is_ready(
     arguments: tuple[str, ...], out: list[str]
 ) -> None:
-    """And at once where it is not replaced."""
+    """Without a successor it stops at once."""
     done = subprocess.run(
         [sys.executable, "-c", HANDOVER, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -108,7 +108,7 @@ def test_a_process_that_is_replaced_ends_when_its_successor_is_ready(
 
 
 def test_a_reload_loses_no_request(gallery_url: str, tmp_path: Path) -> None:
-    """SIGHUP replaces the processes while requests come: each is answered, by the old ones or by the new."""
+    """SIGHUP replaces the processes; meanwhile each request is answered by an old or a new one."""
     with gunicorn(gallery_url, tmp_path) as (address, process):
         stop = threading.Event()
 
@@ -147,7 +147,7 @@ def test_connections_cut_by_the_server_are_replaced(client: FlaskClient, gallery
 
 
 def test_an_outage_of_the_database(make_client: Callable[..., FlaskClient]) -> None:
-    """Requests go on all the while: each is answered, or told when to come again, and the service mends itself."""
+    """Requests continue: each gets a response or Retry-After, and the service recovers by itself."""
     home = Path(tempfile.mkdtemp(prefix="lookalike-outage-"))
     home.chmod(0o755)
     body = {"image_id": 1, "k": 3}
@@ -176,7 +176,10 @@ def test_an_outage_of_the_database(make_client: Callable[..., FlaskClient]) -> N
                 assert time.monotonic() - began < (6 if attempt == 0 else 2)
             assert client.get("/healthz").status_code == 200
             assert client.get("/readyz").status_code == 503
-            with gunicorn(server.url, home, ("-m", "app.cli", "serve")) as (address, _):  # started while there is none
+            with gunicorn(server.url, home, ("-m", "app.cli", "serve")) as (
+                address,
+                _,
+            ):  # starts without the database
                 with pytest.raises(urllib.error.HTTPError, match="503"):
                     fetched(f"{address}/v1/search", body)
                 with embedded.running(home, settings=FAST):

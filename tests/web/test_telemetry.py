@@ -1,4 +1,4 @@
-"""W3C trace context and OpenTelemetry: a caller's trace goes on through request and statement, and the log names it."""
+"""W3C trace context and OpenTelemetry: requests and statements continue the client's trace; log lines contain it."""
 
 import gzip
 import json
@@ -27,8 +27,8 @@ TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[], dict[str, object]]:
-    """What the log says of the one request that was slow, as its JSON line."""
+def log_line(caplog: pytest.LogCaptureFixture) -> Callable[[], dict[str, object]]:
+    """Return the JSON log line of the only slow request."""
     caplog.handler.setFormatter(logs.JsonFormatter())
     caplog.set_level(logging.WARNING)
 
@@ -51,11 +51,11 @@ def spans() -> Iterator[tuple[TracerProvider, InMemorySpanExporter]]:
 
 
 def test_the_log_names_the_callers_trace(
-    make_client: Callable[..., FlaskClient], reader_url: str, told: Callable[[], dict[str, object]]
+    make_client: Callable[..., FlaskClient], reader_url: str, log_line: Callable[[], dict[str, object]]
 ) -> None:
     client = make_client(reader_url, slow_ms=0.0)
     client.get("/v1/images/1", headers={"traceparent": TRACEPARENT})
-    line = told()
+    line = log_line()
     assert (line["trace_id"], line["span_id"]) == (TRACE, CALLER)
     for bad in (
         "",
@@ -66,21 +66,21 @@ def test_the_log_names_the_callers_trace(
         TRACEPARENT[:-1],
     ):
         client.get("/v1/images/1", headers={"traceparent": bad})
-        assert "trace_id" not in told()
+        assert "trace_id" not in log_line()
 
 
 def test_a_trace_goes_on_to_the_statement(
     make_client: Callable[..., FlaskClient],
     reader_url: str,
     spans: tuple[TracerProvider, InMemorySpanExporter],
-    told: Callable[[], dict[str, object]],
+    log_line: Callable[[], dict[str, object]],
 ) -> None:
     provider, exporter = spans
     client = make_client(reader_url, slow_ms=0.0)
     telemetry.instrument(client.application, provider)
     try:
         client.post("/v1/search", json={"image_id": 1}, headers={"traceparent": TRACEPARENT})
-        line = told()
+        line = log_line()
         (served,) = (one for one in exporter.get_finished_spans() if one.kind.name == "SERVER")
         assert served.parent is not None
         assert (f"{served.context.trace_id:032x}", f"{served.parent.span_id:016x}") == (TRACE, CALLER)
@@ -99,7 +99,7 @@ def test_a_trace_goes_on_to_the_statement(
 
 
 def test_spans_reach_a_collector(reader_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By OTLP, the last ones too: they go out before the process ends."""
+    """OTLP delivers all spans, because the process sends the last ones before it exits."""
     posted: list[tuple[str, bytes]] = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -127,7 +127,7 @@ def test_spans_reach_a_collector(reader_url: str, tmp_path: Path, monkeypatch: p
         assert text in sent
 
 
-def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'lookalike\[telemetry\]'"):
         create_app(Settings(telemetry=True), "postgresql://127.0.0.1:1/nothing")

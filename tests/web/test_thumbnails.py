@@ -105,8 +105,8 @@ def test_files_that_cannot_be_read(client: FlaskClient, add: Callable[[bytes], s
     refused(of("relative.png"), 502, "image_unavailable", "relative.png")
     refused(of("http://127.0.0.1:1/a.png"), 502, "image_unavailable", "private address")
     refused(of("http://[::1/a.png"), 502, "image_unavailable", "URL")
-    for data, said in ((b"", "empty"), (b"hello", "not an image"), (encoded(picture(), "PNG")[:200], "PNG")):
-        refused(client.get(add(data)), 422, "image_error", said)
+    for data, expected in ((b"", "empty"), (b"hello", "not an image"), (encoded(picture(), "PNG")[:200], "PNG")):
+        refused(client.get(add(data)), 422, "image_error", expected)
 
 
 def test_limits(make_client: Callable[..., FlaskClient], thumbnails_url: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""GET /v1/tradeoffs: nothing measured, a run measured, and what there is not."""
+"""GET /v1/tradeoffs: without a run, with a run, and with an unknown run."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Idempotency keys, versions, batches and lists: what happens once, to what, and to how many."""
+"""Idempotency keys, If-Match, batches and lists."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ def test_the_same_request_twice_has_one_effect(client: FlaskClient, gallery_url:
     assert [one.status_code for one in deleted] == [204, 204]
 
 
-def test_two_at_once_have_one_effect(client: FlaskClient, gallery_url: str) -> None:
+def test_two_concurrent_requests_have_one_effect(client: FlaskClient, gallery_url: str) -> None:
     def add(_: int) -> tuple[int, Any]:
         response = client.application.test_client().post("/v1/images", json={"uri": "/a"}, headers=KEY)
         return response.status_code, response.json["id"]
@@ -49,7 +49,7 @@ def test_two_at_once_have_one_effect(client: FlaskClient, gallery_url: str) -> N
     assert count(gallery_url) == 31
 
 
-def test_an_error_is_not_kept(client: FlaskClient) -> None:
+def test_errors_are_not_stored(client: FlaskClient) -> None:
     refused(client.post("/v1/images", json={"uri": "/gallery/1.png"}, headers=KEY), 409, "conflict")
     assert client.delete("/v1/images/1").status_code == 204
     assert client.post("/v1/images", json={"uri": "/gallery/1.png"}, headers=KEY).status_code == 201
@@ -75,7 +75,7 @@ def test_bad_idempotency_keys(reader: FlaskClient, key: str) -> None:
     refused(reader.patch("/v1/images/1", json={}, headers={"Idempotency-Key": key}), 422, "invalid_input", "printable")
 
 
-def test_answers_are_kept_for_24_hours(client: FlaskClient, gallery_url: str) -> None:
+def test_responses_are_stored_for_24_hours(client: FlaskClient, gallery_url: str) -> None:
     client.post("/v1/images", json={"uri": "/a"}, headers=KEY)
     client.post("/v1/images", json={"uri": "/c"}, headers={"Idempotency-Key": "other"})
     with db.connect(gallery_url) as conn:
@@ -85,7 +85,7 @@ def test_answers_are_kept_for_24_hours(client: FlaskClient, gallery_url: str) ->
         assert conn.execute("SELECT idempotency_key FROM lookalike.api_answers").fetchall() == [("order-17",)]
 
 
-def test_a_change_that_missed_another_is_refused(client: FlaskClient) -> None:
+def test_a_lost_update_is_refused(client: FlaskClient) -> None:
     read = client.get("/v1/images/4")
     tag = {"If-Match": read.headers["ETag"]}
     changed = client.patch("/v1/images/4", json={"caption": "first"}, headers=tag)
@@ -99,7 +99,7 @@ def test_a_change_that_missed_another_is_refused(client: FlaskClient) -> None:
     refused(client.patch("/v1/images/4", json={}, headers={"If-Match": "*"}), 404, "not_found")
 
 
-def test_a_reader_who_has_it_already_gets_304(client: FlaskClient) -> None:
+def test_an_unchanged_image_gets_304(client: FlaskClient) -> None:
     tag = {"If-None-Match": client.get("/v1/images/4").headers["ETag"]}
     assert client.get("/v1/images/4", headers=tag).status_code == 304
     client.patch("/v1/images/4", json={"caption": "new"})
@@ -145,7 +145,7 @@ def test_batch_of_lines(client: FlaskClient, gallery_url: str) -> None:
     assert count(gallery_url) == 32
 
 
-def test_an_atomic_batch_is_done_whole_or_not_at_all(client: FlaskClient, gallery_url: str) -> None:
+def test_an_atomic_batch_is_all_or_nothing(client: FlaskClient, gallery_url: str) -> None:
     response = client.post("/v1/images:batch?atomic=1", json={"images": ITEMS}, headers=KEY)
     assert response.status_code == 207
     assert [one["status"] for one in response.json["results"]] == [424 if one == 201 else one for one in STATUSES]
@@ -155,11 +155,11 @@ def test_an_atomic_batch_is_done_whole_or_not_at_all(client: FlaskClient, galler
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [({"images": []}, "images: "), ({}, "images: "), ([], ""), ({"images": [{}] * 1001}, "images: ")],
 )
-def test_bad_batches(reader: FlaskClient, body: Any, said: str) -> None:
-    refused(reader.post("/v1/images:batch", json=body), 422, "invalid_input", said)
+def test_bad_batches(reader: FlaskClient, body: Any, expected: str) -> None:
+    refused(reader.post("/v1/images:batch", json=body), 422, "invalid_input", expected)
 
 
 def test_list(client: FlaskClient) -> None:
@@ -178,7 +178,7 @@ def test_list(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "expected"),
     [
         ({"filter": "{"}, "is not JSON"),
         ({"filter": '{"a": {"$x": 1}}'}, "$x"),
@@ -189,11 +189,11 @@ def test_list(client: FlaskClient) -> None:
         ({"sort": "price"}, "sort: "),
     ],
 )
-def test_bad_lists(reader: FlaskClient, query: dict[str, Any], said: str) -> None:
-    refused(reader.get("/v1/images", query_string=query), 422, "invalid_input", said)
+def test_bad_lists(reader: FlaskClient, query: dict[str, Any], expected: str) -> None:
+    refused(reader.get("/v1/images", query_string=query), 422, "invalid_input", expected)
 
 
-def test_a_key_that_comes_twice_is_refused_wherever_it_stands(reader: FlaskClient) -> None:
+def test_a_duplicate_json_key_is_refused_everywhere(reader: FlaskClient) -> None:
     for body in (
         '{"image_id": 1, "filter": {"price": {"$lt": 5}, "price": {"$gt": 20}}}',
         '{"image_id": 1, "filter": {"price": {"$lt": 5, "$lt": 20}}}',
@@ -204,7 +204,7 @@ def test_a_key_that_comes_twice_is_refused_wherever_it_stands(reader: FlaskClien
 
 
 def test_nothing_is_served_as_active_content(client: FlaskClient) -> None:
-    # A GIF that is a script too, under a name of a page.
+    # A GIF that is also a script, under the name of an HTML page.
     polyglot = encoded(picture(), "GIF").replace(b"GIF89a", b"GIF89a", 1) + b"<script>alert(1)</script>"
     image = upload(client, polyglot, "x.html").json
     assert image["uri"].endswith(".gif")

@@ -1,4 +1,4 @@
-// Speaks to the API: keys, errors, pictures. The key lives in sessionStorage: this tab only, gone with it.
+// Client of the API: keys, errors, thumbnails. The key is in sessionStorage, so it belongs to this tab only.
 import { byId } from "./dom.js";
 
 export const root = document.documentElement.dataset.root;
@@ -16,9 +16,9 @@ export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 export async function send(path, options = {}) {
   for (let refused = false; ; refused = true) {
     const response = await attempt(path, options);
-    if (response.status !== 401) return response.ok ? response : Promise.reject(await told(response));
-    const error = await told(response);
-    // Background reading asks for no key of its own accord a second time.
+    if (response.status !== 401) return response.ok ? response : Promise.reject(await errorOf(response));
+    const error = await errorOf(response);
+    // If the user cancels the dialog, report the error instead of asking again.
     if (!(await askForKey(refused || hasKey() ? error.message : null))) throw error;
   }
 }
@@ -32,11 +32,11 @@ async function attempt(path, { headers = {}, ...options }) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("unreachable", "The connection failed; is the server running?");
+    throw new ApiError("unreachable", "The connection failed. Is the server running?");
   }
 }
 
-async function told(response) {
+async function errorOf(response) {
   try {
     const { error } = await response.json();
     return new ApiError(error.code, error.message, { status: response.status, request: error.request_id });
@@ -86,7 +86,7 @@ byId("forget-key").addEventListener("click", () => {
 });
 showKey();
 
-// Pictures: by the browser itself, or, since it cannot send a key with them, fetched when they come near the screen.
+// Thumbnails. With a key, which the browser cannot send for an <img>, fetch them when they come near the screen.
 const near = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries) {
@@ -122,7 +122,7 @@ export function showThumbnail(image, id, size) {
   return image;
 }
 
-// The colours of the page; here, since every page loads this module.
+// Colours of the page; in this module, because every page loads it.
 const THEMES = { system: "as the system", light: "light", dark: "dark" };
 const theme = byId("theme");
 const current = () => document.documentElement.dataset.theme ?? "system";

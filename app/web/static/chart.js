@@ -1,11 +1,11 @@
-// A chart of recall against one cost, as SVG: a mark for each measured choice, by kind in colour and shape, the front as
-// a line, the choice in use ringed. Marks are reached by Tab and the arrow keys, and told to screen readers.
+// SVG chart of recall against a cost. Each measured choice is a mark, whose colour and shape show the kind of index. A
+// line joins the Pareto front; a ring marks the choice in use. Tab and arrow keys reach the marks; screen readers too.
 import { h } from "./dom.js";
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const HEIGHT = 340;
 const EDGE = { top: 14, right: 18, bottom: 44, left: 62 };
-// Recall is drawn by its misses, on a logarithmic scale; a perfect one stands here.
+// The axis shows 1 - recall on a logarithmic scale; a recall of 1 is drawn here.
 const PERFECT = 2e-4;
 const RECALLS = [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1];
 const NEXT = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
@@ -37,7 +37,7 @@ export const mark = (kind) => s("svg", { viewBox: "-8 -8 16 16", class: `key kin
 
 const miss = (recall) => Math.max(1 - recall, PERFECT);
 
-// Round numbers between two bounds: 1, 2, 5 times a power of ten; on a scale of logarithms, else evenly spaced.
+// Round numbers between two bounds: 1, 2, 5 times a power of ten on a logarithmic scale, else evenly spaced.
 function ticks(least, most, logarithmic) {
   const found = [];
   if (logarithmic) {
@@ -91,15 +91,15 @@ function axes(scale, width, format) {
   return s("g", { "aria-hidden": "true" }, ...lines);
 }
 
-function text(said, x, y, anchor) {
+function text(content, x, y, anchor) {
   const element = s("text", { x, y, "text-anchor": anchor });
-  element.textContent = said;
+  element.textContent = content;
   return element;
 }
 
-// `cost` gives a point's cost, `format` its text on the axis, `front` whether it lies on the line; `describe` an element
-// that tells all of a point, `told` the same in words; `pick` is called with a point that is chosen.
-export function chart(place, { title, points, cost, format, front, describe, told, pick }) {
+// `cost` returns a cost, `format` its text on the axis, `front` whether the point is on the line. `describe` returns an
+// element with all numbers of a point, `label` the same as text. `pick` is called with the point that the user chooses.
+export function chart(place, { title, points, cost, format, front, describe, label, pick }) {
   const tip = h("div", { class: "tip", hidden: true });
   tip.setAttribute("aria-hidden", "true");
   const canvas = s("svg", { class: "chart", role: "listbox", "aria-label": title, height: HEIGHT });
@@ -120,7 +120,7 @@ export function chart(place, { title, points, cost, format, front, describe, tol
     const line = ordered.filter(front).map((one) => `${scale.x(one.recall)},${scale.y(cost(one))}`);
     limit = s("line", { class: "limit", y1: EDGE.top, y2: HEIGHT - EDGE.bottom, "aria-hidden": "true" });
     marks = ordered.map((one) => {
-      const drawn = s("g", { role: "option", class: `mark kind-${one.kind}`, transform: `translate(${scale.x(one.recall)} ${scale.y(cost(one))})`, "aria-label": told(one) },
+      const drawn = s("g", { role: "option", class: `mark kind-${one.kind}`, transform: `translate(${scale.x(one.recall)} ${scale.y(cost(one))})`, "aria-label": label(one) },
         s("circle", { class: "touch", r: 13 }), s("circle", { class: "ring", r: 11 }), s("path", { d: SHAPES[one.kind] ?? SHAPES.hnsw }));
       drawn.addEventListener("pointerenter", () => show(one, drawn));
       drawn.addEventListener("pointerleave", hide);
@@ -134,7 +134,7 @@ export function chart(place, { title, points, cost, format, front, describe, tol
     if (focused >= 0) marks[focused].focus();
   }
 
-  // One mark is in the order of Tab; the arrow keys go on from it.
+  // Tab reaches one mark; the arrow keys move on from it.
   function roving() {
     const at = Math.max(0, ordered.findIndex((one) => one.choice === (reached ?? state.chosen)));
     marks.forEach((one, n) => one.setAttribute("tabindex", n === at ? 0 : -1));

@@ -1,4 +1,4 @@
-// One image in full: the picture, what is stored of it, and where to go from it.
+// Details of one image: picture, metadata, and searches from it.
 import { copy, h, number } from "./dom.js";
 import { thumbnail, title } from "./results.js";
 

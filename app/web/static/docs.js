@@ -1,4 +1,4 @@
-// Starts Swagger UI on the document that the page names. No validator: its default is a foreign host.
+// Starts Swagger UI with the page's document. The validator is off, because the default is another host.
 window.addEventListener("load", () => {
   const place = document.getElementById("docs");
   window.SwaggerUIBundle({

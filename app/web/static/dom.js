@@ -1,4 +1,4 @@
-// Makes elements. Text is only ever set as text, so that no caption is read as markup.
+// Creates elements. Text is always set as text, so that a caption is never parsed as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -72,13 +72,13 @@ export async function copy(text) {
     await navigator.clipboard.writeText(text);
     toast("Copied");
   } catch {
-    // Without https a browser may refuse its clipboard; the old way still works.
+    // Without https, browsers may deny the clipboard; execCommand still works.
     const area = h("textarea", { class: "unseen", value: text });
     document.body.append(area);
     area.select();
     const done = document.execCommand("copy");
     area.remove();
-    toast(done ? "Copied" : "The browser refused to copy; select the text by hand");
+    toast(done ? "Copied" : "The browser did not allow copying; select the text by hand");
   }
 }
 
@@ -100,16 +100,16 @@ const TITLES = {
   query_timeout: "The workers are busy",
   database_unavailable: "The database does not answer",
   query_canceled: "The search took too long",
-  image_error: "This is not a picture we can read",
+  image_error: "This picture cannot be read",
   not_found: "There is no such image",
-  invalid_input: "The search cannot be done like that",
+  invalid_input: "This search is not valid",
   unreachable: "The server does not answer",
   unauthorized: "An API key is needed",
-  forbidden: "This key may not do that",
+  forbidden: "This key does not allow that",
   too_many_requests: "Too many requests",
 };
 const HELP = {
-  no_worker: "A new picture needs a worker to look at it. Searching by pictures of the gallery and by words works without one.",
-  image_error: "JPEG, PNG, WebP, GIF, BMP and TIFF files work.",
-  database_unavailable: "It may be restarting. Searches work again as soon as it is back.",
+  no_worker: "A search by your own picture needs a worker. Searches by gallery images and by words work without one.",
+  image_error: "Use a JPEG, PNG, WebP, GIF, BMP or TIFF file.",
+  database_unavailable: "It may be restarting. Searches work again as soon as it is up.",
 };

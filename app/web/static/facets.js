@@ -1,4 +1,4 @@
-// Filters offered from the data. What the controls cannot show of a filter stays in it, as a chip and as JSON.
+// Filter controls, built from the data. Conditions that the controls cannot show remain as chips and in the JSON.
 import { get } from "./api.js";
 import { byId, h, number } from "./dom.js";
 
@@ -7,7 +7,7 @@ let latest = 0;
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-// The values chosen of an attribute, or null where its condition is none that a list of boxes can show.
+// The chosen values of an attribute, or null if checkboxes cannot show its condition.
 export function chosen(filter, { name, kind }) {
   if (!(name in filter)) return [];
   const condition = filter[name];
@@ -46,7 +46,7 @@ const query = (filter, names = []) => {
   return text ? `?${text}` : "";
 };
 
-// An attribute that is filtered by is counted as if it were not, so that its other values stay in sight.
+// Count the values of a filtered attribute without its own condition, so that the other values stay visible.
 async function read(filter) {
   const names = Object.keys(filter).filter((name) => !name.startsWith("$"));
   const [all, ...others] = await Promise.all([
@@ -71,7 +71,7 @@ export async function refresh(filter, change) {
   try {
     found = await read(filter);
   } catch (error) {
-    if (turn === latest) place.replaceChildren(h("p", { class: "note" }, `Filters cannot be offered: ${error.message}`));
+    if (turn === latest) place.replaceChildren(h("p", { class: "note" }, `Filters are not available: ${error.message}`));
     return;
   } finally {
     if (turn === latest) place.removeAttribute("aria-busy");
@@ -84,7 +84,7 @@ export async function refresh(filter, change) {
   place.replaceChildren(
     ...facets.map((facet, at) => group(facet, filter, change, found.exact, first ? at < 6 : open.has(facet.name + facet.kind))),
   );
-  if (!facets.length) place.append(h("p", { class: "note" }, "These images have no attributes to filter by. Attributes are JSON in lookalike.images."));
+  if (!facets.length) place.append(h("p", { class: "note" }, "These images have no attributes to filter by. Attributes are a JSON column of lookalike.images."));
   else if (!found.exact) place.append(h("p", { class: "note" }, "Counts are estimates from a sample."));
   if (focused) [...place.querySelectorAll("[data-focus]")].find((one) => one.dataset.focus === focused)?.focus();
 }
@@ -103,7 +103,7 @@ function group(facet, filter, change, exact, open) {
 
 function values(facet, filter, change, exact) {
   const now = chosen(filter, facet);
-  if (now === null) return h("p", { class: "note" }, "Filtered in JSON, below.");
+  if (now === null) return h("p", { class: "note" }, "Filtered in the JSON below.");
   const listed = [...facet.values];
   for (const value of now) if (!listed.some((one) => one.value === value)) listed.push({ value, images: 0 });
   const most = Math.max(1, ...listed.map((one) => one.images));
@@ -154,12 +154,12 @@ function numbers(facet, filter, change) {
 
 export function chips(filter, change) {
   return Object.entries(filter).map(([name, condition]) =>
-    h("button", { type: "button", class: "chip", ariaLabel: `Remove filter ${label(name)} ${told(condition)}`, onclick: () => change(without(filter, name)) },
-      h("span", {}, h("b", {}, label(name)), " ", told(condition)), h("span", { ariaHidden: "true" }, "✕")),
+    h("button", { type: "button", class: "chip", ariaLabel: `Remove filter ${label(name)} ${describe(condition)}`, onclick: () => change(without(filter, name)) },
+      h("span", {}, h("b", {}, label(name)), " ", describe(condition)), h("span", { ariaHidden: "true" }, "✕")),
   );
 }
 
-function told(condition) {
+function describe(condition) {
   if (!isObject(condition)) return Array.isArray(condition) ? JSON.stringify(condition) : String(condition);
   const keys = Object.keys(condition).join();
   if (keys === "$in") return condition.$in.join(" or ");

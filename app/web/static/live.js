@@ -1,32 +1,32 @@
-// The state as it changes: server-sent events, read by fetch, since EventSource cannot send a key; by polling where the
-// server has no stream left to give.
+// Live state by server-sent events, read by fetch because EventSource cannot send a key. If the server has no free
+// stream, poll instead.
 import { get, send } from "./api.js";
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// Calls tell(state) at each change, and say(how, error) as the connection comes and goes. Only while the page is seen.
-export async function follow(tell, say) {
+// While the page is visible: calls onState(state) at each change, onConnection(how, error) when the connection changes.
+export async function follow(onState, onConnection) {
   for (;;) {
-    await seen();
+    await visible();
     try {
-      await stream(tell, say);
+      await stream(onState, onConnection);
       continue;
     } catch (error) {
       if (error.status !== 503) {
-        say("off", error);
+        onConnection("off", error);
         await pause(3000);
       }
     }
-    await poll(tell, say);
+    await poll(onState, onConnection);
   }
 }
 
-const seen = () =>
+const visible = () =>
   document.visibilityState === "visible"
     ? Promise.resolve()
-    : new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true })).then(seen);
+    : new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true })).then(visible);
 
-async function stream(tell, say) {
+async function stream(onState, onConnection) {
   const ending = new AbortController();
   const hide = () => document.visibilityState === "hidden" && ending.abort();
   document.addEventListener("visibilitychange", hide);
@@ -41,11 +41,11 @@ async function stream(tell, say) {
       rest = events.pop();
       for (const event of events) {
         if (!event.startsWith("data: ")) continue;
-        const told = JSON.parse(event.slice(6));
-        if (told.error) say("off", told.error);
+        const state = JSON.parse(event.slice(6));
+        if (state.error) onConnection("off", state.error);
         else {
-          say("stream");
-          tell(told);
+          onConnection("stream");
+          onState(state);
         }
       }
     }
@@ -56,14 +56,14 @@ async function stream(tell, say) {
   }
 }
 
-// For half a minute, then a stream is asked for again.
-async function poll(tell, say) {
+// Polls for half a minute, then the caller tries a stream again.
+async function poll(onState, onConnection) {
   for (let turn = 0; turn < 10 && document.visibilityState === "visible"; turn++) {
     try {
-      tell(await get("/v1/operation"));
-      say("poll");
+      onState(await get("/v1/operation"));
+      onConnection("poll");
     } catch (error) {
-      say("off", error);
+      onConnection("off", error);
     }
     await pause(3000);
   }

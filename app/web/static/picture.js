@@ -1,5 +1,5 @@
-// A picture of the reader's own: dropped, pasted or chosen. What is kept of it, for this tab's session, is its embedding and
-// a small copy to show; the file itself is sent once and kept nowhere.
+// The user's own picture: dropped, pasted or chosen. The tab's session stores its embedding and a small copy; the file
+// itself is sent once and stored nowhere.
 import { ApiError, send } from "./api.js";
 import { byId } from "./dom.js";
 
@@ -16,7 +16,7 @@ export function recall(name) {
 
 export const forget = (name) => sessionStorage.removeItem(PREFIX + name);
 
-// Sends the file with one search, and returns the name that the URL has it under.
+// Sends the file with one search, and returns its name in the URL.
 export async function embed(file, signal) {
   const form = new FormData();
   form.append("image", file, "picture");
@@ -49,7 +49,7 @@ async function smaller(file) {
     bitmap.close();
     return canvas.toDataURL("image/jpeg", 0.85);
   } catch {
-    return null; // A format that the server reads and the browser does not, such as TIFF.
+    return null; // A format that the server supports and the browser does not, such as TIFF.
   }
 }
 
@@ -88,6 +88,6 @@ export function listen(use) {
   byId("choose").addEventListener("click", () => file.click());
   file.addEventListener("change", () => {
     if (file.files.length) use(file.files[0]);
-    file.value = ""; // so that the same file can be chosen again
+    file.value = ""; // allow the same file to be chosen again
   });
 }

@@ -1,4 +1,4 @@
-// The grid of pictures. Every tile has its shape before its picture comes, so that nothing moves.
+// The grid of pictures. Every tile has its size before its picture arrives, so that nothing moves.
 import { showThumbnail } from "./api.js";
 import { h, icon, ICONS, number } from "./dom.js";
 
@@ -44,7 +44,7 @@ function tile({ image, distance, similarity, score }, act, { like, unlike }) {
         "p",
         { class: "facts" },
         far !== null && h("span", { class: "distance", title: `L2 distance ${far}; cosine similarity ${number(similarity)}`, style: { "--near": String(Math.max(0, 1 - far / 1.42)) } }, far.toFixed(3)),
-        far === null && score !== null && score !== undefined && h("span", { class: "distance plain", title: "How well the words fit" }, `score ${number(score)}`),
+        far === null && score !== null && score !== undefined && h("span", { class: "distance plain", title: "Relevance of the words" }, `score ${number(score)}`),
         h("span", { class: "attributes" }, facts(image.attributes)),
       ),
     ),
@@ -60,14 +60,14 @@ export function thumbnail(image, size) {
   return showThumbnail(picture, image.id, size);
 }
 
-// A few words about it: texts before numbers, the short ones.
+// Up to three short attributes, texts before numbers.
 function facts(attributes) {
   const texts = Object.values(attributes).filter((value) => typeof value === "string" && value.length <= 24);
   const numbers = Object.entries(attributes).filter(([, value]) => typeof value === "number").map(([name, value]) => `${name} ${number(value)}`);
   return [...texts, ...numbers].slice(0, 3).join(" · ");
 }
 
-// Arrow keys move among the pictures, as they lie on the screen; every picture is in the tab order too.
+// Arrow keys move between the pictures by their position on the screen; every picture is in the tab order too.
 export function arrows(grid) {
   grid.addEventListener("keydown", (event) => {
     const tiles = [...grid.querySelectorAll(".look")];

@@ -1,4 +1,4 @@
-// The search page: one state, in the URL; every change writes it there, and what is shown follows from it.
+// The search page. Its state is in the URL: every change updates the URL, and the page renders from it.
 import { get, post, root, showThumbnail } from "./api.js";
 import { details } from "./detail.js";
 import { byId, h, number, problem } from "./dom.js";
@@ -74,13 +74,13 @@ async function search(signal) {
   const took = performance.now() - began;
   if (picture && answer.space !== picture.space) {
     pictures.forget(state.picture);
-    return lost("The model behind the search has changed since this picture was sent.");
+    return lost("The search now uses another model than when you sent this picture.");
   }
   remember(answer.results.map((one) => one.image));
   show(answer.results);
   const { length } = answer.results;
   const words = allowed(state).radius && state.radius !== null
-    ? `${number(length)} within ${state.radius}${answer.complete === false ? ", and more beyond these" : ""}`
+    ? `${number(length)} within ${state.radius}${answer.complete === false ? ", and there are more" : ""}`
     : `${number(length)} ${length === 1 ? "image" : "images"}`;
   byId("summary").textContent = words;
   byId("summary").append(h("small", {}, ` in ${answer.timings.search_ms.toFixed(1)} ms`));
@@ -108,12 +108,12 @@ function show(found) {
   if (focused === document.body && keyboard) grid.querySelector(".look")?.focus({ preventScroll: true });
 }
 
-// A search by keyboard goes on by keyboard: what had the focus is gone with the old results.
+// After a search by keyboard, focus the first result, because the focused element is gone.
 let keyboard = false;
 addEventListener("keydown", () => { keyboard = true; });
 addEventListener("pointerdown", () => { keyboard = false; });
 
-// The names of pictures that a link brought, and that no answer has told yet.
+// Loads the captions of images from a link, which no response has contained yet.
 async function name(ids, signal) {
   const unknown = ids.filter((id) => id !== null && !captions.has(id)).slice(0, 20);
   if (!unknown.length) return;
@@ -128,11 +128,11 @@ function remember(images) {
 
 const help = (title, text, ...more) => notice.replaceChildren(h("div", { class: "problem calm" }, h("h3", {}, title), h("p", {}, text), ...more));
 
-function lost(why = "A picture of your own stays in the browser tab that it was dropped in; a link or another tab does not have it.") {
+function lost(why = "Your own picture is only in the browser tab where you dropped it, not in a link or another tab.") {
   grid.replaceChildren();
   byId("how").hidden = true;
   byId("summary").textContent = "Nothing to show";
-  help("This picture is not here any more", `${why} Drop it here again to search by it.`,
+  help("This picture is no longer here", `${why} Drop it here again to search by it.`,
     h("button", { type: "button", onclick: () => byId("file").click() }, "Choose the picture"));
 }
 
@@ -140,8 +140,8 @@ function empty() {
   const ways = [];
   if (Object.keys(state.filter).length) ways.push(h("button", { type: "button", onclick: () => go({ filter: {} }) }, "Search without filters"));
   if (allowed(state).radius && state.radius !== null) ways.push(h("button", { type: "button", onclick: () => go({ radius: null }) }, "At any distance"));
-  if (state.words && byLook(state)) ways.push(h("button", { type: "button", onclick: () => go({ words: "" }) }, "By looks alone"));
-  help("Nothing was found", state.words && !byLook(state) ? `No caption or attribute has “${state.words}”. Words are matched whole; all of them must be there.` : "No image passes all the conditions.", h("div", { class: "row" }, ...ways));
+  if (state.words && byLook(state)) ways.push(h("button", { type: "button", onclick: () => go({ words: "" }) }, "Without the words"));
+  help("Nothing was found", state.words && !byLook(state) ? `No caption or attribute contains “${state.words}”. Only whole words match, and all of them must match.` : "No image matches all conditions.", h("div", { class: "row" }, ...ways));
 }
 
 async function nothing() {
@@ -150,10 +150,8 @@ async function nothing() {
   const queued = status.spaces.reduce((sum, one) => sum + one.queued, 0);
   if (!status.images) help("The gallery is empty", "Add pictures with “lookalike ingest FOLDER”, POST /v1/images, or an INSERT into lookalike.images.");
   else if (!status.workers.some((one) => one.alive)) help("No image can be searched yet", `${number(status.images)} images wait for a worker. Start one with “lookalike worker”.`);
-  else help("No image can be searched yet", `Workers are embedding: ${number(queued)} images are in the queue.`, h("p", {}, h("a", { href: `${root}/operate` }, "Watch the queue")));
+  else help("No image can be searched yet", `Workers are embedding images: ${number(queued)} are queued.`, h("p", {}, h("a", { href: `${root}/operate` }, "Watch the queue")));
 }
-
-// The controls say what the state is.
 
 function controls() {
   const can = allowed(state);
@@ -178,10 +176,10 @@ function controls() {
   byId("variety").value = variety;
   byId("variety").disabled = !can.variety;
   byId("variety-more").hidden = !variety || !can.variety;
-  byId("variety-name").textContent = variety === "diverse" ? "Relevance against diversity" : "Apart by at least";
+  byId("variety-name").textContent = variety === "diverse" ? "Relevance against diversity" : "Minimum distance apart";
   byId("variety-amount").value = String(variety === "diverse" ? state.diverse : state.distinct ?? 0.35);
   byId("variety-value").textContent = byId("variety-amount").value;
-  const note = !asked(state) ? "" : !byLook(state) ? "Words alone are searched exactly; radius and variety need a picture." : state.words ? "With words, the order is by look and words together; radius and variety are for looks alone." : "";
+  const note = !asked(state) ? "" : !byLook(state) ? "A search by words alone is always exact. Distance and variety need a picture." : state.words ? "Results are ordered by picture and words together. Distance and variety need a search without words." : "";
   byId("options-note").hidden = !note;
   byId("options-note").textContent = note;
 }
@@ -201,7 +199,7 @@ function subjects() {
   }
   if (state.image !== null) made.push(chip("like", captions.get(state.image) ?? `Image ${state.image}`, stored(state.image), () => go({ image: null })));
   for (const id of state.like) made.push(chip("like", "More like this", stored(id), () => go({ like: state.like.filter((one) => one !== id) })));
-  for (const id of state.unlike) made.push(chip("unlike", byLook(state) ? "Less like that" : "Less like that: needs a picture to be like", stored(id), () => go({ unlike: state.unlike.filter((one) => one !== id) })));
+  for (const id of state.unlike) made.push(chip("unlike", byLook(state) ? "Less like that" : "Less like that: needs a positive example", stored(id), () => go({ unlike: state.unlike.filter((one) => one !== id) })));
   return made;
 }
 
@@ -210,7 +208,7 @@ async function usePicture(file) {
   running = new AbortController();
   const { signal } = running;
   results.skeleton(grid, state.k);
-  byId("summary").textContent = "Looking at your picture…";
+  byId("summary").textContent = "Embedding your picture…";
   notice.replaceChildren();
   try {
     const picture = await pictures.embed(file, signal);
@@ -238,16 +236,16 @@ byId("clear-filter").addEventListener("click", () => go({ filter: {} }));
 byId("shuffle").addEventListener("click", () => go({ seed: state.seed + 1 }));
 byId("raw-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const say = (text) => {
+  const showProblem = (text) => {
     byId("raw-problem").textContent = text;
     byId("raw-problem").hidden = false;
   };
   try {
     const filter = JSON.parse(byId("raw").value.trim() || "{}");
-    if (filter === null || typeof filter !== "object" || Array.isArray(filter)) say('A filter is a JSON object, such as {"price": {"$lt": 100}}.');
+    if (filter === null || typeof filter !== "object" || Array.isArray(filter)) showProblem('A filter is a JSON object, such as {"price": {"$lt": 100}}.');
     else go({ filter });
   } catch (error) {
-    say(`This is not JSON: ${error.message}`);
+    showProblem(`This is not JSON: ${error.message}`);
   }
 });
 

@@ -1,4 +1,4 @@
-// What is searched for, as the URL holds it, so that back, forward and sharing work.
+// The search as stored in the URL, so that back, forward and shared links work.
 
 const NUMBERS = { k: [1, 10000], radius: [0, 2], diverse: [0, 1], distinct: [0, 2] };
 
@@ -22,7 +22,7 @@ export function read(search) {
     const filter = JSON.parse(given.get("filter") ?? "{}");
     if (filter && typeof filter === "object" && !Array.isArray(filter)) state.filter = filter;
   } catch {
-    // A link cut short in a mail: search without the filter rather than not at all.
+    // The link is truncated, as in some mails: search without the filter.
   }
   state.seed = Number.parseInt(given.get("seed"), 10) || 0;
   return state;
@@ -50,7 +50,7 @@ const ids = (text) => [...new Set((text ?? "").split(",").map(id).filter((one) =
 export const byLook = (state) => state.image !== null || state.picture !== null || state.like.length > 0;
 export const asked = (state) => byLook(state) || state.words !== "";
 
-// Which of the options go with this search; the API refuses the others.
+// The options that this search allows; the API refuses the others.
 export function allowed(state) {
   const look = byLook(state);
   const plain = look && !state.words;
@@ -58,7 +58,7 @@ export function allowed(state) {
   return { radius: plain, variety: plain, exact: look, index: plain && !varied };
 }
 
-// The body of POST /v1/search; `vector` is that of the picture, as base64 of float16.
+// The body of POST /v1/search; `vector` is the picture's embedding, base64 of float16.
 export function body(state, vector) {
   const can = allowed(state);
   const made = { k: state.k };

@@ -1,4 +1,4 @@
-// The measured index choices: what recall costs in time, bytes and builds, and which choice is in use.
+// The measured index choices: the cost of recall in latency, storage and build time, and the choice in use.
 import { get } from "./api.js";
 import { KINDS, chart, mark } from "./chart.js";
 import { byId, bytes, copy, duration, h, number, problem } from "./dom.js";
@@ -7,8 +7,8 @@ const STEPS = [0.5, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.975, 0.
 const ms = (value) => `${value < 10 ? value.toFixed(value < 1 ? 2 : 1) : Math.round(value)} ms`;
 const share = (value) => (value === 1 ? "1" : value.toFixed(value > 0.9995 ? 5 : 4));
 const COSTS = {
-  latency: { title: "Latency for recall", axis: "milliseconds a search, p50", cost: (one) => one.p50_ms, format: ms, front: (one) => one.fast, label: "p50 of a search" },
-  storage: { title: "Storage for recall", axis: "bytes an image, embedding and indexes", cost: (one) => one.bytes_per_image, format: bytes, front: (one) => one.small, label: "an image, with indexes" },
+  latency: { title: "Latency for recall", axis: "milliseconds per search, p50", cost: (one) => one.p50_ms, format: ms, front: (one) => one.fast, label: "p50 of a search" },
+  storage: { title: "Storage for recall", axis: "bytes per image, embedding and indexes", cost: (one) => one.bytes_per_image, format: bytes, front: (one) => one.small, label: "per image, with indexes" },
   build: { title: "Build time for recall", axis: "seconds to build the index", cost: (one) => one.build_seconds, format: (value) => (value ? duration(value) : "0"), front: () => false, label: "to build" },
 };
 
@@ -40,16 +40,16 @@ async function read() {
 function about({ space, run }) {
   if (run === null) return [`Embedding space ${space}`];
   const of = run.rows < run.rows_total ? `${number(run.rows)} of ${number(run.rows_total)} images` : `${number(run.rows)} images`;
-  const state = run.ended_at === null ? " The run is not complete: the charts have what it measured so far." : "";
+  const state = run.ended_at === null ? " The run is not complete: the charts show its results so far." : "";
   return [`Embedding space ${space}: ${of}, k ${run.k}, ${number(run.queries)} queries, measured ${new Date(run.started_at).toLocaleString()}.${state}`];
 }
 
 function explain({ space, current }) {
   byId("empty").replaceChildren(
     h("h2", {}, "Nothing has been measured yet"),
-    h("p", {}, `Searches in ${space} go by `, h("code", {}, current), ". What another choice would give on your own images, and cost, one command measures; it reads your tables and builds in a scratch database beside them."),
+    h("p", {}, `Space ${space} uses `, h("code", {}, current), ". One command measures what other choices would give and cost on your own images. It only reads your tables, and builds indexes in a scratch database."),
     ...["lookalike tradeoffs --quick", "lookalike tradeoffs"].map((command) => line(command)),
-    h("p", { class: "note" }, "The first takes about two minutes on a small gallery. Then reload this page."));
+    h("p", { class: "note" }, "The first one takes about two minutes on a small gallery. Then reload this page."));
 }
 
 const line = (command) => h("div", { class: "command" }, h("code", {}, command), h("button", { type: "button", ariaLabel: `Copy ${command}`, onclick: () => copy(command) }, "Copy"));
@@ -57,7 +57,7 @@ const line = (command) => h("div", { class: "command" }, h("code", {}, command),
 function draw({ current }) {
   byId("legend").replaceChildren(...Object.entries(KINDS).filter(([kind]) => points.some((one) => one.kind === kind)).map(([kind, name]) => h("li", {}, mark(kind), name)),
     h("li", {}, h("span", { class: "ring-key", ariaHidden: "true" }), points.some((one) => one.current) ? "in use" : `in use, not measured: ${current}`));
-  updates = Object.entries(COSTS).map(([name, one]) => chart(byId(`chart-${name}`), { ...one, points, describe, told, pick }));
+  updates = Object.entries(COSTS).map(([name, one]) => chart(byId(`chart-${name}`), { ...one, points, describe, label, pick }));
   slider.max = STEPS.length - 1;
   slider.value = nearest(Number(asked.get("recall")) || 0.99);
   const by = asked.get("by");
@@ -70,21 +70,21 @@ const nearest = (recall) => STEPS.reduce((best, one, at) => (Math.abs(one - reca
 
 const words = (one) => [
   ["recall", `${share(one.recall)}, above ${share(one.recall_floor)} with 95 % confidence`],
-  ["a search", `p50 ${ms(one.p50_ms)}, p95 ${ms(one.p95_ms)}, p99 ${ms(one.p99_ms)}`],
-  ["searches a second", Object.entries(one.qps).map(([clients, rate]) => `${number(Math.round(rate))} by ${clients}`).join(", ") || "–"],
-  ["an image", `${bytes(one.bytes_per_image)}, of it ${bytes(one.index_bytes_per_image)} in the index`],
+  ["latency", `p50 ${ms(one.p50_ms)}, p95 ${ms(one.p95_ms)}, p99 ${ms(one.p99_ms)}`],
+  ["searches per second", Object.entries(one.qps).map(([clients, rate]) => `${number(Math.round(rate))} with ${clients} client${clients === "1" ? "" : "s"}`).join(", ") || "–"],
+  ["size per image", `${bytes(one.bytes_per_image)}, of which index ${bytes(one.index_bytes_per_image)}`],
   ["build", `${duration(one.build_seconds)}, ${bytes(one.memory_bytes)} of memory`],
-  ["a row written", ms(one.insert_ms)],
+  ["write of a row", ms(one.insert_ms)],
   ...(one.label_precision === null ? [] : [["label precision", share(one.label_precision)]]),
 ];
 
-const told = (one) => `${one.choice}${one.current ? ", in use" : ""}: ${words(one).map((pair) => pair.join(" ")).join("; ")}`;
+const label = (one) => `${one.choice}${one.current ? ", in use" : ""}: ${words(one).map((pair) => pair.join(" ")).join("; ")}`;
 
 const describe = (one) =>
   h("div", {}, h("p", {}, h("b", {}, one.choice), one.current && h("span", { class: "badge good" }, "in use")), h("p", { class: "note" }, KINDS[one.kind] ?? one.kind),
     h("dl", {}, ...words(one).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
 
-// The cheapest choice of those that have the recall asked for.
+// Picks the cheapest choice with at least the requested recall.
 function choose() {
   const target = STEPS[Number(slider.value)];
   const by = document.querySelector('input[name="by"]:checked').value;
@@ -93,7 +93,7 @@ function choose() {
   const cheapest = [...enough].sort((a, b) => cost(a) - cost(b) || a.p50_ms - b.p50_ms || b.recall - a.recall)[0] ?? null;
   byId("recall-value").value = String(target);
   slider.setAttribute("aria-valuetext", `recall ${target}`);
-  byId("enough").textContent = `${enough.length} of ${points.length} measured choices have it`;
+  byId("enough").textContent = `${enough.length} of ${points.length} measured choices reach it`;
   keep(target, by);
   settle(cheapest, target);
 }
@@ -111,7 +111,7 @@ function settle(one, target) {
   for (const update of updates) update({ target, chosen: one?.choice ?? null });
   for (const row of byId("rows").children) row.classList.toggle("chosen", row.dataset.choice === one?.choice);
   const current = points.find((other) => other.current);
-  byId("price").replaceChildren(...(one === null ? [h("p", {}, "No measured choice has this recall.")] : priced(one, current, target)));
+  byId("price").replaceChildren(...(one === null ? [h("p", {}, "No measured choice reaches this recall.")] : priced(one, current, target)));
 }
 
 function priced(one, current, target) {
@@ -121,7 +121,7 @@ function priced(one, current, target) {
       h("span", { class: "note" }, `recall ${share(one.recall)}, above ${share(one.recall_floor)} with 95 % confidence`)),
     h("div", { class: "tiles" }, ...Object.values(COSTS).map(figure)),
     ...(one.current ? [] : [line(`lookalike tune --recall ${target}${space && asked.has("space") ? ` --space ${space}` : ""}`),
-      h("p", { class: "note" }, "tune goes by what was proven, the floor of the recall, and says what a choice gives up; with --apply it builds it and switches while searches go on.")]),
+      h("p", { class: "note" }, "tune uses the lower confidence bound of the recall, and reports what a choice gives up. With --apply it builds the index and switches to it while searches continue.")]),
   ];
 }
 

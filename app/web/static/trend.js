@@ -1,12 +1,12 @@
-// Recall of live searches over time, as SVG: the estimates with their 95 % interval as a band, the goal as a line.
+// SVG chart of the recall of live searches over time: estimates, their 95 % interval as a band, the goal as a line.
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const HEIGHT = 150;
 const EDGE = { top: 10, right: 12, bottom: 24, left: 52 };
 
-function s(tag, attributes = {}, said = null) {
+function s(tag, attributes = {}, text = null) {
   const element = document.createElementNS(NAMESPACE, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (said !== null) element.textContent = said;
+  if (text !== null) element.textContent = text;
   return element;
 }
 
@@ -27,7 +27,7 @@ export function trend(points, width) {
   }
   canvas.append(s("polygon", { class: "band", points: [...place("high"), ...place("low").reverse()].join(" ") }));
   canvas.append(s("line", { class: "goal", x1: EDGE.left, x2: width - EDGE.right, y1: y(goal), y2: y(goal) }));
-  canvas.append(s("polyline", { class: "told", points: place("recall").join(" ") }));
+  canvas.append(s("polyline", { class: "estimate", points: place("recall").join(" ") }));
   canvas.append(s("circle", { cx: x(times.at(-1)), cy: y(latest.recall), r: 3.5 }));
   const when = (time) => new Date(time).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
   canvas.append(s("text", { x: EDGE.left, y: HEIGHT - 6 }, when(first)));
