@@ -1,4 +1,4 @@
-"""Attribute indexes: built for every type over rows of every kind, used by filters, swept, listed and dropped."""
+"""Attribute indexes of every type over mixed rows: filters use them; they are built, resumed, listed and dropped."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from app import db
 from app.errors import ConflictError, InvalidInputError, NotFoundError
 from app.index import attributes
 
-# One value of every sort; a btree or GIN index on the bare text or number could not even store some of them.
+# One value of every sort. A btree or GIN index on the bare text or number could not even store some of them.
 MIXED = """
 INSERT INTO lookalike.images (uri, attributes)
 SELECT 'mixed:' || n, jsonb_build_object('v', v, 'size', jsonb_build_object('w', v))
@@ -35,7 +35,7 @@ FILTERS = {
 
 @pytest.fixture
 def auto(database_url: str) -> Iterator[db.Connection]:
-    """A connection in autocommit to a database with 3,000 plain rows and the mixed ones."""
+    """Return a connection in autocommit to a database with 3,000 plain rows and the mixed ones."""
     with db.connect(database_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO lookalike.images (uri, attributes)"
@@ -92,7 +92,7 @@ def test_statistics_make_good_estimates(auto: db.Connection) -> None:
         "$d", "k" * 300, ".".join(["deep"] * 32), "attributes.attributes", "%s", ":x", "A", "'::text -> 'b", "E'x",
     ],
 )  # fmt: skip
-def test_names_go_there_and_back(auto: db.Connection, name: str) -> None:
+def test_names_survive_a_round_trip(auto: db.Connection, name: str) -> None:
     made = attributes.add(auto, name, "numeric")
     assert len(made.index) <= 63
     assert [one.index for one in attributes.ls(auto)] == [made.index]
@@ -109,10 +109,10 @@ def test_adding_again_changes_nothing(auto: db.Connection) -> None:
     assert auto.execute("SELECT %s::regclass::oid", (f"lookalike.{made.index}",)).fetchone() == before
 
 
-def test_an_interrupted_build_is_swept_and_resumed(auto: db.Connection, database_url: str) -> None:
+def test_an_interrupted_build_is_dropped_and_built_again(auto: db.Connection, database_url: str) -> None:
     with db.connect(database_url) as other:
         other.execute("INSERT INTO lookalike.images (uri) VALUES ('open')")
-        # The build waits for the open transaction, and a lock timeout interrupts it: a real leftover, not a made one.
+        # The build waits for the open transaction until a lock timeout interrupts it; that leaves an invalid index.
         auto.execute("SET lock_timeout = '300ms'")
         with pytest.raises(Exception, match="lock timeout"):
             attributes.add(auto, "price", "numeric")
@@ -168,7 +168,7 @@ def test_one_build_at_a_time(auto: db.Connection, database_url: str) -> None:
             attributes.add(auto, "price", "numeric")
         with pytest.raises(ConflictError, match="another session"):
             attributes.drop(auto, "price")
-        other.execute("SELECT pg_advisory_unlock_all()")  # closing alone would release it some time later
+        other.execute("SELECT pg_advisory_unlock_all()")  # closing alone would release it later
     assert attributes.add(auto, "price", "numeric").valid
     held = auto.execute(
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
@@ -213,7 +213,7 @@ def test_timestamps_are_iso_text_in_utc(conn: db.Connection, text: str, expected
 
 
 def test_raw_sql_cannot_break_an_index(auto: db.Connection) -> None:
-    """Any client may write any document while indexes of every type are there."""
+    """Any client may write any document while indexes of every type exist."""
     for kind in attributes.TYPES:
         attributes.add(auto, "v", kind)
     auto.execute(MIXED.replace("'mixed:'", "'third:'"))

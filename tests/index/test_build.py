@@ -1,4 +1,4 @@
-"""ANN indexes: rebuilt beside the old one, watched, cancelled, cut off and gone on with, while others search."""
+"""ANN indexes: rebuild beside the old one, progress, cancel, interrupt and resume, while others search."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def wanted(conn: db.Connection, space: Space) -> bool:
 
 @contextmanager
 def brake(url: str) -> Iterator[db.Connection]:
-    """Hold a snapshot, for which every CONCURRENTLY build waits in the end; its index is filled, but not yet valid."""
+    """Hold a snapshot. Every CONCURRENTLY build waits for it at its end, when the index is filled but not yet valid."""
     with db.connect(url) as conn:
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         conn.execute("SELECT 1")
@@ -74,7 +74,7 @@ def at_brake(conn: db.Connection) -> bool:
 
 
 class Builder(threading.Thread):
-    """A session that rebuilds; `outcome` is what it returned or raised."""
+    """A session that rebuilds. `outcome` is its result or its exception."""
 
     def __init__(self, url: str, space: Space, **options: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Builder(threading.Thread):
         with db.connect(self.url, autocommit=True, application="builder") as conn:
             try:
                 self.outcome = rebuild_index(conn, self.space, **self.options)
-            except Exception as error:  # noqa: BLE001 — the test looks at it
+            except Exception as error:  # noqa: BLE001 — the test checks it
                 self.outcome = error
 
 
@@ -157,7 +157,7 @@ def test_another_session_cancels_and_nothing_invalid_is_left(
         cancel_build(auto, space)
 
 
-def test_a_build_by_hand_is_seen_and_named(database_url: str, auto: db.Connection, space: Space) -> None:
+def test_a_build_by_hand_is_listed_and_named(database_url: str, auto: db.Connection, space: Space) -> None:
     def by_hand() -> None:
         with db.connect(database_url, autocommit=True, application="psql") as conn:
             conn.execute("REINDEX INDEX CONCURRENTLY lookalike.embeddings_1_hnsw")
@@ -174,7 +174,7 @@ def test_a_build_by_hand_is_seen_and_named(database_url: str, auto: db.Connectio
     assert states(auto) == {"embeddings_1_hnsw": True}
 
 
-def test_what_a_killed_backend_left_is_swept_by_the_next(database_url: str, auto: db.Connection, space: Space) -> None:
+def test_the_next_build_drops_what_a_killed_backend_left(database_url: str, auto: db.Connection, space: Space) -> None:
     with brake(database_url):
         builder = Builder(database_url, space)
         wait_for(lambda: at_brake(auto))
@@ -188,7 +188,7 @@ def test_what_a_killed_backend_left_is_swept_by_the_next(database_url: str, auto
     assert not wanted(auto, space)
 
 
-def test_leftovers_of_reindex_are_swept(database_url: str, auto: db.Connection, space: Space) -> None:
+def test_leftovers_of_reindex_are_dropped(database_url: str, auto: db.Connection, space: Space) -> None:
     with brake(database_url), db.connect(database_url, autocommit=True) as conn:
         conn.execute("SET statement_timeout = '500ms'")
         for index in ("embeddings_1_hnsw", "embeddings_1_pkey"):
@@ -201,7 +201,7 @@ def test_leftovers_of_reindex_are_swept(database_url: str, auto: db.Connection, 
     assert states(auto) == {"embeddings_1_hnsw": True}
 
 
-def test_a_client_that_is_killed_loses_no_build(database_url: str, auto: db.Connection, space: Space) -> None:
+def test_a_build_survives_its_killed_client(database_url: str, auto: db.Connection, space: Space) -> None:
     before = oid(auto)
     command = [sys.executable, "-m", "app.cli", "index", "rebuild", "--m", "8"]
     with brake(database_url):
@@ -219,7 +219,7 @@ def test_a_client_that_is_killed_loses_no_build(database_url: str, auto: db.Conn
     assert spaces.active(auto).index_options["m"] == 8
 
 
-def test_a_rebuild_cut_off_between_drop_and_rename_is_finished(auto: db.Connection, space: Space) -> None:
+def test_a_rebuild_interrupted_between_drop_and_rename_is_finished(auto: db.Connection, space: Space) -> None:
     auto.execute("ALTER INDEX lookalike.embeddings_1_hnsw RENAME TO embeddings_1_hnsw_new")
     assert not build_index(auto, space)
     assert states(auto) == {"embeddings_1_hnsw": True}
@@ -244,7 +244,7 @@ def test_searches_are_right_while_indexes_come_and_go(database_url: str, auto: d
                     found = [one.image.id for one in answer.hits]
                     if len(set(found) & set(truth[number])) < 9:
                         wrong.append((found, truth[number]))
-                except Exception as error:  # noqa: BLE001 — the test looks at it
+                except Exception as error:  # noqa: BLE001 — the test checks it
                     wrong.append(error)
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
@@ -261,7 +261,7 @@ def test_searches_are_right_while_indexes_come_and_go(database_url: str, auto: d
     assert not wrong
 
 
-def test_the_graph_that_does_not_fit_is_told(auto: db.Connection, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_graph_that_does_not_fit_is_logged(auto: db.Connection, caplog: pytest.LogCaptureFixture) -> None:
     space = filled(auto, 3000)
     small = Resources(memory=2**20, workers=0)
     assert shortage(estimate_build(auto, target(space))) is None
@@ -271,7 +271,7 @@ def test_the_graph_that_does_not_fit_is_told(auto: db.Connection, caplog: pytest
     assert auto.execute("SELECT current_setting('maintenance_work_mem') = '1MB'").fetchone() == (False,)
 
 
-def test_the_size_of_an_index_is_foreseen(auto: db.Connection, space: Space) -> None:
+def test_the_size_of_an_index_is_estimated(auto: db.Connection, space: Space) -> None:
     needs = estimate_build(auto, target(space))
     (index,) = list_indexes(auto, space)
     assert needs.rows == ROWS
@@ -281,7 +281,7 @@ def test_the_size_of_an_index_is_foreseen(auto: db.Connection, space: Space) -> 
 
 
 @pytest.mark.parametrize(
-    ("resources", "said"),
+    ("resources", "message"),
     [
         (Resources(memory=1000), "too few"),
         (Resources(memory=2**60), "more than the machine has"),
@@ -289,20 +289,20 @@ def test_the_size_of_an_index_is_foreseen(auto: db.Connection, space: Space) -> 
         (Resources(workers=-1), "-1 parallel workers"),
     ],
 )
-def test_resources_have_bounds(auto: db.Connection, space: Space, resources: Resources, said: str) -> None:
-    with pytest.raises(InvalidInputError, match=said):
+def test_resources_have_bounds(auto: db.Connection, space: Space, resources: Resources, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
         rebuild_index(auto, space, resources=resources)
     assert states(auto) == {"embeddings_1_hnsw": True}
 
 
-def test_a_disk_without_room_is_told_before() -> None:
+def test_a_full_disk_is_reported_before_the_build() -> None:
     needs = Needs(rows=10, graph=1, memory=1, workers=0, index=2**30, disk=2**31, disk_free=2**20, machine_memory=None)
     with pytest.raises(ConfigurationError, match=r"take about 2\.0 GB, and 1\.0 MB are free"):
         check_disk(needs)
 
 
 @pytest.mark.parametrize(("text", "size"), [("4GB", 2**32), ("512 mb", 2**29), ("1.5GB", 3 * 2**29)])
-def test_memory_is_written_as_in_postgresql(text: str, size: int) -> None:
+def test_memory_has_the_notation_of_postgresql(text: str, size: int) -> None:
     assert parse_memory(text) == size
 
 
@@ -326,8 +326,8 @@ def test_the_commands(lookalike: Command, database_url: str, auto: db.Connection
         shown = lookalike("index", "status").stdout
         assert "waiting for old snapshots" in shown
         assert "in a transaction for" in shown
-        (told,) = json.loads(lookalike("index", "status", "--json").stdout)["builds"]
-        assert told["waits_for"]
+        (listed,) = json.loads(lookalike("index", "status", "--json").stdout)["builds"]
+        assert listed["waits_for"]
         assert "being built" in lookalike("index", "ls").stdout
         assert "stopped building the index of s" in lookalike("index", "cancel").stdout
         builder.join(30)
@@ -335,7 +335,7 @@ def test_the_commands(lookalike: Command, database_url: str, auto: db.Connection
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("rebuild", "--memory", "much"), '"much" is not a size of memory; write it as 512MB or 4GB'),
         (("rebuild", "--m", "50"), "less than twice m"),
@@ -343,7 +343,7 @@ def test_the_commands(lookalike: Command, database_url: str, auto: db.Connection
         (("cancel",), "no index of space s is being built"),
     ],
 )
-def test_mistakes(lookalike: Command, space: Space, arguments: tuple[str, ...], said: str) -> None:
+def test_mistakes(lookalike: Command, space: Space, arguments: tuple[str, ...], message: str) -> None:
     result = lookalike("index", *arguments)
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert message in result.stderr

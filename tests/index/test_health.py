@@ -1,4 +1,4 @@
-"""What doctor says of an index: dead rows, age, memory, and recall below its goal."""
+"""What doctor reports about an index: dead rows, age, memory, and recall below its goal."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,13 +33,13 @@ FINE = Evidence("s", 10_000, 100, 9_000, datetime.now(UTC), 2**20, 2**27, 2**30,
         ({"index_bytes": 0, "dead": 2_000}, []),
     ],
 )
-def test_what_is_wrong_is_told_from_what_is_not(change: dict[str, object], wrong: list[str]) -> None:
+def test_only_what_is_wrong_is_reported(change: dict[str, object], wrong: list[str]) -> None:
     found = list(health.causes(replace(FINE, **change)))  # type: ignore[arg-type]
     assert [one.name for one in found if not one.ok] == wrong
     assert all(one.remedy for one in found)
 
 
-def test_doctor_names_recall_and_what_it_may_come_from(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_names_low_recall_and_its_possible_cause(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with db.connect(database_url, autocommit=True) as conn:
         make_space(conn, 8)
         fill(conn, unit(1200, 8))
@@ -57,19 +57,19 @@ def test_doctor_names_recall_and_what_it_may_come_from(database_url: str, monkey
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", database_url)
     settings.cache_clear()
     try:
-        told = CliRunner().invoke(cli.app, ["doctor", "--only", "recall", "--only", "index age"])
+        result = CliRunner().invoke(cli.app, ["doctor", "--only", "recall", "--only", "index age"])
     finally:
         settings.cache_clear()
-    assert told.exit_code == 1
-    assert "find 0.800 of their true neighbours" in told.stdout
-    assert "52% of those there are now came after" in told.stdout
+    assert result.exit_code == 1
+    assert "find 0.800 of their true neighbours" in result.stdout
+    assert "52% of those there are now came after" in result.stdout
 
 
 def test_rows_that_analyze_counted_before_their_session_did_count_once(database_url: str) -> None:
     with db.connect(database_url, autocommit=True) as conn:
         make_space(conn, 8)
         conn.execute("ALTER TABLE lookalike.embeddings_1 SET (autovacuum_enabled = off)")
-        # A session reports its counts at most once a second: what it changes right after a report is analyzed first.
+        # A session reports its counts at most once a second, so ANALYZE counts first what is written after a report.
         conn.execute("SELECT pg_stat_force_next_flush()")
         fill(conn, unit(1200, 8))
         conn.execute("SELECT pg_stat_force_next_flush()")
@@ -92,7 +92,7 @@ def test_rows_that_analyze_counted_before_their_session_did_count_once(database_
         assert (evidence.rows, evidence.dead) == (churn.rows, churn.dead) == (700, 500)
 
 
-def test_data_that_left_the_sample_behind_is_told(database_url: str) -> None:
+def test_data_unlike_the_sample_is_reported(database_url: str) -> None:
     with db.connect(database_url, autocommit=True) as conn:
         assert measure_drift(conn) is None
         make_space(conn, 16)
@@ -113,5 +113,5 @@ def test_data_that_left_the_sample_behind_is_told(database_url: str) -> None:
     assert gone is not None
     assert not gone.ok
     assert gone.explained_now < same.explained_now / 2
-    told = drift_cause(gone)
-    assert (told.ok, "--refit" in told.remedy) == (False, True)
+    result = drift_cause(gone)
+    assert (result.ok, "--refit" in result.remedy) == (False, True)

@@ -1,4 +1,4 @@
-"""Maintenance: evidence of churn, what it asks for, and that index and dead rows are as after a fresh build then."""
+"""Maintenance: evidence of churn, the decision, and index and dead rows after it, which are as in a fresh build."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ CHURN = Churn(
 
 @pytest.fixture
 def churned(auto: db.Connection) -> Space:
-    """An active space of 1,500 embeddings with an index, of which 600 were deleted since."""
+    """Return an active space of 1,500 embeddings with an index, 600 of which were deleted after its build."""
     space = filled(auto, 1500)
     auto.execute("ALTER TABLE lookalike.embeddings_1 SET (autovacuum_enabled = off)")
     assert build_index(auto, space)
@@ -67,7 +67,7 @@ def test_few_rows_and_a_space_without_an_index() -> None:
     assert (bare.rebuild, bare.vacuum) == (False, True)
 
 
-def test_low_recall_asks_for_less_evidence_but_for_some() -> None:
+def test_low_recall_lowers_the_bounds_but_needs_some_evidence() -> None:
     low = replace(CHURN, recall=0.93, goal=0.99, below=True, index_bytes=CHURN.fresh_bytes)
     assert not maintenance.decide(low).rebuild, "a new index of the same rows would find no more"
     assert maintenance.decide(replace(low, dead=500)).rebuild
@@ -82,8 +82,8 @@ def test_index_first_then_vacuum_and_why(auto: db.Connection, churned: Space, ca
     (found,) = maintenance.read_churn(auto)
     assert (found.rows, found.dead) == (900, 600)
     maintenance.maintain(auto, maintenance.decide(found))
-    said = [record.message for record in caplog.records if record.name == "app.index.maintenance"]
-    assert ["dead (40%)" in said[0], "index rebuilt" in said[1], "vacuumed" in said[2]] == [True] * 3
+    logged = [record.message for record in caplog.records if record.name == "app.index.maintenance"]
+    assert ["dead (40%)" in logged[0], "index rebuilt" in logged[1], "vacuumed" in logged[2]] == [True] * 3
     auto.execute("SELECT pg_stat_force_next_flush()")
     (after,) = maintenance.read_churn(auto)
     assert (after.rows, after.dead) == (900, 0)
@@ -101,7 +101,7 @@ def test_index_first_then_vacuum_and_why(auto: db.Connection, churned: Space, ca
         ("bits(8,lists=20)+rerank(50)", "candidates_1_ivfflat"),
     ],
 )
-def test_of_every_choice_the_index_that_serves_is_judged(auto: db.Connection, text: str, index: str) -> None:
+def test_the_serving_index_of_every_choice_is_judged(auto: db.Connection, text: str, index: str) -> None:
     space = filled(auto, 1500)
     switch_index(auto, space, parse_spec(text))
     auto.execute("SELECT pg_stat_force_next_flush()")
@@ -131,8 +131,8 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, database_url: str, auto: d
     dry = lookalike("maintain", "--dry-run")
     assert "rebuild, vacuum" in dry.stdout
     assert maintenance.read_churn(auto)[0].dead == 600
-    (told,) = json.loads(lookalike("maintain", "--json").stdout)
-    assert told["decision"]["rebuild"] is True
+    (decided,) = json.loads(lookalike("maintain", "--json").stdout)
+    assert decided["decision"]["rebuild"] is True
     assert "nothing" in lookalike("maintain").stdout
 
 
@@ -143,7 +143,7 @@ def test_an_idle_worker_does_it(auto: db.Connection, database_url: str, churned:
     )
 
     def chore(*, idle: bool) -> None:
-        """One chore, to its end; none where none is due."""
+        """Run one chore to its end, if one is due."""
         time.sleep(0.1)
         woken.clear()
         housekeeping.step(auto, idle=idle)

@@ -1,4 +1,4 @@
-"""Spaces of the reduced form alone: filled from another one, kept up by workers, searched by queries of either size."""
+"""Spaces that hold only the reduced form: filled from another space, updated by workers, queried in either size."""
 
 import hashlib
 from uuid import uuid4
@@ -32,7 +32,7 @@ def found(conn: db.Connection, query: object) -> list[tuple[int, float]]:
     return conn.execute("SELECT * FROM lookalike.search(%s, 10)", (half(query),)).fetchall()
 
 
-def test_a_reduced_space_stands_on_its_own(auto: db.Connection) -> None:
+def test_a_reduced_space_does_not_need_its_source(auto: db.Connection) -> None:
     vectors = clustered(COUNT)
     small = reduced_space.derive(auto, spaces.active(auto), name="small", dimensions=16)
     assert (small.dimensions, small.encoded_dimensions, spaces.counts(auto, small).embedded) == (16, DIMENSIONS, COUNT)
@@ -59,7 +59,7 @@ def test_a_reduced_space_stands_on_its_own(auto: db.Connection) -> None:
     assert len(found(auto, queries_[0])) == 10
 
 
-def test_workers_keep_it_up_and_answer_in_its_form(auto: db.Connection) -> None:
+def test_workers_update_it_and_answer_in_its_form(auto: db.Connection) -> None:
     small = reduced_space.derive(auto, spaces.active(auto), name="small", dimensions=8)
     spaces.activate(auto, "small")
     auto.execute("INSERT INTO lookalike.images (uri) VALUES ('new')")
@@ -83,7 +83,7 @@ def test_workers_keep_it_up_and_answer_in_its_form(auto: db.Connection) -> None:
     assert auto.execute(examples, (claimed[0].image_id, half(whole))).fetchall()
 
 
-def test_what_others_hold_or_change_is_queued_and_never_copied(auto: db.Connection) -> None:
+def test_locked_or_changed_images_are_queued_and_never_copied(auto: db.Connection) -> None:
     source = spaces.active(auto)
     small = reduced_space.derive(auto, source, name="small", dimensions=8)
     auto.execute(f"DELETE FROM lookalike.{small.table_name}")
@@ -113,10 +113,10 @@ def test_mistakes(auto: db.Connection, database_url: str, monkeypatch: pytest.Mo
     )
     with pytest.raises(InvalidInputError, match="holds a reduced form itself"):
         reduced_space.derive(auto, spaces.get(auto, "small"), name="smaller", dimensions=4)
-    for arguments, told in (
+    for arguments, message in (
         ("--from whole --transform svd:8", '"svd:8" is not a transform'),
         ("--from whole", "go together"),
         ("", "give --model"),
     ):
         wrong = lookalike("space", "create", "x", *arguments.split())
-        assert (wrong.exit_code, told in wrong.stderr) == (1, True)
+        assert (wrong.exit_code, message in wrong.stderr) == (1, True)

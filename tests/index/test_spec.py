@@ -1,11 +1,11 @@
-"""Index choices: every one has a text and a JSON form that say the same, and a wrong one is told what is wrong."""
+"""Index specs: text and JSON forms are equivalent, and the error for a wrong text names what is wrong."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInputError
-from app.index.kinds import KINDS
+from app.index.kinds import KINDS, Kind
 from app.index.spec import IndexSpec, parse_spec
 
 
@@ -23,12 +23,12 @@ from app.index.spec import IndexSpec, parse_spec
         ("bits(512,lists=9)+rerank", IndexSpec(kind="bits", bits=512, lists=9)),
     ],
 )
-def test_text_says_the_choice(text: str, choice: IndexSpec) -> None:
+def test_a_text_gives_its_spec(text: str, choice: IndexSpec) -> None:
     assert parse_spec(text) == choice
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", '"" is not valid'),
         ("flat", "no such combination"),
@@ -49,10 +49,10 @@ def test_text_says_the_choice(text: str, choice: IndexSpec) -> None:
         ("bits(512)+rerank(k=3)", "rerank takes a number only"),
     ],
 )
-def test_a_wrong_text_is_told_what_is_wrong_and_what_is_right(text: str, told: str) -> None:
+def test_the_error_for_a_wrong_text_names_the_part_and_the_forms(text: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match="Write exact, hnsw") as error:
         parse_spec(text)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def _number(least: int, most: int) -> st.SearchStrategy[int | None]:
@@ -75,7 +75,7 @@ def _number(least: int, most: int) -> st.SearchStrategy[int | None]:
     ),
     st.integers(0, 2**8 - 1),
 )
-def test_text_and_json_give_the_choice_back(kind: str, numbers: dict[str, int | None], mask: int) -> None:
+def test_text_and_json_survive_a_round_trip(kind: str, numbers: dict[str, int | None], mask: int) -> None:
     given_numbers = {name: value for n, (name, value) in enumerate(numbers.items()) if mask >> n & 1}
     try:
         choice = IndexSpec(kind=kind, **given_numbers)
@@ -84,3 +84,19 @@ def test_text_and_json_give_the_choice_back(kind: str, numbers: dict[str, int | 
     assert parse_spec(str(choice)) == choice
     assert IndexSpec.of(choice.options()) == choice
     assert IndexSpec.of({**choice.options(), "transform": 3}) == choice
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_kind_answers_all_that_others_ask(kind: Kind) -> None:
+    for fine in (False, True):
+        assert [parse_spec(text).kind for text in kind.grid(128, 10_000, fine)] == [kind.name] * len(
+            kind.grid(128, 10_000, fine)
+        )
+    for text in kind.examples:
+        spec = parse_spec(text).for_rows(10_000)
+        assert (spec.kind, spec.fitted) == (kind.name, kind.compression is not None)
+        assert set(spec.values) <= set(kind.ranges(spec.values))
+        if spec.access is not None:
+            assert spec.access.with_options(spec.values)
+            assert spec.access.index_bytes(10_000, 128, spec.values) > 0
+            assert spec.access.build_bytes(10_000, 128, spec.values) > 0

@@ -1,4 +1,4 @@
-"""Index choices on a live space: the same answers by each, switched while others search and write, and cleared up."""
+"""Index choices on a live space: same answers by each, switches while others search and write, nothing left over."""
 
 import json
 import threading
@@ -33,7 +33,7 @@ TEXTS = [
 
 
 class Gallery:
-    """A filled space, with what is in it."""
+    """A filled space with its contents."""
 
     def __init__(self, conn: db.Connection) -> None:
         self.conn = conn
@@ -54,7 +54,7 @@ class Gallery:
         return self.conn.execute(f"SELECT * FROM lookalike.search(%(query)s, %(k)s{named})", values).fetchall()
 
     def recall(self, k: int = 10, among: object = None, **options: object) -> float:
-        """The mean recall over all queries; each answer is complete, in order and of the rows asked for."""
+        """Return the mean recall over all queries. Each answer is complete, in order and only of the requested rows."""
         places = np.arange(COUNT) if among is None else np.flatnonzero(among)
         place = {int(one): n for n, one in enumerate(self.ids)}
         recalls = []
@@ -72,13 +72,13 @@ class Gallery:
 
 @pytest.fixture(scope="module")
 def gallery(new_database: Callable[..., str], template: str) -> Iterator[Gallery]:
-    """One gallery for the tests here, which leave its rows as they were."""
+    """Return one gallery for all tests of this module, which leave its rows unchanged."""
     with db.connect(new_database(template), autocommit=True) as conn:
         yield Gallery(conn)
 
 
-def holes(conn: db.Connection, transform: int, space: Space) -> tuple[object, ...] | None:
-    """Embeddings without a candidate, candidates without an embedding, candidates that are not those of theirs."""
+def mismatches(conn: db.Connection, transform: int, space: Space) -> tuple[object, ...] | None:
+    """Count embeddings without a candidate, candidates without an embedding, and candidates of another embedding."""
     return conn.execute(
         f"""
         SELECT count(*) FILTER (WHERE c.image_id IS NULL), count(*) FILTER (WHERE e.image_id IS NULL),
@@ -90,7 +90,7 @@ def holes(conn: db.Connection, transform: int, space: Space) -> tuple[object, ..
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_search_is_as_good_and_as_complete_by_every_choice(gallery: Gallery, text: str) -> None:
+def test_every_choice_gives_complete_answers_with_high_recall(gallery: Gallery, text: str) -> None:
     choice = parse_spec(text)
     done = switch_index(gallery.conn, gallery.space, choice)
     assert current_spec(gallery.space) == choice
@@ -165,14 +165,14 @@ def test_the_index_serves_through_the_views(gallery: Gallery, text: str) -> None
     assert after[0] - before[0] >= len(gallery.queries)
 
 
-def test_whoever_writes_embeddings_the_candidates_follow(gallery: Gallery) -> None:
+def test_candidates_follow_every_write_of_embeddings(gallery: Gallery) -> None:
     transform = switch_index(gallery.conn, gallery.space, parse_spec("bits(48)")).state.transform
     conn, table = gallery.conn, f"lookalike.{gallery.space.table_name}"
     with conn.transaction(force_rollback=True):
         conn.execute(f"DELETE FROM {table} WHERE image_id %% 7 = 0".replace("%%", "%"))
         conn.execute("DELETE FROM lookalike.images WHERE id = %s", (int(gallery.ids[0]),))
         conn.execute("UPDATE lookalike.images SET uri = uri || '?' WHERE id = %s", (int(gallery.ids[1]),))
-        assert holes(conn, transform, gallery.space) == (0, 0, 0)
+        assert mismatches(conn, transform, gallery.space) == (0, 0, 0)
         new = clustered(1, seed=9)[0]
         conn.execute(f"UPDATE {table} SET embedding = %s WHERE image_id = %s", (half(new), int(gallery.ids[2])))
         conn.execute(
@@ -180,16 +180,14 @@ def test_whoever_writes_embeddings_the_candidates_follow(gallery: Gallery) -> No
             "SET embedding = excluded.embedding",
             (half(new),),
         )
-        assert holes(conn, transform, gallery.space) == (0, 0, 0)
+        assert mismatches(conn, transform, gallery.space) == (0, 0, 0)
         fill(conn, clustered(50, seed=8))
-        assert holes(conn, transform, gallery.space) == (0, 0, 0)
+        assert mismatches(conn, transform, gallery.space) == (0, 0, 0)
         conn.execute(f"TRUNCATE {table}")
         assert conn.execute(f"SELECT count(*) FROM lookalike.candidates_{transform}").fetchone() == (0,)
 
 
-def test_candidates_are_complete_though_others_write_while_they_are_filled(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_candidates_are_complete_after_a_fill_beside_writers(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     remove_index(gallery.conn, gallery.space)
     monkeypatch.setattr(candidates, "_BATCH", 100)
     conn, url, table = gallery.conn, gallery.conn.info.dsn, f"lookalike.{gallery.space.table_name}"
@@ -225,7 +223,7 @@ def test_candidates_are_complete_though_others_write_while_they_are_filled(
     finally:
         stop.set()
         thread.join()
-        left = holes(conn, transform, gallery.space)
+        left = mismatches(conn, transform, gallery.space)
         with conn.transaction():
             conn.execute(f"DELETE FROM {table}")
             with conn.cursor() as cursor:
@@ -236,11 +234,11 @@ def test_candidates_are_complete_though_others_write_while_they_are_filled(
     retry_on_lock(conn, "drop_transform", transform, patience=5)
 
 
-def test_a_change_of_choice_fails_no_search_and_none_is_wrong(gallery: Gallery) -> None:
+def test_no_search_fails_or_is_wrong_during_a_switch(gallery: Gallery) -> None:
     stop, failures, searches = threading.Event(), [], []
     truth = [np.sort(distances(gallery.vectors, query))[9] + 1e-3 for query in gallery.queries]
 
-    def look() -> None:
+    def search() -> None:
         try:
             with db.connect(gallery.conn.info.dsn, autocommit=True) as conn:
                 while not stop.is_set():
@@ -250,7 +248,7 @@ def test_a_change_of_choice_fails_no_search_and_none_is_wrong(gallery: Gallery) 
         except psycopg.Error as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=look) for _ in range(2)]
+    threads = [threading.Thread(target=search) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
@@ -270,7 +268,7 @@ def test_a_snapshot_older_than_the_index_is_answered_in_full(gallery: Gallery) -
     with db.connect(gallery.conn.info.dsn) as old:
         old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT 1")
-        # A build would wait for this snapshot, so searches are switched before there is one.
+        # A build would wait for this snapshot, so switch searches without one.
         transform = candidates.create(gallery.conn, gallery.space, parse_spec("bits(48)"))
         candidates.fill(gallery.conn, gallery.space, transform)
         options = parse_spec("bits(48)").options() | {"transform": transform}
@@ -280,7 +278,7 @@ def test_a_snapshot_older_than_the_index_is_answered_in_full(gallery: Gallery) -
     remove_index(gallery.conn, gallery.space)
 
 
-def test_a_choice_cut_off_goes_on_where_it_was(gallery: Gallery) -> None:
+def test_an_interrupted_switch_is_resumed(gallery: Gallery) -> None:
     remove_index(gallery.conn, gallery.space)
     made = candidates.create(gallery.conn, gallery.space, parse_spec("bits(48)"))
     half_made = Jsonb({"transform": made})
@@ -295,11 +293,11 @@ def test_a_choice_cut_off_goes_on_where_it_was(gallery: Gallery) -> None:
         retry_on_lock(gallery.conn, "drop_transform", anew, patience=1)
 
 
-def test_what_cannot_be_is_refused_and_the_old_choice_serves(gallery: Gallery) -> None:
+def test_an_impossible_choice_is_refused_and_the_old_one_serves(gallery: Gallery) -> None:
     conn = gallery.conn
     switch_index(conn, gallery.space, parse_spec("hnsw"))
-    for text, told in (("bits(64)", "64 axes of embeddings that have 48"), ("pca(49)", "49 axes")):
-        with pytest.raises(InvalidInputError, match=told):
+    for text, message in (("bits(64)", "64 axes of embeddings that have 48"), ("pca(49)", "49 axes")):
+        with pytest.raises(InvalidInputError, match=message):
             switch_index(conn, gallery.space, parse_spec(text))
     spaces.create(
         conn, name="empty", model="m", weights=None, dimensions=3, preprocessing={}, fingerprint="e",
@@ -319,7 +317,7 @@ def test_what_cannot_be_is_refused_and_the_old_choice_serves(gallery: Gallery) -
     assert gallery.recall() >= 0.97
 
 
-def test_another_space_has_a_choice_of_its_own(gallery: Gallery) -> None:
+def test_each_space_has_its_own_choice(gallery: Gallery) -> None:
     conn = gallery.conn
     switch_index(conn, gallery.space, parse_spec("bits(48)+rerank(250)"))
     other = spaces.create(conn, name="b", model="m", weights=None, dimensions=2, preprocessing={}, fingerprint="b")
@@ -339,12 +337,12 @@ def test_another_space_has_a_choice_of_its_own(gallery: Gallery) -> None:
     ).fetchone() == (1,)
 
 
-def test_the_command_chooses_and_says_what_is_there(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_switch_and_list_the_choice(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     lookalike = runner(monkeypatch, gallery.conn.info.dsn)
     text = "bits(48,m=8,ef_construction=64)+rerank(250)"
     assert f"small: {text}, index " in lookalike("index", "choose", "small", "bits(48,m=8)+rerank(250)").stdout
-    (told,) = json.loads(lookalike("index", "choices", "--json").stdout)
-    assert (told["choice"], told["index"]) == (text, f"candidates_{told['transform']}_hnsw")
+    (message,) = json.loads(lookalike("index", "choices", "--json").stdout)
+    assert (message["choice"], message["index"]) == (text, f"candidates_{message['transform']}_hnsw")
     assert text in lookalike("index", "choices").stdout.replace("\n", "")
     assert "m 6, ef_construction 64" in lookalike("index", "rebuild", "--m", 6).stdout
     assert current_spec(gallery.space).m == 6

@@ -18,13 +18,13 @@ BEGIN
         RAISE EXCEPTION 'transform % is not one of space % whose candidates are complete', transform, space_name
             USING ERRCODE = 'LK004', HINT = 'lookalike index choose builds what a choice needs.';
     END IF;
-    IF options ->> 'kind' = 'staged' THEN  -- by release 0008, which may still run beside this revision
+    IF options ->> 'kind' = 'staged' THEN  -- release 0008, which may still run, offers it
         RAISE EXCEPTION 'index choice bits(...)+pca(...)+rerank(...) is no longer supported'
             USING ERRCODE = 'LK004', HINT = 'Choose bits(...)+rerank(...).';
     END IF;
     UPDATE lookalike.embedding_spaces s SET index_options = options WHERE s.id = chosen.id;
     IF options ->> 'kind' = 'ivfflat' THEN
-        -- For plain SELECT ... ORDER BY embedding <-> q, which pgvector answers from one list unless told otherwise.
+        -- For plain SELECT ... ORDER BY embedding <-> q: pgvector's own default is one list.
         BEGIN
             EXECUTE format('ALTER DATABASE %I SET ivfflat.probes = %s', current_database(), coalesce(
                 options ->> 'probes', lookalike.search_probes((options ->> 'lists')::int, 0.99)::text));

@@ -24,7 +24,7 @@ DECLARE
     dimensions int;
     options jsonb;
     transform smallint;
-    graph boolean;  -- whether the index is HNSW on the embeddings, or none: the quick way through
+    graph boolean;  -- whether the index is HNSW on the embeddings, or none: the fast path
     deeper float8;  -- see lookalike.set_search_depth
 BEGIN
     -- Few and large expressions, and no defaults above: PL/pgSQL prepares each expression anew in every transaction,
@@ -49,7 +49,7 @@ BEGIN
         AND (max_distance IS NULL OR max_distance BETWEEN 0 AND 'infinity')
         AND (ef_search IS NULL OR ef_search BETWEEN 1 AND 1000)
         AND strategy IN ('exact', 'index') AND abs(l2_norm(query) - 1) <= 1e-3) IS NOT TRUE THEN
-        query := lookalike.query_unit(query);  -- also one of the model's dimension, of a space that reduces it
+        query := lookalike.query_unit(query);  -- may have the model's dimension, if the space reduces it
         PERFORM lookalike.check_search(k, max_distance, recall, ef_search, strategy);
     END IF;
     IF filter <> '{}' THEN

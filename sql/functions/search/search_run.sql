@@ -22,7 +22,7 @@ BEGIN
     decided := lookalike.search_plan(query, k, filter, max_distance, exclude, recall, ef_search, strategy);
     IF decided.strategy = 'index' AND decided.condition IS NULL THEN
         IF decided.depth IS NULL THEN
-            -- An iterative scan keeps what it passed by, which costs a tenth; it is needed only where ef_search hardly
+            -- An iterative scan keeps the rows that it passed, which costs a tenth. It is needed only if ef_search hardly
             -- suffices.
             PERFORM set_config('hnsw.ef_search', decided.ef::text, true),
                     CASE WHEN decided.ef < 2 * k THEN set_config('hnsw.iterative_scan', 'relaxed_order', true) END,
