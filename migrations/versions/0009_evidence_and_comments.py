@@ -62,6 +62,7 @@ CHANGED: tuple[str, ...] = (
     "functions/search_run.sql",
     "functions/choose_index.sql",
     "functions/filter_condition.sql",
+    "functions/rollback_space.sql",
 )
 TABLES: tuple[str, ...] = tuple(path for path in loaded_by("0009") if path.startswith("tables/"))
 SOURCES = NEW + CHANGED + TABLES

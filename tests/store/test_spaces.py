@@ -146,9 +146,27 @@ def test_switch_and_rollback_change_view_and_functions_together(auto, two):
     assert (embed(auto, old), embed(auto, new)) == (3, 3)
     assert spaces.rollback(auto) == "old"
     assert len(functions.search(auto, vector(1, 4), k=100).hits) == 33
-    assert spaces.rollback(auto) == "new"
+    with pytest.raises(ConflictError, match="no earlier space"):  # never forward again
+        spaces.rollback(auto)
+    spaces.activate(auto, "new")
     switches = auto.execute("SELECT from_space, to_space, forced FROM lookalike.space_switches ORDER BY id").fetchall()
-    assert switches == [("old", "new", False), ("new", "old", True), ("old", "new", True)]
+    assert switches == [("old", "new", False), ("new", "old", True), ("old", "new", False)]
+
+
+def test_each_rollback_goes_back_by_one_switch_more(auto):
+    for name in "abcd":
+        make(auto, name)
+    for name in "bcd":
+        spaces.activate(auto, name)
+    assert [spaces.rollback(auto), spaces.rollback(auto)] == ["c", "b"]
+    spaces.activate(auto, "d")
+    assert spaces.rollback(auto) == "b"
+    spaces.activate(auto, "c")
+    spaces.activate(auto, "d")
+    spaces.drop(auto, "c")  # it is passed over
+    assert [spaces.rollback(auto), spaces.rollback(auto)] == ["b", "a"]
+    with pytest.raises(ConflictError, match="no earlier space"):
+        spaces.rollback(auto)
 
 
 def test_without_an_earlier_space_rollback_is_refused(auto, two):
