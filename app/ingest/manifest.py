@@ -2,28 +2,40 @@
 
 The first line names the columns. `file` (a path, relative to the CSV's folder) or `uri` names the image; with both,
 `file` is read and `uri` is registered. `caption` or `title` is the caption. Every other column is an attribute. Its
-type is guessed from all its values: numbers if every value is a number, true/false likewise, else text. Numbers with
-leading zeros (01234) make a column text. Empty cells and columns without a name are skipped.
+type is guessed from all its values: numbers if every value is a plain number, true/false likewise, else text. A number
+with leading zeros (01234), with an exponent (12e3) or with more digits than a double holds makes a column text; whole
+numbers of any length stay numbers. If only some cells of a column are text, a warning names the first of them. Empty
+cells and columns without a name are skipped.
 """
 
+import codecs
 import csv
 import io
-import math
+import logging
 import re
-from collections.abc import Callable, Collection, Iterable
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from app.errors import InvalidInputError
 from app.types import Json
 
+log = logging.getLogger(__name__)
+
+# Descriptions may be long; the database has limits of its own.
+csv.field_size_limit(sys.maxsize)
+
 _FILE = ("file", "path", "filename")
 _URI = ("uri", "url")
 _CAPTION = ("caption", "title")
 
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,999})(\.[0-9]{1,999})?")
 _BOOLEANS = {"true": True, "false": False}
+
+# What spreadsheets save as "Unicode text".
+_WIDE = (((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"), ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"))
 
 Value = str | int | float | bool
 
@@ -50,7 +62,7 @@ class _Columns:
 
 
 def read(path: Path, *, text: Collection[str] = ()) -> list[Row]:
-    """Return the rows of a CSV in UTF-8 (with a BOM or not), separated by commas, semicolons or tabs.
+    """Return the rows of a CSV in UTF-8, or in UTF-16 with a BOM, separated by commas, semicolons or tabs.
 
     `text` names columns to keep as text. A row that cannot be used is returned with its error.
 
@@ -75,7 +87,9 @@ def read(path: Path, *, text: Collection[str] = ()) -> list[Row]:
         raise InvalidInputError(f"{path} is empty; its first line must name the columns, such as file,title,category")
     columns = _columns(path, header, text)
     types = {
-        at: _as_text if name in text else _guess(cells[at].strip() for _, cells in rows if at < len(cells))
+        at: _as_text
+        if name in text
+        else _guess(path, name, [(n, cells[at].strip()) for n, cells in rows if at < len(cells)])
         for at, name in columns.attributes.items()
     }
     return [_row(line, cells, columns, types) for line, cells in rows]
@@ -83,10 +97,15 @@ def read(path: Path, *, text: Collection[str] = ()) -> list[Row]:
 
 def _decode(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+    wide = next((name for boms, name in _WIDE if content.startswith(boms)), None)
+    try:
+        return content.decode(wide or "utf-8-sig")
     except UnicodeDecodeError as error:
+        if wide:
+            raise InvalidInputError(f"{path} begins as {wide.upper()}, but is damaged: {error.reason}") from error
         line = error.object[: error.start].count(b"\n") + 1
         raise InvalidInputError(
             f"{path} is not UTF-8, line {line}: byte {error.object[error.start]:#04x}; "
@@ -140,21 +159,30 @@ def _as_text(value: str) -> str:
 
 
 def _number(value: str) -> int | float:
-    return int(value) if _INTEGER.fullmatch(value) else float(value)
+    return float(value) if "." in value else int(value)
 
 
 def _boolean(value: str) -> bool:
     return _BOOLEANS[value.lower()]
 
 
-def _guess(values: Iterable[str]) -> Callable[[str], Value]:
-    kinds = {
-        _boolean
-        if value.lower() in _BOOLEANS
-        else _number
-        if _FLOAT.fullmatch(value) and math.isfinite(_number(value))
-        else _as_text
-        for value in values
-        if value
-    }
-    return kinds.pop() if len(kinds) == 1 else _as_text
+def _kind(value: str) -> Callable[[str], Value]:
+    if value.lower() in _BOOLEANS:
+        return _boolean
+    if _NUMBER.fullmatch(value) and Decimal(repr(_number(value))) == Decimal(value):
+        return _number
+    return _as_text
+
+
+def _guess(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> Callable[[str], Value]:
+    """Return the type of a column, given by line and text of its cells."""
+    kinds = {line: _kind(value) for line, value in cells if value}
+    found = set(kinds.values())
+    if len(found) <= 1:
+        return found.pop() if found else _as_text
+    if _as_text in found:
+        line, value = next((line, value) for line, value in cells if kinds.get(line) is _as_text)
+        log.warning("%s: column %s is text, because line %d has %r", path, name, line, value[:60])
+    else:
+        log.warning("%s: column %s is text, because it mixes numbers and true/false", path, name)
+    return _as_text
