@@ -1,6 +1,7 @@
 """Keeps the worker's row in lookalike.workers and its counts in lookalike.latencies and worker_costs fresh.
 
-It has its own thread and connection."""
+It has its own thread and connection.
+"""
 
 import logging
 import os

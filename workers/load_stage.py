@@ -214,10 +214,10 @@ class Loading:
         for file in files:
             by_space[file.task.space.id].append(file)
         unknown = []
-        for space_id, its in by_space.items():
+        for space_id, group in by_space.items():
             with self._timings.measure("lookup", space_id):
-                found = self._lookup.find(its[0].task.space, [file.sha256 for file in its])
-            for file in its:
+                found = self._lookup.find(group[0].task.space, [file.sha256 for file in group])
+            for file in group:
                 if file.sha256 not in found:
                     unknown.append(file)
                 else:

@@ -1,6 +1,7 @@
 """Claims query images, submits them to the pipeline and writes their answers.
 
-It has its own thread and connection, so that query images wait for no claim and no write of jobs."""
+It has its own thread and connection, so that query images wait for no claim and no write of jobs.
+"""
 
 import logging
 import threading

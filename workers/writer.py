@@ -57,12 +57,11 @@ class Written:
 def answer_queries(conn: Connection, outcomes: Sequence[Outcome]) -> int:
     """Write the answers of the query images among `outcomes`, in a transaction per space; return how many."""
     answered = 0
-    asked = [(one.task.space, one.task.subject, one.result) for one in outcomes]
-    for space in {space.id: space for space, _, _ in asked}.values():
+    for space in {one.task.space.id: one.task.space for one in outcomes}.values():
         answers = [
-            (subject.sha256, result)
-            for its, subject, result in asked
-            if its.id == space.id and isinstance(subject, QueryImage)
+            (one.task.subject.sha256, one.result)
+            for one in outcomes
+            if one.task.space.id == space.id and isinstance(one.task.subject, QueryImage)
         ]
         if answers:
             query_images.answer(conn, space, answers)

@@ -29,7 +29,6 @@ from bench.options import RESULTS, parse_options
 from bench.scratch import scratch
 from bench.search import data
 
-JUDGES = 400
 ROUNDS = 3
 ALLOWED_RECALL, ALLOWED_P95 = 0.01, 1.2
 
@@ -99,8 +98,8 @@ def main() -> None:
     rng = random.Random(options.seed)
     vectors = data.unit(np.load(options.vectors).astype(np.float32)) if options.vectors else None
     if vectors is None:
-        vectors = data.made_vectors(options.rows + JUDGES, 256, np.random.default_rng(options.seed))
-    held = np.linspace(0, len(vectors) - 1, JUDGES).astype(int)
+        vectors = data.made_vectors(options.rows + options.judges, 256, np.random.default_rng(options.seed))
+    held = np.linspace(0, len(vectors) - 1, options.judges).astype(int)
     rest = np.delete(vectors, held, axis=0)
     stored = rest[np.sort(np.random.default_rng(options.seed).permutation(len(rest))[: options.rows])]
     with scratch(options.url) as url, db.connect(url, autocommit=True) as conn:
@@ -204,12 +203,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--vectors", type=Path, help=".npy of unit vectors (default: synthetic)")
     parser.add_argument("--rows", type=int, default=19_600)
     parser.add_argument("--goals", type=int, default=20)
+    parser.add_argument("--judges", type=int, default=400, help="queries of the judge")
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--url", help="your own empty database (default: a scratch embedded server)")
     parser.add_argument("--report", type=Path, help="folder for the lab's own report")
     parser.add_argument("--results", type=Path, default=RESULTS / "tune.json", help="file to write")
-    return parse_options(parser, quick={"rows": 800, "goals": 2, "results": None})
+    return parse_options(parser, quick={"rows": 400, "goals": 1, "judges": 40, "results": None})
 
 
 if __name__ == "__main__":
