@@ -63,6 +63,7 @@ CHANGED: tuple[str, ...] = (
     "functions/choose_index.sql",
     "functions/filter_condition.sql",
     "functions/rollback_space.sql",
+    "functions/text_query.sql",
 )
 TABLES: tuple[str, ...] = tuple(path for path in loaded_by("0009") if path.startswith("tables/"))
 SOURCES = NEW + CHANGED + TABLES

@@ -69,6 +69,36 @@ def test_words_are_found_in_captions_and_attributes(conn, drawings, typed, fits)
     assert found(conn, typed) == {int(ids[n]) for n in range(COUNT) if fits(words[n])}
 
 
+TERMS = ("foo", "foo*", "foo_b*", '"foo b"', '"foo b*"', "bar", "ba*")
+SAID = ["foo", "foobar", "foo bar", "foo_bar", "bar foo", "b foo", "foo b", "bar", "baz", "quux", "foo quux bar"]
+
+
+def has(term: str, caption: str) -> bool:
+    """Return whether the words of a term occur side by side, the last as a prefix if a star follows it."""
+    said = re.findall(r"[a-z0-9]+", caption.lower())
+    wanted = re.findall(r"[a-z0-9]+", term)
+    runs = zip(*(said[at:] for at in range(len(wanted))), strict=False)
+    return any(
+        run[:-1] == tuple(wanted[:-1]) and (run[-1].startswith(wanted[-1]) if "*" in term else run[-1] == wanted[-1])
+        for run in runs
+    )
+
+
+@pytest.mark.parametrize("first", TERMS)
+@pytest.mark.parametrize("second", TERMS)
+def test_words_prefixes_and_phrases_combine(conn, first, second):
+    make_space(conn, DIMENSIONS)
+    ids = fill(conn, unit(len(SAID), DIMENSIONS), captions=SAID)
+    one, other = ([has(term, said) for said in SAID] for term in (first, second))
+    for typed, fits in (
+        (f"{first} {second}", [a and b for a, b in zip(one, other, strict=True)]),
+        (f"{first} or {second}", [a or b for a, b in zip(one, other, strict=True)]),
+        (f"{first} -{second}", [a and not b for a, b in zip(one, other, strict=True)]),
+        (f"-{first} {second}", [b and not a for a, b in zip(one, other, strict=True)]),
+    ):
+        assert found(conn, typed) == {int(id_) for id_, fit in zip(ids, fits, strict=True) if fit}, typed
+
+
 def test_text_takes_a_filter_and_keeps_to_k(conn, drawings):
     ids, _, words = drawings
     expected = {int(ids[n]) for n in range(COUNT) if "red" in words[n] and n % 5 == 2}
