@@ -171,8 +171,10 @@ def translate(error: psycopg.Error) -> LookalikeError:
     diagnostics = error.diag
     texts = (diagnostics.message_primary, diagnostics.message_hint)
     message = ". ".join(part.rstrip(".") for part in texts if part) or str(error).strip()
+    if isinstance(error, pg.ProgramLimitExceeded) and diagnostics.constraint_name == "images_uri_key":
+        return InvalidInputError(f"a uri has at most some 2,700 bytes, as many as an index takes: {message}")
     known = _CONSTRAINTS.get(diagnostics.constraint_name or "")
-    if known:
+    if known and isinstance(error, psycopg.IntegrityError):
         detail = f" ({diagnostics.message_detail})" if diagnostics.message_detail else ""
         return known[0](known[1] + detail)
     ours = _OWN_STATES.get(diagnostics.sqlstate or "")
@@ -201,7 +203,7 @@ _BY_STATE: list[tuple[tuple[type[psycopg.Error], ...], type[LookalikeError]]] = 
     ((pg.ObjectNotInPrerequisiteState,), SchemaError),
     ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InsufficientPrivilege), ConfigurationError),
     ((pg.UniqueViolation, pg.ForeignKeyViolation), ConflictError),
-    ((pg.DataError, pg.IntegrityError), InvalidInputError),
+    ((pg.DataError, pg.IntegrityError, pg.ProgramLimitExceeded, pg.StatementTooComplex), InvalidInputError),
     ((pg.QueryCanceled,), QueryCanceledError),
     ((psycopg.OperationalError, psycopg.InterfaceError), DatabaseUnavailableError),
 ]

@@ -1,6 +1,8 @@
 """Idempotency keys, If-Match, batches and lists."""
 
 import json
+import random
+import string
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,15 @@ def test_batch(client: FlaskClient, gallery_url: str) -> None:
     assert count(gallery_url) == 32
     all_new = client.post("/v1/images:batch", json={"images": [{"uri": f"/many/{n}"} for n in range(1000)]})
     assert (all_new.status_code, all_new.json["added"]) == (201, 1000)
+
+
+def test_a_uri_that_no_index_takes(client: FlaskClient) -> None:
+    # Random characters, because the index compresses what repeats.
+    long = "/" + "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=5000))
+    refused(client.post("/v1/images", json={"uri": long}), 422, "invalid_input", "at most some 2,700 bytes")
+    refused(client.patch("/v1/images/1", json={"uri": long}), 422, "invalid_input", "at most some 2,700 bytes")
+    response = client.post("/v1/images:batch", json={"images": [{"uri": "/short"}, {"uri": long}, {"uri": "/other"}]})
+    assert [one["status"] for one in response.json["results"]] == [201, 422, 201]
 
 
 def test_batch_of_lines(client: FlaskClient, gallery_url: str) -> None:
