@@ -15,6 +15,11 @@ def examples(*lines: str, after: str = "") -> str:
     return f"Examples:\n{block}\n\n{dedent(after).strip()}".strip()
 
 
+def _unwrapped(text: str | None) -> str | None:
+    # typer prints the line breaks of a docstring, except in its first paragraph.
+    return text and "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 def _print_epilog(epilog: str | None) -> None:
     # typer would join the lines of the examples and parse square brackets as markup.
     import sys
@@ -35,6 +40,7 @@ class Command(TyperCommand):
     """A command that prints its epilog verbatim."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 — click's or typer's, by version
+        self.help = _unwrapped(self.help)
         epilog, self.epilog = self.epilog, None
         super().format_help(ctx, formatter)
         self.epilog = epilog

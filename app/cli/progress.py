@@ -57,7 +57,7 @@ def counted(description: str, total: int) -> Iterator[Callable[[int, str], None]
 
 @contextmanager
 def share(description: str) -> Iterator[Callable[[float, str], None]]:
-    """Yield `show(done, note)`, where `done` runs from 0 to 1; show a bar with the note, which holds the time left."""
+    """Yield `show(done, note)`, `done` from 0 to 1; show a bar with the note, which contains the time left."""
     if not sys.stderr.isatty():
         lines = _PlainLines()
         yield lambda done, note: lines.print(f"{description}: {done:.0%}, {note}")

@@ -75,9 +75,9 @@ class Database:
         Raises:
             DatabaseUnavailableError: the connections could not be opened in time.
         """
-        with ExitStack() as lent:
+        with ExitStack() as stack:
             for _ in range(self._size):
-                act(lent.enter_context(self.connection()))
+                act(stack.enter_context(self.connection()))
 
     def _set_timeout(self, connection: db.Connection, seconds: float) -> None:
         if self._timeouts.get(connection, self._timeout) != seconds:

@@ -32,7 +32,7 @@ Sheet = Annotated[
 ]
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[IMAGES]...", help="Query images. Default: a sample of stored images.", show_default=False),
+    typer.Argument(metavar="IMAGE", help="Query images. Default: a sample of stored images.", show_default=False),
 ]
 Examples = Annotated[int, typer.Option(min=0, max=100, help="Number of disagreements to show.")]
 

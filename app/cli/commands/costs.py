@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EPILOG = examples(
     "lookalike costs                              seconds and bytes per image",
-    "lookalike costs --hour 2.5 --gb-month 0.10   also the price of a million images",
+    "lookalike costs --hour 2.5 --gb-month 0.10   also prices per million images",
     "lookalike costs --hour 2.5 --gb-month 0.10 --server-hour 0.8 --server-cores 8",
     "lookalike costs --files --json",
     after="Workers record the seconds they spend on each stage. Idle time is not counted, though an idle machine costs "

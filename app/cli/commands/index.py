@@ -29,7 +29,7 @@ app = typer.Typer(
         "lookalike index cancel                           stop a build from any session",
     ),
 )
-Name = Annotated[str | None, typer.Argument(metavar="[SPACE]", help="Space. Default: the active one.")]
+Name = Annotated[str | None, typer.Argument(metavar="SPACE", help="Space. Default: the active one.")]
 Memory = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="maintenance_work_mem of the build, such as 4GB. Default: the server's."),
@@ -117,6 +117,7 @@ def choose(
 
     Choices: exact; hnsw(m=16,ef_construction=64); ivfflat(lists=141,probes=12); or compressed candidates that full
     embeddings rerank: pca(128)+rerank(50), bits(512,m=8)+rerank(100), bits(512,lists=141)+rerank(100).
+
     Options that you leave out follow from the k and recall of each search. If interrupted, run it again to resume.
     """
     from app.index.resources import Resources, parse_memory

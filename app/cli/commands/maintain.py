@@ -8,7 +8,7 @@ from app.cli import output, session
 from app.cli.help import Json, examples
 
 EPILOG = examples(
-    "lookalike maintain --dry-run   show dead rows and sizes, and what would be done",
+    "lookalike maintain --dry-run   show what would be done, and why",
     "lookalike maintain             for cron, at night",
     after="""
 A space is rebuilt and then vacuumed if 10 % of its rows are dead, or if its index is 1.5 times the size of a fresh one.
@@ -19,7 +19,9 @@ do the same (LOOKALIKE_MAINTAIN).
 
 
 def maintain(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be done, and why.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; report dead rows, sizes and what would be done.")
+    ] = False,
     memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="maintenance_work_mem of rebuilds, such as 4GB. Default: the server's."),

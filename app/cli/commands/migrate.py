@@ -12,9 +12,9 @@ from app.errors import InvalidInputError, LookalikeError, SchemaError
 EPILOG = examples(
     "lookalike migrate             upgrade to the newest revision",
     "lookalike migrate --check     exit 0 if the database is up to date, else 1",
-    "lookalike migrate --plan      the SQL to run, its locks and the sizes of tables",
+    "lookalike migrate --plan      show the SQL, its locks and the sizes of tables",
     "lookalike migrate --to 0001   upgrade or downgrade to a revision",
-    "lookalike migrate --to base   remove the schema; refused while there are images",
+    "lookalike migrate --to base   remove the schema; refused if there are images",
     after="""
 Each revision is one transaction. Searches and writes continue: if they would have to wait for more than half a second,
 the revision is rolled back and tried again, for up to --wait seconds. A downgrade that would lose rows lists them and

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from app.tuning.records import Run
 
 EPILOG = examples(
-    "lookalike tradeoffs --quick               a coarse grid; two minutes on the demo",
-    "lookalike tradeoffs --label category      also measure precision by attribute",
-    "lookalike tradeoffs --queries photos/*.jpg",
+    "lookalike tradeoffs --quick            a coarse grid; two minutes on the demo",
+    "lookalike tradeoffs --label category   also measure precision by attribute",
+    "lookalike tradeoffs --queries a.jpg --queries b.jpg",
     'lookalike tradeoffs --choice "hnsw(m=12,ef_construction=100,ef_search=80)"',
-    "lookalike tradeoffs --resume              finish the last run",
-    "lookalike tradeoffs --show                table and report of the last run",
+    "lookalike tradeoffs --resume           finish the last run",
+    "lookalike tradeoffs --show             table and report of the last run",
     after="""
 The command builds each choice on a sample of your embeddings in a scratch database, on your server or the one of
 --scratch-url. It only reads your own tables, in short statements. lookalike.measurements stores every result with its

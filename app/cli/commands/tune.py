@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from app.tuning.records import Run
 
 EPILOG = examples(
-    "lookalike tune --recall 0.99                          the fastest choice",
-    "lookalike tune --recall 0.99 --bytes-per-image 400    the fastest small one",
-    "lookalike tune --p95-ms 5 --qps 300                   the highest recall",
-    "lookalike tune --recall 0.99 --apply                  switch to it and check it",
+    "lookalike tune --recall 0.99                         the fastest choice",
+    "lookalike tune --recall 0.99 --bytes-per-image 400   the fastest small one",
+    "lookalike tune --p95-ms 5 --qps 300                  the highest recall",
+    "lookalike tune --recall 0.99 --apply                 switch to it, check it",
     after="""
 tune chooses from the measurements of lookalike tradeoffs, by their confidence bounds: the lower bound of the recall and
-the upper bound of the p95. Among the choices that meet the goal, it prefers recall, then p95, then bytes. Exit code 1
-if no choice meets the goal, or if the check after --apply fails.
+the upper bound of the p95. If several choices meet the goal, it takes the best one in what the goal leaves open: recall
+first, then p95, then bytes. Exit code 1 if no choice meets the goal, or if the check after --apply fails.
 """,
 )
 _CHECKED = 100
