@@ -58,7 +58,7 @@ class _Group(Group):
             output.error(str(error))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            output.say("interrupted")
+            output.note("interrupted")
             raise typer.Exit(_INTERRUPTED) from error
         except BrokenPipeError as error:
             raise typer.Exit(BROKEN_PIPE) from error

@@ -23,12 +23,12 @@ def console_of(file: TextIO) -> "Console":
     return Console(file=file, markup=False, highlight=False, emoji=False, soft_wrap=True, width=width)
 
 
-def say(message: str, *, style: str | None = None) -> None:
+def note(message: str, *, style: str | None = None) -> None:
     """Print a message to stderr."""
     console_of(sys.stderr).print(message, style=style)
 
 
-def say_text(text: "Text") -> None:
+def note_text(text: "Text") -> None:
     """Print styled text to stderr."""
     console_of(sys.stderr).print(text)
 
@@ -37,7 +37,7 @@ def error(message: str) -> None:
     """Print an error message to stderr."""
     from rich.text import Text
 
-    say_text(Text.assemble(("error:", "bold red"), " ", shown(message, keep="\n")))
+    note_text(Text.assemble(("error:", "bold red"), " ", shown(message, keep="\n")))
 
 
 def out(text: str) -> None:

@@ -26,7 +26,7 @@ class _PlainLines:
         """Print the line if it is new and due."""
         if text != self._last and time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
             self._last, self._printed_at = text, time.monotonic()
-            output.say(text)
+            output.note(text)
 
 
 @contextmanager

@@ -48,15 +48,15 @@ def show(found: "SearchResult", asked: "Request") -> None:
     columns = [_COLUMNS[name] for name in shown if name not in absent]
     output.table(columns, [[_cell(hit, column) for column in columns] for hit in found.hits])
     if not found.hits:
-        output.say("nothing found" if found.space is None else f"nothing found in space {found.space}")
+        output.note("nothing found" if found.space is None else f"nothing found in space {found.space}")
     elif found.complete:
-        output.say(f"complete: these are all within {asked.max_distance:g}")
+        output.note(f"complete: these are all within {asked.max_distance:g}")
     elif found.complete is False:
-        output.say(f"truncated: more images lie within {asked.max_distance:g}; raise -k to see them")
+        output.note(f"truncated: more images lie within {asked.max_distance:g}; raise -k to see them")
     if found.next is not None:
-        output.say(f"next page: --after {found.next}")
+        output.note(f"next page: --after {found.next}")
     elif asked.mode == "cursor":
-        output.say("that was the last page")
+        output.note("that was the last page")
     if asked.explain:
         output.out("")
         output.table(["", "plan"], [(name, value) for name, value in (found.plan or {}).items()])

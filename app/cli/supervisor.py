@@ -55,7 +55,7 @@ class _Restart:
 class Supervisor:
     """Starts children in their order, and stops them in the same order. Runs in the main thread only."""
 
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     environment: dict[str, str]
     backoff: float = 1.0
     _running: list[_Running] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Supervisor:
                         polled_at = time.monotonic()
                     time.sleep(_POLL_SECONDS)
                 running = {one.child.name for one in self._running}
-                self.say("stopping: " + ", then ".join(name for name in self._names if name in running))
+                self.report("stopping: " + ", then ".join(name for name in self._names if name in running))
                 return 0
             finally:
                 self._stop(received)
@@ -113,10 +113,10 @@ class Supervisor:
             exits = 1 if now - one.started > _SETTLED_SECONDS else one.exits + 1
             text = f"{one.child.name} exited, {status(one.process.returncode)}"
             if exits >= one.child.tries:
-                self.say(text + (f", {exits} times in a row" if exits > 1 else ""))
+                self.report(text + (f", {exits} times in a row" if exits > 1 else ""))
                 return True
             pause = self.backoff * 2 ** (exits - 1)
-            self.say(f"{text}; restarting it in {pause:g} s (try {exits + 1} of {one.child.tries})")
+            self.report(f"{text}; restarting it in {pause:g} s (try {exits + 1} of {one.child.tries})")
             self._restarts.append(_Restart(one.child, now + pause, exits))
         for restart in [restart for restart in self._restarts if restart.due <= now]:
             self._restarts.remove(restart)
@@ -133,12 +133,12 @@ class Supervisor:
                 while one.process.poll() is None and time.monotonic() < until and len(received) == signals_before:
                     time.sleep(_POLL_SECONDS / 5)
                 if one.process.poll() is None:
-                    self.say(f"{name} does not stop; killing it")
+                    self.report(f"{name} does not stop; killing it")
                 _kill_group(one.process)
                 code = one.process.wait()
                 one.printer.join(timeout=1)
                 if code not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
-                    self.say(f"{name} exited, {status(code)}")
+                    self.report(f"{name} exited, {status(code)}")
         self._running.clear()
 
     def _print(self, name: str, process: "subprocess.Popen[str]") -> None:
@@ -157,7 +157,7 @@ class Supervisor:
         from app.cli import output
 
         with self._print_lock:
-            output.say_text(Text.assemble((prefix, color), output.shown(line, keep="\t")))
+            output.note_text(Text.assemble((prefix, color), output.shown(line, keep="\t")))
 
 
 def _report_reached(milestones: Sequence[Milestone]) -> list[Milestone]:

@@ -238,7 +238,7 @@ def test_up_stops_when_its_terminal_or_its_parent_is_gone(home: Path, database_u
 
 def supervise(*children: Child, milestones: tuple[Milestone, ...] = ()) -> tuple[int, list[str]]:
     messages: list[str] = []
-    code = Supervisor(say=messages.append, environment=environment(), backoff=0.01).run(children, milestones)
+    code = Supervisor(report=messages.append, environment=environment(), backoff=0.01).run(children, milestones)
     return code, messages
 
 

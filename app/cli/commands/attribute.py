@@ -48,7 +48,7 @@ def ls(json: Json = False) -> None:
     if json:
         output.as_json(found)
     elif not found:
-        output.say("no attribute has an index")
+        output.note("no attribute has an index")
     else:
         output.table(
             ["attribute", "type", "", ">size", ">scans", "index"],

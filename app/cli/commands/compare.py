@@ -111,7 +111,7 @@ def run(
             picture.save(sheet)
         except OSError as error:
             raise ConfigurationError(f"cannot write the sheet to {sheet}: {error.strerror or error}") from error
-        output.say(f"{output.count(len(found.examples), 'disagreement')} drawn in {sheet}")
+        output.note(f"{output.count(len(found.examples), 'disagreement')} drawn in {sheet}")
 
 
 def _bytes_of(file: Path) -> bytes:

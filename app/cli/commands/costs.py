@@ -65,7 +65,7 @@ def costs(
 
 def _show_workers(found: "Ledger") -> None:
     if not found.workers:
-        output.say(f"no worker has recorded its costs in the last {output.count(found.days, 'day')}")
+        output.note(f"no worker has recorded its costs in the last {output.count(found.days, 'day')}")
         return
     stages = ("claim", "fetch", "lookup", "decode", "encode", "write")
     output.table(

@@ -46,6 +46,6 @@ def duplicates(
         ],
     )
     if not found.groups:
-        output.say(f"no two images within {threshold:g} of each other")
+        output.note(f"no two images within {threshold:g} of each other")
     elif len(found.groups) < found.total:
-        output.say(f"{len(found.groups):,} of {found.total:,} groups; raise --limit to see more")
+        output.note(f"{len(found.groups):,} of {found.total:,} groups; raise --limit to see more")

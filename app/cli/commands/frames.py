@@ -64,7 +64,7 @@ def frames(
             except ImageError as error:
                 one.trouble = error.reason
             if one.trouble:
-                output.say(f"refused: {output.shown(source.name)}: {output.shown(one.trouble)}")
+                output.note(f"refused: {output.shown(source.name)}: {output.shown(one.trouble)}")
     _print(done, json=json)
     if any(one.trouble for one in done):
         raise typer.Exit(_REFUSED)

@@ -50,7 +50,7 @@ def ls(json: Json = False) -> None:
     if json:
         output.as_json(found)
     elif not found:
-        output.say("no index yet: searches are exact; a worker builds the first one, or lookalike index rebuild does")
+        output.note("no index yet: searches are exact; a worker builds the first one, or lookalike index rebuild does")
     else:
         output.table(
             ["space", "", "index", "state", ">m", ">ef_construction", ">lists", ">size", ">scans"],
@@ -133,7 +133,7 @@ def choose(
                 conn,
                 space,
                 choice,
-                report=output.say,
+                report=output.note,
                 progress=show_build,
                 resources=resources,
                 seed=seed,
@@ -179,7 +179,7 @@ def status(json: Json = False) -> None:
     else:
         output.out("no index is being built")
     for one in left:
-        output.say(
+        output.note(
             f"{one.name} is not valid: its build was interrupted; a worker or lookalike index rebuild repairs it"
         )
 
@@ -212,7 +212,7 @@ def rebuild(
         space = _space(conn, name)
         wanted = with_options(space, m, ef_construction)
         needs = estimate_build(conn, wanted, resources=resources)
-        output.say(_needs_text(needs))
+        output.note(_needs_text(needs))
         with build_progress(f"index of {space.name}") as show_build:
             done = rebuild_index(
                 conn,
@@ -249,7 +249,7 @@ def cancel(
         first = not any(one.valid for one in list_indexes(conn, space))
     output.out(f"{stopped.application} (pid {stopped.pid}) stopped building the index of {space.name}")
     if first:
-        output.say("the space has no index: a worker that serves it starts a new build within minutes")
+        output.note("the space has no index: a worker that serves it starts a new build within minutes")
 
 
 def _space(conn: "Connection", name: str | None) -> "Space":

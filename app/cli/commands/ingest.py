@@ -230,7 +230,7 @@ def _reporting_partial(counts: _Counts, *, of: int) -> Iterator[None]:
         yield
     except BaseException:
         if counts.ids:
-            output.say(f"{len(counts.ids):,} of {of:,} images are registered; run it again for the rest")
+            output.note(f"{len(counts.ids):,} of {of:,} images are registered; run it again for the rest")
         raise
 
 
@@ -249,9 +249,9 @@ def _wait(conn: "Connection", ids: list[int], patience: float) -> "Progress":
 
 def _print_refused(refused: "list[Refusal]") -> None:
     for one in refused[:_LISTED]:
-        output.say(f"refused: {output.shown(one.origin)}: {output.shown(one.reason)}")
+        output.note(f"refused: {output.shown(one.origin)}: {output.shown(one.reason)}")
     if len(refused) > _LISTED:
-        output.say(f"… and {len(refused) - _LISTED:,} more; --json lists all")
+        output.note(f"… and {len(refused) - _LISTED:,} more; --json lists all")
 
 
 def _result(counts: _Counts, skipped: int, waiting: "Progress | None") -> dict[str, object]:

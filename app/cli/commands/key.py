@@ -49,7 +49,7 @@ def create(
         return
     output.out(key)
     until = f" until {made.expires_at.astimezone():%Y-%m-%d %H:%M}" if made.expires_at else ""
-    output.say(f"scope {made.scope}{until}; save the key now, because it cannot be shown again")
+    output.note(f"scope {made.scope}{until}; save the key now, because it cannot be shown again")
 
 
 @app.command("ls", cls=Command)
@@ -62,7 +62,7 @@ def ls(json: Json = False) -> None:
     if json:
         output.as_json(found)
     elif not found:
-        output.say("no key yet: lookalike key create NAME --scope search")
+        output.note("no key yet: lookalike key create NAME --scope search")
     else:
         output.table(
             ["name", "key", "scope", "", "created", "expires", "last used"],

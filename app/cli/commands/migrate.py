@@ -49,7 +49,7 @@ def migrate(
             _go(url, to, before, lose_data=lose_data, wait=wait)
         except LookalikeError:
             if (stopped := _revision(url)) != before:
-                output.say(f"{before or 'no revision'} → {stopped or 'no revision'}, and no further")
+                output.note(f"{before or 'no revision'} → {stopped or 'no revision'}, and no further")
             raise
         after = _revision(url)
     output.out(

@@ -66,13 +66,13 @@ def apply(name: Name, space: SpaceName = None, json: Json = False) -> None:
     home = session.settings().home.absolute()
     with session.connection() as conn:
         chosen = spaces.active(conn) if space is None else spaces.get(conn, space)
-        lines = presets.apply(conn, preset, chosen, home, report=output.say)
+        lines = presets.apply(conn, preset, chosen, home, report=output.note)
     if json:
         output.as_json({"preset": preset, "settings": lines})
     else:
         _table(lines)
     if preset.environment:
-        output.say("restart workers and API: they read their settings at start")
+        output.note("restart workers and API: they read their settings at start")
 
 
 def _table(lines: "list[Line]") -> None:

@@ -67,5 +67,5 @@ def _run(program: str, url: str, arguments: list[str]) -> int:
     finally:
         signal.signal(signal.SIGINT, before)
     if code < 0:
-        output.say(f"psql was killed by signal {-code}")
+        output.note(f"psql was killed by signal {-code}")
     return code if code >= 0 else 128 - code

@@ -43,7 +43,7 @@ def recall(ctx: typer.Context, json: Json = False) -> None:
         output.as_json(found)
         return
     for line in _waiting(found):
-        output.say(line)
+        output.note(line)
     if found.estimates:
         output.table(
             ["space", "period", "filter passes", "plan", ">searches", ">recall", ">95 % interval", ">goal", ""],
@@ -132,7 +132,7 @@ def check(
         f"left: {left or 0}"
     )
     if warning:
-        output.say(warning)
+        output.note(warning)
 
 
 @app.command("adjust", cls=Command)

@@ -48,7 +48,7 @@ def ls(json: Json = False) -> None:
     if json:
         output.as_json(found)
     elif not found:
-        output.say("no embedding space yet: the first worker creates one (lookalike worker)")
+        output.note("no embedding space yet: the first worker creates one (lookalike worker)")
     else:
         output.table(
             ["space", "", "model", ">dimensions", "index", "created", "table"],
@@ -150,7 +150,7 @@ def create(
         )
         queued = spaces.counts(conn, space).queued
     output.out(f"{name}: {model}, {space.dimensions} dimensions, weights from {found['source']}")
-    output.say(f"{output.count(queued, 'image')} queued; lookalike space backfill {name} shows the progress")
+    output.note(f"{output.count(queued, 'image')} queued; lookalike space backfill {name} shows the progress")
 
 
 def _derive(name: str, source: str | None, transform: str | None, model: str | None) -> None:
@@ -162,11 +162,11 @@ def _derive(name: str, source: str | None, transform: str | None, model: str | N
     dimensions = reduced_space.dimensions_of(transform)
     with session.connection() as conn:
         space = reduced_space.derive(
-            conn, spaces.get(conn, source), name=name, dimensions=dimensions, report=output.say
+            conn, spaces.get(conn, source), name=name, dimensions=dimensions, report=output.note
         )
         counts = spaces.counts(conn, space)
     output.out(f"{name}: {space.model}, {space.dimensions} of {space.encoded_dimensions} dimensions")
-    output.say(f"{counts.embedded:,} of {counts.images:,} embedded, {counts.queued:,} queued")
+    output.note(f"{counts.embedded:,} of {counts.images:,} embedded, {counts.queued:,} queued")
 
 
 def _describe(model: str, weights: str | None, preprocessing: str) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def backfill(
     with session.connection() as conn:
         space = spaces.get(conn, name)
         queued = spaces.backfill(conn, space)
-        output.say(f"{output.count(queued, 'missing image')} queued")
+        output.note(f"{output.count(queued, 'missing image')} queued")
         if wait:
             _wait_for(conn, space)
         counts = spaces.counts(conn, space)

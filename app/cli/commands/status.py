@@ -56,7 +56,7 @@ def status(
         output.out("")
         output.table(table.columns, table.rows)
     for advice in _advice(found):
-        output.say(advice)
+        output.note(advice)
 
 
 def _read(conn: "Connection") -> "Status":
@@ -246,7 +246,7 @@ def failures(
     if json:
         output.as_json(found)
     elif not found:
-        output.say("no failures")
+        output.note("no failures")
     else:
         output.table(
             [">id", "space", "failed at", "step", ">tries", "reason", "uri"],

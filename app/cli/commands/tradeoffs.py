@@ -95,7 +95,7 @@ def tradeoffs(
             images = [_read(Path(name)) for name in run.request.files]
             if run.request.source == "logged":
                 raise ConflictError(f"run {run.id} used live searches, which are not stored; start a new run")
-            output.say(f"resuming run {run.id}: {run.choices} of {len(run.request.choices)} choices are measured")
+            output.note(f"resuming run {run.id}: {run.choices} of {len(run.request.choices)} choices are measured")
         else:
             from app.index.spec import parse_spec
             from app.tuning import grid
@@ -129,7 +129,7 @@ def tradeoffs(
                 ),
             )
             if live is not None:
-                output.say(f"using {len(live)} live searches; they are not stored, so you cannot resume this run")
+                output.note(f"using {len(live)} live searches; they are not stored, so you cannot resume this run")
         vectors = live if live is not None else _embedded(conn, images, chosen)
         try:
             with progress.share(f"run {run.id}") as show_share:
@@ -141,7 +141,7 @@ def tradeoffs(
                     callback=lambda now: show_share(now.done, _note(now)),
                 )
         except (KeyboardInterrupt, LookalikeError):
-            output.say(f"run {run.id} is not complete; lookalike tradeoffs --resume finishes it")
+            output.note(f"run {run.id} is not complete; lookalike tradeoffs --resume finishes it")
             raise
         _show(conn, results.get(conn, run.id), chosen, report, json=json)
 
@@ -238,15 +238,15 @@ def _show(conn: "Connection", run: "Run", space: "Space", folder: Path | None, *
         output.out(reports.subtitle(run, points))
         _table(points, label=run.request.label)
         for line in reports.findings(points):
-            output.say(line)
+            output.note(line)
     try:
         files = reports.write(folder or session.settings().home.absolute(), run, points)
     except ConfigurationError as error:
         if folder:
             raise
-        output.say(f"no report: {error}")
+        output.note(f"no report: {error}")
     else:
-        output.say(f"report: {files.html}\n        {files.png}")
+        output.note(f"report: {files.html}\n        {files.png}")
 
 
 def _plain(point: "Point") -> dict[str, object]:

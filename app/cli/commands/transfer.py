@@ -86,7 +86,7 @@ def import_(
         with progress.counted(f"checking {path}", reader.origin.images or 0) as advance_to:
             rows = transfer.check(reader, dimensions, normalize=normalize, progress=lambda done: advance_to(done, ""))
         if reader.skipped:
-            output.say(f"unknown columns skipped: {', '.join(reader.skipped)}; put them into attributes")
+            output.note(f"unknown columns skipped: {', '.join(reader.skipped)}; put them into attributes")
         if check:
             output.out(f"{path}: {output.count(rows, 'row')}, all valid")
             return
@@ -114,5 +114,7 @@ def import_(
         )
     if done.other_content:
         shown = ", ".join(done.other_content[:_LISTED])
-        output.say(f"{output.count(len(done.other_content), 'image')} stored with other bytes, left unchanged: {shown}")
+        output.note(
+            f"{output.count(len(done.other_content), 'image')} stored with other bytes, left unchanged: {shown}"
+        )
         raise typer.Exit(PARTLY_REFUSED)

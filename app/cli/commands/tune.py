@@ -100,12 +100,12 @@ def _warn_about_growth(conn: "Connection", run: "Run", space: "Space") -> None:
 
     now = lab.count_rows(conn, space)
     if run.request.sample < 0.9 * now:
-        output.say(
+        output.note(
             f"measured on a sample of {run.request.sample:,} of {now:,} images: searches of all images are slower and "
             "find less; --apply checks the promise on all"
         )
     elif now > 1.2 * run.rows_total:
-        output.say(f"measured with {run.rows_total:,} images; there are {now:,} now: run lookalike tradeoffs again")
+        output.note(f"measured with {run.rows_total:,} images; there are {now:,} now: run lookalike tradeoffs again")
 
 
 def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, quiet: bool) -> dict[str, object] | None:
@@ -125,7 +125,7 @@ def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, qui
     if not quiet:
         output.out(f"{space.name} now uses {current_text(now)}")
     if not now.active:
-        output.say(f"{space.name} is not the active space, so the promise is not checked")
+        output.note(f"{space.name} is not the active space, so the promise is not checked")
         return None
     checked = check_promise(conn, now, k=found.promise.k, queries=_CHECKED)
     # The check is a sample too, so it fails only beyond a tolerance.
@@ -137,7 +137,7 @@ def _apply(conn: "Connection", space: "Space", run: "Run", found: "Pick", *, qui
     if not quiet:
         output.out(text)
     if not kept:
-        output.say("run lookalike tradeoffs with a larger --sample, which comes closer to all images")
+        output.note("run lookalike tradeoffs with a larger --sample, which comes closer to all images")
     return {**asdict(checked), "kept": kept}
 
 

@@ -51,7 +51,7 @@ def up(
         schema.upgrade(url)
         with db.translated(), db.connect(url, autocommit=True) as conn:
             auth.check_start(conn, settings)
-        output.say("database ready" if settings.database_url else f"embedded PostgreSQL ready in {settings.home}")
+        output.note("database ready" if settings.database_url else f"embedded PostgreSQL ready in {settings.home}")
         names = [f"worker {number + 1}" if workers > 1 else "worker" for number in range(workers)]
         children = [Child(name, (sys.executable, "-m", "workers"), tries=_WORKER_TRIES) for name in names]
         children.append(Child("api", (sys.executable, "-m", "app.cli", "serve")))
@@ -62,22 +62,22 @@ def up(
             "LOOKALIKE_PORT": str(port),
         }
         address = _address(settings.host, port)
-        supervisor = Supervisor(say=output.say, environment=environment)
+        supervisor = Supervisor(report=output.note, environment=environment)
         milestones = [Milestone(lambda: _answers(address), lambda: _print_addresses(settings, address))]
         if workers:
-            milestones.append(Milestone(lambda: _worker_alive(url), lambda: output.say("a worker is ready")))
+            milestones.append(Milestone(lambda: _worker_alive(url), lambda: output.note("a worker is ready")))
         code = supervisor.run(children, milestones)
     if code:
         raise LookalikeError("a process of Lookalike kept exiting; its last lines are above")
-    output.say("stopped")
+    output.note("stopped")
 
 
 def _print_addresses(settings: "Settings", address: str) -> None:
     own = "" if settings.database_url else f"LOOKALIKE_HOME={settings.home.resolve()} "
-    output.say(f"API     {address}")
-    output.say(f"SQL     {own}lookalike psql")
-    output.say(f"images  {own}lookalike ingest FOLDER --wait")
-    output.say("Ctrl-C stops all")
+    output.note(f"API     {address}")
+    output.note(f"SQL     {own}lookalike psql")
+    output.note(f"images  {own}lookalike ingest FOLDER --wait")
+    output.note("Ctrl-C stops all")
 
 
 def _address(host: str, port: int) -> str:

@@ -29,13 +29,13 @@ def watch(folder: str, *, base_uri: str | None, delete: bool, poll: float | None
         def report(refused: "list[Refusal]") -> None:
             nonlocal ready
             for one in refused:
-                output.say(f"refused: {output.shown(one.origin)}: {output.shown(one.reason)}")
+                output.note(f"refused: {output.shown(one.origin)}: {output.shown(one.reason)}")
             if watched.caught_up and not watched.waiting and not ready:
                 ready = True
-                output.say(f"caught up: {_status_line(watched)}; watching {output.shown(watched.folder)}")
+                output.note(f"caught up: {_status_line(watched)}; watching {output.shown(watched.folder)}")
             show(_status_line(watched))
 
-        output.say(f"scanning {output.shown(watched.folder)}, {_way(watched)}; Ctrl-C stops it")
+        output.note(f"scanning {output.shown(watched.folder)}, {_way(watched)}; Ctrl-C stops it")
         watched.run(lambda: session.connected(url, "lookalike watch"), report)
     if json:
         output.as_json(_result(watched))
