@@ -54,7 +54,6 @@ $$
 NEW: tuple[str, ...] = (
     "functions/dead_about.sql",
     "functions/check_search.sql",
-    "functions/search_few.sql",
     "functions/search_plan.sql",
 )
 CHANGED: tuple[str, ...] = (

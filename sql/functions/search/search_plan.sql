@@ -7,7 +7,9 @@
 --   condition  the filter as SQL; NULL if there is none
 --   fitted     the transform of the candidates, if these are indexed; `depth` of them are ranked by their embeddings
 --   probes     of an IVFFlat index with `lists`; both NULL for HNSW
---   passing    the ids that pass the filter, if they are few; lookalike.search_few has what comes with it
+--   passing    the ids that pass the filter, if their exact distances cost less than any index scan
+--   filter_ms  how long it takes to find the `estimated_rows` that pass, in milliseconds, as the planner expects
+--   no_index   whether finding them reads the whole table
 
 -- No search_path of its own, because every search would pay for it: lookalike.search_run has set it.
 CREATE OR REPLACE FUNCTION lookalike.search_plan(
@@ -25,6 +27,7 @@ DECLARE
     options jsonb;
     transform smallint;
     graph boolean;  -- whether the index is HNSW on the embeddings, or none: the fast path
+    most_rows int;
     deeper float8;  -- see lookalike.set_search_depth
 BEGIN
     -- Few and large expressions, and no defaults above: PL/pgSQL prepares each expression anew in every transaction,
@@ -79,10 +82,20 @@ BEGIN
         END IF;
     END IF;
     IF bounded AND strategy = 'index' AND condition IS NOT NULL THEN
-        SELECT * INTO passing, estimated_rows, filter_ms, no_index FROM lookalike.search_few(condition, exclude, ef);
-        IF passing IS NOT NULL THEN
-            strategy := 'exact';
-            reason := 'few rows pass';
+        SELECT c.passing, CASE WHEN c.scanned THEN c.cost * 0.006 ELSE 0.2 + c.passing * 0.0022 END, c.scanned
+        INTO estimated_rows, filter_ms, no_index
+        FROM lookalike.search_filter_cost(condition) c;
+        -- An index scan takes some 0.02 ms a row: if the exact way takes no longer than ef rows, no probe of the query's
+        -- neighbourhood could show a faster one. The bound on the rows finds a wrong estimate out.
+        IF filter_ms + estimated_rows * 0.0013 < ef * 0.025 THEN
+            most_rows := greatest(ef * 0.025 / 0.0035, 1000);
+            passing := lookalike.search_passing(condition, exclude, most_rows + 1);
+            IF cardinality(passing) <= most_rows THEN
+                strategy := 'exact';
+                reason := 'few rows pass';
+            ELSE
+                passing := NULL;
+            END IF;
         END IF;
     END IF;
 END

@@ -17,6 +17,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     decided record;
+    setting text;  -- unused: an assignment costs less than PERFORM
     scan_report jsonb;
 BEGIN
     decided := lookalike.search_plan(query, k, filter, max_distance, exclude, recall, ef_search, strategy);
@@ -24,9 +25,13 @@ BEGIN
         IF decided.depth IS NULL THEN
             -- An iterative scan keeps the rows that it passed, which costs a tenth. It is needed only if ef_search hardly
             -- suffices.
-            PERFORM set_config('hnsw.ef_search', decided.ef::text, true),
-                    CASE WHEN decided.ef < 2 * k THEN set_config('hnsw.iterative_scan', 'relaxed_order', true) END,
-                    CASE WHEN decided.probes IS NOT NULL THEN set_config('ivfflat.probes', decided.probes::text, true) END;
+            setting := set_config('hnsw.ef_search', decided.ef::text, true);
+            IF decided.ef < 2 * k THEN
+                setting := set_config('hnsw.iterative_scan', 'relaxed_order', true);
+            END IF;
+            IF decided.probes IS NOT NULL THEN
+                setting := set_config('ivfflat.probes', decided.probes::text, true);
+            END IF;
             SELECT array_agg(n.image_id ORDER BY n.distance, n.image_id),
                    array_agg(n.distance ORDER BY n.distance, n.image_id) INTO ids, distances
             FROM (SELECT e.image_id, e.embedding <-> decided.query AS distance
