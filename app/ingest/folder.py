@@ -23,11 +23,18 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _TAIL = 64
 
 
+Signature = tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """The state of a regular file. `signature` changes with the content, not with the name; `age` is in seconds."""
+    """The state of a regular file; `age` is in seconds.
 
-    signature: int
+    `signature` changes with the content, even if size and mtime stay: its second part is the ctime. A new name changes
+    that too, so that its first part alone identifies a moved file.
+    """
+
+    signature: Signature
     size: int
     age: float
 
@@ -49,7 +56,8 @@ def stat_file(path: Path | str, now: float) -> FileState | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    signature = hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    moved_with = hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    signature = (moved_with, status.st_ctime_ns)
     return FileState(signature, status.st_size, now - status.st_mtime)
 
 

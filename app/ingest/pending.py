@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.ingest.folder import FileState, looks_complete
+from app.ingest.folder import FileState, Signature, looks_complete
 
 _PATIENCE_SECONDS = 10.0  # for a file whose end is missing
 _OLD_SECONDS = 3600.0
@@ -18,7 +18,7 @@ class _PendingFile:
 
     closed: bool
     due: float
-    signature: int | None = None
+    signature: Signature | None = None
     since: float = 0.0
 
 

@@ -20,7 +20,7 @@ from app.db.retry import until_available
 from app.errors import DatabaseUnavailableError, InvalidInputError
 from app.ingest.events import ChangeEvent, FolderEvents
 from app.ingest.find import Candidate, Refusal
-from app.ingest.folder import SkippedFiles, scan, stat_file
+from app.ingest.folder import Signature, SkippedFiles, scan, stat_file
 from app.ingest.folder_sync import WatchedFolder, delete_images, images_without_file, rename_images
 from app.ingest.pending import PendingFiles
 from app.ingest.register import register_images
@@ -89,7 +89,7 @@ class Watch:
         self._stopped = False
         self._pending = PendingFiles(settle)
         self._backlog: deque[str] = deque()
-        self._signatures: dict[str, int] = {}  # of the files that are dealt with
+        self._signatures: dict[str, Signature] = {}  # of the files that are dealt with
         self._refused: set[str] = set()
         self._root = self._root_identity()
         self._scan: _Scan | None = None
@@ -173,10 +173,10 @@ class Watch:
                 self._signatures.pop(path, None)
             self._pending.change(path, closed=closed, now=now)
 
-    def _ready(self) -> tuple[dict[str, int], list[str]]:
+    def _ready(self) -> tuple[dict[str, Signature], list[str]]:
         """Return the files to register, with their signatures, and the files that are gone: one batch."""
         now, wall = time.monotonic(), time.time()
-        ready: dict[str, int] = {}
+        ready: dict[str, Signature] = {}
         gone: list[str] = []
         due = self._pending.due(now)[:_BATCH]
         # At least half of a batch comes from the backlog, so that a busy folder catches up too.
@@ -195,7 +195,7 @@ class Watch:
 
     # Writing to the database
 
-    def _commit(self, conn: Connection, ready: dict[str, int], gone: list[str]) -> list[Refusal]:
+    def _commit(self, conn: Connection, ready: dict[str, Signature], gone: list[str]) -> list[Refusal]:
         try:
             moved = self._rename(conn, ready, gone)
             refused = self._register(conn, ready)
@@ -208,7 +208,7 @@ class Watch:
             self._pending.discard(path)
         return refused
 
-    def _register(self, conn: Connection, ready: dict[str, int]) -> list[Refusal]:
+    def _register(self, conn: Connection, ready: dict[str, Signature]) -> list[Refusal]:
         """Register files; remove those from `ready` that changed meanwhile, and return those refused for good."""
         refused: list[Refusal] = []
         candidates: list[Candidate] = []
@@ -238,10 +238,10 @@ class Watch:
         self.counts.refused += len(final)
         return final
 
-    def _rename(self, conn: Connection, ready: dict[str, int], gone: list[str]) -> set[str]:
+    def _rename(self, conn: Connection, ready: dict[str, Signature], gone: list[str]) -> set[str]:
         """Rename the images of moved files; return the old paths."""
-        before = {self._signatures[path]: path for path in gone if path in self._signatures}
-        pairs = {before[signature]: path for path, signature in ready.items() if signature in before}
+        before = {self._signatures[path][0]: path for path in gone if path in self._signatures}
+        pairs = {before[moved]: path for path, (moved, _) in ready.items() if moved in before}
         if not pairs:
             return set()
         renamed = rename_images(conn, pairs, self._watched)

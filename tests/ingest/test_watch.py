@@ -285,3 +285,17 @@ def test_an_incomplete_file_is_recognized(form: str, tmp_path: Path) -> None:
     for size in (0, 10, len(data) // 2, len(data) - 1 - 12 * (form == "PNG")):
         path.write_bytes(data[:size])
         assert not looks_complete(str(path)), size
+
+
+def test_a_file_rewritten_with_its_size_and_its_time_is_registered_again(
+    watching: Callable[..., Watched], tmp_path: Path
+) -> None:
+    path = tmp_path / "in" / "a.png"
+    red, blue = picture("red", form="BMP"), picture("blue", form="BMP")
+    assert len(red) == len(blue)
+    path.write_bytes(red)
+    before = path.stat()
+    with watching() as watched:
+        path.write_bytes(blue)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        watched.until(lambda: watched.rows()["a.png"][1] == sha(blue))
