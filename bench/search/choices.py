@@ -58,6 +58,7 @@ def main() -> None:
     """Run the bench."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vectors", type=Path, help=".npy of unit vectors (default: synthetic)")
+    parser.add_argument("--dimensions", type=int, default=1280, help="dimensions of synthetic vectors")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=2)
@@ -68,11 +69,12 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "choices.json", help="file to write")
-    few = ["hnsw", "exact", "bits(512)+rerank(100)"]
-    options = parse_options(parser, quick={"rows": 600, "queries": 10, "rounds": 1, "choices": few, "out": None})
+    few = ["hnsw", "exact", "bits(64)+rerank(100)"]
+    quick = {"dimensions": 128, "rows": 600, "queries": 10, "rounds": 1, "choices": few, "out": None}
+    options = parse_options(parser, quick=quick)
     given = data.unit(np.load(options.vectors).astype(np.float32)) if options.vectors else None
     rng = np.random.default_rng(options.seed)
-    source = given if given is not None else data.made_vectors(options.rows + options.queries, 1280, rng)
+    source = given if given is not None else data.made_vectors(options.rows + options.queries, options.dimensions, rng)
     source = source[: options.rows]
     held = np.linspace(0, len(source) - 1, options.queries).astype(int)
     rows, queries = np.delete(source, held, axis=0), source[held]
