@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2] / "sql"
 
 # The files write parameters as psql does, :'name'; psycopg needs %(name)s.
 _VARIABLE = re.compile(r"(?<!:):'([a-z_]+)'")
+_COMMAND = re.compile(r"^\\.*\n", re.MULTILINE)
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -34,8 +35,8 @@ def query(name: str) -> LiteralString:
 
 @cache
 def analyst_query(name: str) -> LiteralString:
-    """Return `sql/analyst/NAME.sql`, with psycopg's named parameters in place of psql's variables."""
-    return _for_psycopg(source("analyst", name).read_text(encoding="utf-8"))
+    """Return `sql/analyst/NAME.sql` without psql's commands, with psycopg's named parameters for its variables."""
+    return _for_psycopg(_COMMAND.sub("", source("analyst", name).read_text(encoding="utf-8")))
 
 
 @cache

@@ -188,6 +188,11 @@ def test_costs(shop: Shop) -> None:
     assert float(row["a_million_a_month"]) == pytest.approx(float(row["bytes_per_image"]) / 1000, rel=0.01)
 
 
+@pytest.mark.parametrize("name", sorted(file.stem for file in FOLDER.glob("*.sql")))
+def test_every_file_runs_with_its_defaults(shop: Shop, name: str) -> None:
+    assert shop.run(name)
+
+
 def test_every_file_has_a_test() -> None:
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {file.stem for file in FOLDER.glob("*.sql")} <= tested
