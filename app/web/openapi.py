@@ -14,7 +14,8 @@ from pydantic_core import to_json
 
 from app.web.auth import required_scope
 from app.web.page_schemas import RetryBody
-from app.web.schemas import BatchBody, ErrorBody, ImageBody, ImagePatch, SearchBody, UploadOptions
+from app.web.schemas import BatchBody, ErrorBody, ImageBody, ImagePatch
+from app.web.search_schemas import SearchBody, UploadOptions
 
 _SCHEME = "key"
 # Key in openapi_extensions: header parameters, which flask_openapi3 does not find in a route's signature.

@@ -253,7 +253,7 @@ def test_duplicates_that_take_too_long(client: FlaskClient, gallery_url: str) ->
             cancelled = bool(row and row[0])
             # Otherwise a transaction reads pg_stat_activity only once.
             holder.execute("SELECT pg_stat_clear_snapshot()")
-        refused(answer.result(), 503, "database_unavailable", "send a narrower filter", '"lookalike duplicates"')
+        refused(answer.result(), 503, "query_canceled", "send a narrower filter", '"lookalike duplicates"')
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from app import db
 from app.db import sql
 from app.store.images import Image
-from app.web.schemas import SearchAnswer
+from app.web.search_schemas import SearchAnswer
 from tests.support.api import IMAGES, QUERY, ids, nearest, refused, vectors
 
 
@@ -57,7 +57,7 @@ def test_a_vector_with_its_space(client: FlaskClient, gallery_url: str) -> None:
     response = client.post("/v1/search", json={"vector": QUERY.tolist(), "space": "nowhere"})
     refused(response, 404, "not_found", 'no embedding space "nowhere"; there are: tiny, other')
     response = client.post("/v1/search", json={"image_id": 1, "space": "tiny"})
-    refused(response, 422, "invalid_input", "space says whose the vectors are")
+    refused(response, 422, "invalid_input", "space names the space of the vectors")
 
 
 def test_an_answer_matches_its_model(reader: FlaskClient) -> None:

@@ -20,9 +20,9 @@ from app.store import spaces
 from app.store.spaces import Space
 from app.types import Embedding
 from app.web import openapi, read_your_writes, recall_sampling, request_body
-from app.web.schemas import (
+from app.web.schemas import ImagePath
+from app.web.search_schemas import (
     Example,
-    ImagePath,
     SearchAnswer,
     SearchBody,
     SearchOptions,
