@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from alembic import op
 
-from migrations.sources import comment, drop, load, loaded_by, uncomment, use_schema_path
+from migrations.sources import comment, concurrently, load, loaded_by, uncomment, use_schema_path
 
 revision: str = "0009"
 down_revision: str = "0008"
@@ -78,7 +78,11 @@ def upgrade() -> None:
 def downgrade() -> None:
     use_schema_path()
     load(down_revision, *CHANGED)
-    drop(*reversed(NEW))
     below = loaded_by(down_revision)
     uncomment(revision, *below)
     comment(down_revision, *TABLES)
+    # A search that began before this downgrade may still call the new functions, so they are dropped a moment later.
+    with concurrently():
+        op.execute("SELECT pg_sleep(1)")
+        for path in reversed(NEW):
+            op.execute(f"DROP ROUTINE IF EXISTS lookalike.{path.removeprefix('functions/').removesuffix('.sql')}")
