@@ -12,7 +12,7 @@ demo: $(STAMP)  ## Embed the sample gallery and show searches on it
 	$(BIN)/python -m app.demo
 
 test: $(STAMP)  ## The whole test suite, on a real embedded PostgreSQL
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --ignore=tests/browser
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20 --ignore=tests/browser
 
 # The oldest supported server, which the embedded package contains too. One test needs PostgreSQL 18, because only its
 # extension_control_path can hide pgvector from a server.

@@ -36,6 +36,11 @@ def pytest_configure() -> None:
     # The tests name their servers by URL, as they would a shared one, so nothing is readable by default.
     os.environ.setdefault("LOOKALIKE_IMAGE_ROOTS", "/")
     os.environ.setdefault("LOOKALIKE_IMAGE_HOSTS", "*")
+    # Workers measure neither precision nor batch size: tests/workers/test_encoder.py and the demo do that. Threads that
+    # wait for each other sleep, because several test processes share two cores.
+    os.environ.setdefault("LOOKALIKE_PRECISION", "fp32")
+    os.environ.setdefault("LOOKALIKE_BATCH_SIZE", "4")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -51,17 +51,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> None:
-    # Imported here so that --help and a bad option do not wait for torch.
+    until_available(lambda: _connect(url).close(), pause=_sleep)
+    # Imported here so that --help, a bad option and a database that refuses do not wait for torch.
     from workers.served_spaces import Served, serve
     from workers.served_spaces import load as load_space
     from workers.worker import Worker
 
     def load() -> list[Served]:
-        try:
-            conn = db.connect(url, autocommit=True, application="lookalike worker")
-        except DatabaseRefusedError as error:  # waiting helps later (a password rotates), but not at the start
-            raise ConfigurationError(str(error)) from error
-        with closing(conn), db.translated():
+        with closing(_connect(url)) as conn, db.translated():
             return serve(conn, chosen, names=names)
 
     follow = None if names else lambda space: load_space(space, chosen)
@@ -76,6 +73,13 @@ def _run(url: str, chosen: Settings, *, names: Sequence[str], drain: bool) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     worker.run()
+
+
+def _connect(url: str) -> db.Connection:
+    try:
+        return db.connect(url, autocommit=True, application="lookalike worker")
+    except DatabaseRefusedError as error:  # waiting helps later (a password rotates), but not at the start
+        raise ConfigurationError(str(error)) from error
 
 
 def _sleep(seconds: float) -> bool:

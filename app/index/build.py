@@ -7,9 +7,8 @@ is lost.
 
 import json
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,27 +21,16 @@ from psycopg.rows import class_row, scalar_row
 from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
-from app.errors import BuildRunningError, ConfigurationError, ConflictError, LookalikeError, NotFoundError
+from app.errors import BuildRunningError, ConfigurationError, ConflictError, NotFoundError
 from app.index.resources import Resources, check_disk, estimate_build, shortage
+from app.index.running import Build, Progress, build_text, exclusive_build, report_progress, running_build
 from app.index.target import Target, target, with_options
 from app.store.spaces import Space
 from app.types import Json
 
 log = logging.getLogger(__name__)
 
-# One build a space at a time, whoever starts it; the second key is the space's id.
-_LOCK_CLASS = 0x100CA11
 
-# Settings of the session that a build changes.
-_CHANGED = (
-    "statement_timeout",
-    "lock_timeout",
-    "client_connection_check_interval",
-    "maintenance_work_mem",
-    "max_parallel_maintenance_workers",
-)
-
-_POLL_SECONDS = 0.5
 _CANCEL_AGAIN_SECONDS = 5.0
 
 
@@ -66,29 +54,6 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
-    """A running index build. `done` is the share of this phase, 0 to 1.
-
-    `ours` is false if somebody started it by hand. `waits_for` is the session that it waits for.
-    """
-
-    space: str
-    pid: int
-    ours: bool
-    application: str
-    phase: str
-    creating: bool
-    done: float
-    seconds: float
-    seconds_left: float | None
-    waits_for: str | None
-
-
-# Called twice a second, in its own thread.
-Progress = Callable[[Build], None]
-
-
-@dataclass(frozen=True, slots=True)
 class Rebuilt:
     """What a rebuild made; `resumed` if it only finished what an earlier one had built."""
 
@@ -102,12 +67,6 @@ def list_indexes(conn: Connection, space: Space | None = None) -> list[Index]:
     """Return the ANN indexes of this space, or of all."""
     with translated(), conn.cursor(row_factory=class_row(Index)) as cursor:
         return cursor.execute(sql.query("ann_indexes"), {"space_id": space.id if space else None}).fetchall()
-
-
-def running_builds(conn: Connection) -> list[Build]:
-    """Return the running builds, ours and those started by hand."""
-    with translated(), conn.cursor(row_factory=class_row(Build)) as cursor:
-        return cursor.execute(sql.query("builds"), {"lock_class": _LOCK_CLASS}).fetchall()
 
 
 def build_index(
@@ -200,12 +159,12 @@ def cancel_build(conn: Connection, space: Space, *, patience: float = 60) -> Bui
         NotFoundError: no index of this space is being built.
         ConflictError: the build was started by hand, its index is ready, or it has not ended after `patience` seconds.
     """
-    found = _running_build(conn, space)
+    found = running_build(conn, space)
     if found is None:
         raise NotFoundError(f"no index of space {space.name} is being built")
     if not found.ours:
         raise ConflictError(
-            f"{_build_text(found)}, by hand; SELECT pg_cancel_backend({found.pid}) stops it, and the next "
+            f"{build_text(found)}, by hand; SELECT pg_cancel_backend({found.pid}) stops it, and the next "
             "lookalike index rebuild drops what it leaves"
         )
     now: Build | None = found
@@ -220,9 +179,9 @@ def cancel_build(conn: Connection, space: Space, *, patience: float = 60) -> Bui
                 f"the new index of space {space.name} is ready and serves; only the old one is dropped yet"
             )
         if time.monotonic() > end:
-            raise ConflictError(f"the build of space {space.name} is cancelled, but still {_build_text(now)}")
+            raise ConflictError(f"the build of space {space.name} is cancelled, but still {build_text(now)}")
         time.sleep(0.05)
-        now = _running_build(conn, space)
+        now = running_build(conn, space)
     if not asked:
         raise ConflictError(f"the build of space {space.name} ended by itself")
     try:
@@ -242,47 +201,6 @@ def _serving(conn: Connection, wanted: Target) -> Index | None:
 def _same_options(index: Index, wanted: Target) -> bool:
     choice = wanted.choice
     return (index.m, index.ef_construction, index.lists or None) == (choice.m, choice.ef_construction, choice.lists)
-
-
-def _running_build(conn: Connection, space: Space) -> Build | None:
-    """Return another session's build of this space's index; ours come before those by hand."""
-    others = [one for one in running_builds(conn) if one.space == space.name and one.pid != conn.info.backend_pid]
-    return max(others, key=lambda one: one.ours, default=None)
-
-
-def _build_text(running: Build) -> str:
-    state = f", {running.done:.0%}" if running.creating else ""
-    if running.waits_for:
-        state = f", waiting for {running.waits_for}"
-    who = f"{running.application} (pid {running.pid})"
-    return f"{who} is building the index of space {running.space}: {running.phase}{state}, for {running.seconds:.0f} s"
-
-
-@contextmanager
-def exclusive_build(conn: Connection, space: Space) -> Iterator[None]:
-    """Hold the lock of builds on this space, and suspend time limits that are meant for queries.
-
-    Raises:
-        BuildRunningError: another session builds the index of this space.
-    """
-    with translated(), conn.cursor(row_factory=scalar_row) as cursor:
-        # Does not wait, because a waiting session holds a snapshot, for which the build would wait in turn.
-        held = cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", (_LOCK_CLASS, space.id)).fetchone()
-        try:
-            other = _running_build(conn, space)
-            if not held or other:
-                running = (
-                    _build_text(other) if other else f"another session is building the index of space {space.name}"
-                )
-                raise BuildRunningError(f"{running}; lookalike index status, lookalike index cancel")
-            for name in ("statement_timeout", "lock_timeout", "client_connection_check_interval"):
-                conn.execute(pgsql.SQL("SET {} = 0").format(pgsql.Identifier(name)))
-            yield
-        finally:
-            if held and conn.info.transaction_status == TransactionStatus.IDLE:
-                for name in _CHANGED:
-                    conn.execute(pgsql.SQL("RESET {}").format(pgsql.Identifier(name)))
-                conn.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK_CLASS, space.id))
 
 
 def _finish_interrupted(conn: Connection, wanted: Target) -> bool:
@@ -360,7 +278,7 @@ def _create(conn: Connection, wanted: Target, resources: Resources, progress: Pr
         pgsql.Identifier(operators),
     )
     try:
-        with _notices_logged(conn), _watched(conn, progress):
+        with _notices_logged(conn), report_progress(conn, progress):
             conn.execute(statement)
     except (psycopg.Error, KeyboardInterrupt) as error:
         # After a lost server or a killed client, the next build cleans up.
@@ -390,32 +308,3 @@ def _notices_logged(conn: Connection) -> Iterator[None]:
         yield
     finally:
         conn.remove_notice_handler(log_notice)
-
-
-@contextmanager
-def _watched(conn: Connection, progress: Progress | None) -> Iterator[None]:
-    if progress is None:
-        yield
-        return
-    done = threading.Event()
-    watcher = threading.Thread(
-        target=_watch, args=(conn.info.dsn, conn.info.password, conn.info.backend_pid, progress, done), daemon=True
-    )
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _watch(dsn: str, password: str, pid: int, progress: Progress, done: threading.Event) -> None:
-    """Report progress from another connection until `done`; if that is lost, only the reports end."""
-    try:
-        with psycopg.connect(dsn, password=password, autocommit=True, application_name="lookalike progress") as conn:
-            while not done.wait(_POLL_SECONDS):
-                for one in running_builds(conn):
-                    if one.pid == pid:
-                        progress(one)
-    except (psycopg.Error, LookalikeError) as error:
-        log.warning("the progress of the index build cannot be shown: %s", error)

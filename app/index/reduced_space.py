@@ -12,7 +12,7 @@ from app.db.locking import retry_on_lock, wait_for_older_writers
 from app.db.vectors import halfvecs
 from app.errors import InvalidInputError
 from app.index import candidates, transforms
-from app.index.build import exclusive_build
+from app.index.running import exclusive_build
 from app.store import spaces
 from app.store.spaces import Space
 

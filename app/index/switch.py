@@ -18,9 +18,10 @@ from app.db import Connection, sql, translated
 from app.db.locking import retry_on_lock
 from app.errors import ConflictError
 from app.index import candidates
-from app.index.build import Progress, build_if_missing, drop_index, exclusive_build, list_indexes
+from app.index.build import build_if_missing, drop_index, list_indexes
 from app.index.kinds import METHODS
 from app.index.resources import Resources
+from app.index.running import Progress, exclusive_build
 from app.index.spec import IndexSpec
 from app.index.target import Target, target
 from app.store import spaces

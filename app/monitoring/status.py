@@ -8,7 +8,7 @@ from psycopg.rows import class_row
 
 from app.db import Connection, call, schema, sql, translated
 from app.db.replicas import Standby
-from app.index.build import Build, running_builds
+from app.index.running import Build, running_builds
 from app.monitoring import recall
 from app.monitoring.recall import RecallEstimate
 from app.store import jobs

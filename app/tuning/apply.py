@@ -7,9 +7,9 @@ from psycopg import sql as pgsql
 from psycopg.types.json import Jsonb
 
 from app.db import Connection, sql, translated
-from app.index.build import Progress
 from app.index.kinds import SEARCH_OPTIONS
 from app.index.resources import Resources, estimate_build
+from app.index.running import Progress
 from app.index.spec import IndexSpec
 from app.index.switch import current_spec, remove_index, switch_index
 from app.index.target import target

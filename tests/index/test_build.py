@@ -22,8 +22,9 @@ from app.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from app.index.build import Rebuilt, build_index, cancel_build, list_indexes, rebuild_index, running_builds
+from app.index.build import Rebuilt, build_index, cancel_build, list_indexes, rebuild_index
 from app.index.resources import Needs, Resources, check_disk, estimate_build, parse_memory, shortage
+from app.index.running import running_builds
 from app.index.target import target
 from app.search import functions
 from app.store import spaces

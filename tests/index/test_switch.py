@@ -13,7 +13,8 @@ from app import db
 from app.db.locking import retry_on_lock
 from app.errors import BuildRunningError, ConflictError, InvalidInputError
 from app.index import candidates
-from app.index.build import exclusive_build, list_indexes
+from app.index.build import list_indexes
+from app.index.running import exclusive_build
 from app.index.spec import parse_spec
 from app.index.switch import current_spec, remove_index, switch_index
 from app.store import spaces

@@ -22,5 +22,5 @@ def test_api_and_cli_do_not_load_torch() -> None:
 
 @pytest.mark.parametrize("path", ALL, ids=module)
 def test_a_module_is_short_and_has_a_docstring(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.name == "__init__.py"

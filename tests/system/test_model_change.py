@@ -43,7 +43,7 @@ def test_lite0_to_lite2_and_back_and_to_another_dimension(url, cli, tmp_path):
     picture = str(running.ROOT / "app/demo/gallery/mammals-01.jpg")
     with running.live_worker(url), db.connect(url, autocommit=True) as conn:
         assert "already" in cli("space", "create", OLD, "--model", OLD, code=1)
-        assert "no JSON" in cli("space", "create", "x", "--model", OLD, "--preprocessing", "{", code=1)
+        assert "is not JSON" in cli("space", "create", "x", "--model", OLD, "--preprocessing", "{", code=1)
         assert "1280 dimensions" in cli("space", "create", NEW, "--model", "tf_efficientnet_lite2")
         conn.execute("UPDATE lookalike.images SET uri = uri || '' WHERE id < 5")
         conn.execute("DELETE FROM lookalike.images WHERE id = 6")

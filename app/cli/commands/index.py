@@ -11,8 +11,9 @@ from app.cli.help import Command, Group, Json, examples
 
 if TYPE_CHECKING:
     from app.db import Connection
-    from app.index.build import Build, Index, Progress
+    from app.index.build import Index
     from app.index.resources import Needs
+    from app.index.running import Build, Progress
     from app.store.spaces import Space
 
 app = typer.Typer(
@@ -151,7 +152,8 @@ def choose(
 @app.command("status", cls=Command)
 def status(json: Json = False) -> None:
     """Show running builds, and leftovers of interrupted ones."""
-    from app.index.build import list_indexes, running_builds
+    from app.index.build import list_indexes
+    from app.index.running import running_builds
 
     with session.connection() as conn:
         builds = running_builds(conn)
